@@ -1,0 +1,37 @@
+# One virtual environment, .venv, serves every target. Set PYTHON to choose the interpreter it is made with.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE ?= 1
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: demo test lint format clean
+
+.venv/.%: pyproject.toml
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[$*]"
+	touch $@
+
+demo: demo/astronaut.png ## the AU table of a real photo, and the annotated picture in demo/
+	$(BIN)/hf-geaau predict demo/astronaut.png --output demo/table.csv --annotate demo --overwrite
+	@echo "See demo/: the annotated photo, the mask heat maps and table.csv."
+
+# NASA's portrait of Eileen Collins, public domain, from the PyPI package scikit-image.
+demo/astronaut.png: .venv/.plots
+	$(BIN)/python -m pip install -q --disable-pip-version-check "scikit-image>=0.25"
+	mkdir -p demo
+	$(BIN)/python -c "from skimage import data, io; io.imsave('demo/astronaut.png', data.astronaut())"
+
+test: .venv/.test ## all tests and doctests
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev ## style, names, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv demo build dist

@@ -1,0 +1,25 @@
+"""The package's exceptions. Each carries one line: what was expected, what came, what to do."""
+
+
+class GeaauError(Exception):
+    """Base of every error that hf_geaau raises on purpose."""
+
+
+class PhotoError(GeaauError, ValueError):
+    """A photo cannot be read: missing, empty, truncated, no image, or too large."""
+
+
+class FaceNotFoundError(GeaauError, ValueError):
+    """No face was found, or its five points cannot be aligned."""
+
+
+class FaceModelError(GeaauError, ValueError):
+    """The face model for rendering is missing or incomplete."""
+
+
+class CheckpointError(GeaauError, ValueError):
+    """A checkpoint directory is missing, foreign or unsafe to load."""
+
+
+class MissingExtraError(GeaauError, ImportError):
+    """An optional dependency is not installed."""

@@ -1,0 +1,161 @@
+"""The Facial Action Coding System: action units, their names, muscles and regions, and the AU order of each benchmark.
+
+Source: Ekman, Friesen & Hager, "Facial Action Coding System: The Manual" (2002) for numbers, names and muscles. The
+orders are those of the published 12-AU (BP4D, BP4D+) and 8- and 12-AU (DISFA) protocols.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class ActionUnit:
+    """One action unit.
+
+    Attributes:
+        number: Its FACS number.
+        name: Its FACS name.
+        muscle: The muscle, or muscles, that produce it.
+        region: Where on the face it shows: brow, eye, cheek, nose, mouth or chin.
+    """
+
+    number: int
+    name: str
+    muscle: str
+    region: str
+
+    @property
+    def label(self) -> str:
+        """The two-digit label used in columns, tables and cards, such as 'AU06'."""
+        return f"AU{self.number:02d}"
+
+
+ACTION_UNITS: dict[int, ActionUnit] = {
+    unit.number: unit
+    for unit in (
+        ActionUnit(1, "Inner brow raiser", "frontalis, pars medialis", "brow"),
+        ActionUnit(2, "Outer brow raiser", "frontalis, pars lateralis", "brow"),
+        ActionUnit(4, "Brow lowerer", "depressor glabellae, depressor supercilii, corrugator supercilii", "brow"),
+        ActionUnit(5, "Upper lid raiser", "levator palpebrae superioris, superior tarsal muscle", "eye"),
+        ActionUnit(6, "Cheek raiser", "orbicularis oculi, pars orbitalis", "cheek"),
+        ActionUnit(7, "Lid tightener", "orbicularis oculi, pars palpebralis", "eye"),
+        ActionUnit(9, "Nose wrinkler", "levator labii superioris alaeque nasi", "nose"),
+        ActionUnit(10, "Upper lip raiser", "levator labii superioris", "mouth"),
+        ActionUnit(11, "Nasolabial deepener", "zygomaticus minor", "cheek"),
+        ActionUnit(12, "Lip corner puller", "zygomaticus major", "mouth"),
+        ActionUnit(14, "Dimpler", "buccinator", "mouth"),
+        ActionUnit(15, "Lip corner depressor", "depressor anguli oris", "mouth"),
+        ActionUnit(16, "Lower lip depressor", "depressor labii inferioris", "mouth"),
+        ActionUnit(17, "Chin raiser", "mentalis", "chin"),
+        ActionUnit(18, "Lip pucker", "incisivii labii superioris, incisivii labii inferioris", "mouth"),
+        ActionUnit(20, "Lip stretcher", "risorius, platysma", "mouth"),
+        ActionUnit(22, "Lip funneler", "orbicularis oris", "mouth"),
+        ActionUnit(23, "Lip tightener", "orbicularis oris", "mouth"),
+        ActionUnit(24, "Lip pressor", "orbicularis oris", "mouth"),
+        ActionUnit(25, "Lips part", "depressor labii inferioris, or relaxed mentalis or orbicularis oris", "mouth"),
+        ActionUnit(26, "Jaw drop", "masseter, relaxed temporalis and internal pterygoid", "mouth"),
+        ActionUnit(27, "Mouth stretch", "pterygoids, digastric", "mouth"),
+        ActionUnit(28, "Lip suck", "orbicularis oris", "mouth"),
+        ActionUnit(43, "Eyes closed", "relaxed levator palpebrae superioris", "eye"),
+        ActionUnit(45, "Blink", "relaxed levator palpebrae superioris, orbicularis oculi, pars palpebralis", "eye"),
+    )
+}
+
+BP4D = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
+BP4D_PLUS = BP4D
+DISFA = (1, 2, 4, 6, 9, 12, 25, 26)
+DISFA_12 = (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
+SYNTHETIC = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25, 26, 43)
+
+ORDERS: dict[str, tuple[int, ...]] = {
+    "bp4d": BP4D,
+    "bp4d_plus": BP4D_PLUS,
+    "disfa": DISFA,
+    "disfa_12": DISFA_12,
+    "synthetic": SYNTHETIC,
+}
+
+AUList = str | Sequence[int] | Sequence[str]
+
+
+def numbers(units: AUList) -> tuple[int, ...]:
+    """Give the FACS numbers of a benchmark's name, of labels such as 'AU06', or of numbers.
+
+    Raises:
+        ValueError: For an unknown benchmark or AU, or one that occurs twice.
+
+    Example:
+        >>> numbers("disfa")
+        (1, 2, 4, 6, 9, 12, 25, 26)
+        >>> numbers(["AU06", "AU12"])
+        (6, 12)
+    """
+    if isinstance(units, str):
+        if units not in ORDERS:
+            raise ValueError(f"An AU list must be one of {', '.join(ORDERS)}, or AU numbers, got '{units}'.")
+        return ORDERS[units]
+    result = tuple(int(str(unit).upper().removeprefix("AU")) for unit in units)
+    unknown = [number for number in result if number not in ACTION_UNITS]
+    if unknown or len(set(result)) != len(result):
+        raise ValueError(
+            f"AUs must be distinct and among {', '.join(map(str, ACTION_UNITS))}, got {', '.join(map(str, result))}."
+        )
+    return result
+
+
+def labels(units: AUList) -> list[str]:
+    """Give the two-digit labels of an AU list.
+
+    Example:
+        >>> labels([6, 12])
+        ['AU06', 'AU12']
+    """
+    return [ACTION_UNITS[number].label for number in numbers(units)]
+
+
+def index_map(source: AUList, target: AUList) -> tuple[list[int], list[int]]:
+    """Give the positions of the shared AUs in two AU lists, in the target's order.
+
+    Returns:
+        Positions in `source`, and the positions in `target` that they go to.
+
+    Example:
+        >>> index_map("bp4d", "disfa")
+        ([0, 1, 2, 3, 6], [0, 1, 2, 3, 5])
+    """
+    source, target = numbers(source), numbers(target)
+    shared = [number for number in target if number in source]
+    return [source.index(number) for number in shared], [target.index(number) for number in shared]
+
+
+def remap(values: ArrayLike, source: AUList, target: AUList) -> NDArray:
+    """Reorder the last axis from one AU list to another; an AU that the source lacks becomes -1 (not labelled).
+
+    Args:
+        values: (..., len(source)) labels or intensities.
+        source: AU list of `values`.
+        target: AU list wanted.
+
+    Returns:
+        (..., len(target)), of the same dtype.
+
+    Raises:
+        ValueError: If the last axis does not fit `source`.
+
+    Example:
+        >>> remap([[1, 0, 1]], [1, 6, 12], [12, 25, 1]).tolist()
+        [[1, -1, 1]]
+    """
+    values = np.asarray(values)
+    source, target = numbers(source), numbers(target)
+    if values.shape[-1:] != (len(source),):
+        raise ValueError(
+            f"The last axis must have {len(source)} AUs ({', '.join(labels(source))}), got {values.shape}."
+        )
+    take, put = index_map(source, target)
+    result = np.full((*values.shape[:-1], len(target)), -1, dtype=values.dtype)
+    result[..., put] = values[..., take]
+    return result

@@ -1,0 +1,1 @@
+"""The transformers models of hf_geaau."""

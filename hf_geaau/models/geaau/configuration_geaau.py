@@ -1,0 +1,172 @@
+"""Configuration of GTLE-Net: one flat, typed, self-contained file, so that it also travels as remote code."""
+
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+CROP_TEMPLATE = ((0.34, 0.36), (0.66, 0.36), (0.50, 0.543), (0.367, 0.73), (0.633, 0.73))
+"""Where the five points lie in the square crop, as fractions of its side (x, then y).
+
+Order: image-left eye, image-right eye, nose tip, image-left mouth corner, image-right mouth corner.
+Our choice: the proportions of an average frontal face (eye line to mouth line = 1.16 eye distances) at an eye distance of
+0.32 sides, so that a raised brow with its forehead lines and a dropped jaw both stay inside the crop.
+"""
+
+BP4D_ACTION_UNITS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
+
+# Keywords that transformers itself writes into a config.json or hands over on loading, beside the declared fields.
+_TRANSFORMERS_KEYWORDS = frozenset(
+    {"model_type", "auto_map", "torch_dtype", "name_or_path", "num_labels", "attn_implementation", "output_attentions"}
+    | {"experts_implementation", "per_layer_config", "quantization_config", "custom_pipelines", "license"}
+)
+
+
+def action_unit_name(number: int) -> str:
+    """Name an action unit the way labels, columns and tables do.
+
+    Example:
+        >>> action_unit_name(6)
+        'AU06'
+    """
+    return f"AU{number:02d}"
+
+
+@strict
+class GeaauConfig(PreTrainedConfig):
+    r"""What a GTLE-Net is made of. Defaults: ResNet-50, BP4D's 12 action units, 224 px.
+
+    Every keyword is checked: an unknown one raises and names the nearest match.
+
+    Args:
+        backbone: Name of a timm model that yields feature maps.
+        backbone_kwargs: Further arguments of `timm.create_model`, such as `{"drop_path_rate": 0.1}`.
+        backbone_stage: Which of the backbone's feature maps is the *expression map*: an index into timm's
+            `feature_info`, negative from the end. A stage before the last is finer (stride 16 instead of 32), carries
+            the upper-face AUs better in our measurements, and drops the later layers.
+        image_size: Side of the square input in pixels.
+        embedding_dim: Length D of the expression embedding (16 in FECNet and in the code of the paper's group).
+        action_units: FACS numbers of the predicted AUs, in output order. `id2label` and `label2id` follow from it;
+            assigning another list also resets the per-AU settings whose length no longer fits.
+        lam_hidden_channels: Width of the projections that the two local extractors share out among the AUs; rounded
+            up to a multiple of the number of AUs.
+        lam_feature_channels: Channels F of each AU's feature map.
+        mask_activation: "softmax" normalises each mask over positions (sharply local; our choice), "sigmoid" treats
+            each position by itself (saturates at one everywhere in our measurements).
+        classifier_dropout: Dropout on the AU features before the classifiers.
+        thresholds: Decision threshold per AU, as probability. None: 0.5 each.
+        au_weights: Weight of each AU in the loss; None: 1 each. The field's formula is
+            `hf_geaau.data.class_weights` (JAA-Net and ME-GraphAU: inverse base rate, mean 1).
+        pos_weight: Weight of the positives of each AU in the loss, as in `torch.nn.BCEWithLogitsLoss`.
+        label_smoothing: Share of label mass moved to the other class before the loss, 0 to below 1.
+        triplet_margins: Margins of the triplet loss for one-, two- and three-class triplets (FECNet).
+        crop_template: Five points as fractions of the crop side; see `CROP_TEMPLATE`.
+        initializer_range: Standard deviation of the heads' initial weights.
+
+    Raises:
+        ValueError: For an unknown keyword, a number of labels that contradicts `action_units`, a per-AU list of the
+            wrong length, or a value out of range.
+
+    Example:
+        >>> config = GeaauConfig(backbone="resnet18", action_units=[12, 25])
+        >>> config.id2label
+        {0: 'AU12', 1: 'AU25'}
+    """
+
+    model_type = "geaau"
+    # Trainer gathers what evaluation needs (logits), not feature maps of the whole set.
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "expression_embedding",
+        "au_masks",
+        "au_features",
+        "expression_map",
+    ]
+
+    backbone: str = "resnet50"
+    backbone_kwargs: dict[str, Any] | None = None
+    backbone_stage: int = -1
+    image_size: int = 224
+    embedding_dim: int = 16
+    action_units: list[int] | tuple[int, ...] = BP4D_ACTION_UNITS
+    lam_hidden_channels: int = 192
+    lam_feature_channels: int = 16
+    mask_activation: Literal["softmax", "sigmoid"] = "softmax"
+    classifier_dropout: float = 0.0
+    thresholds: list[float] | None = None
+    au_weights: list[float] | None = None
+    pos_weight: list[float] | None = None
+    label_smoothing: float = 0.0
+    triplet_margins: list[float] | tuple[float, ...] = (0.1, 0.2, 0.2)
+    crop_template: list[list[float]] | tuple[tuple[float, float], ...] = CROP_TEMPLATE
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self._refuse_unknown(kwargs)
+        self.action_units = list(self.action_units)
+        names = [action_unit_name(number) for number in self.action_units]
+        asked = {
+            "id2label": self.id2label and list(self.id2label.values()),
+            "num_labels": kwargs.pop("num_labels", None),
+        }
+        for keyword, value in asked.items():
+            if value not in (None, names, len(names)):
+                raise ValueError(
+                    f"`{keyword}` follows from `action_units` ({', '.join(names)}), got {value}."
+                    " Pass `action_units=[...]` instead."
+                )
+        self._follow_action_units()
+        self.triplet_margins = list(self.triplet_margins)
+        self.crop_template = [list(point) for point in self.crop_template]
+        self.problem_type = "multi_label_classification"
+        super().__post_init__(**kwargs)
+        self._check()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "action_units" and getattr(self, "_post_init_done", False):
+            for setting in ("thresholds", "au_weights", "pos_weight"):
+                if len(getattr(self, setting) or value) != len(value):
+                    setattr(self, setting, None)
+            self._follow_action_units()
+
+    def _follow_action_units(self) -> None:
+        self.id2label = {index: action_unit_name(number) for index, number in enumerate(self.action_units)}
+        self.label2id = {name: index for index, name in self.id2label.items()}
+        if self.thresholds is None:
+            self.thresholds = [0.5] * len(self.action_units)
+
+    def _refuse_unknown(self, kwargs: dict[str, Any]) -> None:
+        known = {field.name for field in fields(self)} | _TRANSFORMERS_KEYWORDS
+        for name in kwargs:
+            if name not in known and not name.startswith("_"):
+                near = get_close_matches(name, sorted(known), n=1)
+                hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(sorted(known))}."
+                raise ValueError(f"GeaauConfig got an unknown keyword '{name}'.{hint}")
+
+    def _check(self) -> None:
+        count = len(self.action_units)
+        if count == 0 or len(set(self.action_units)) != count or min(self.action_units) < 1:
+            raise ValueError(f"`action_units` must be distinct FACS numbers, at least one, got {self.action_units}.")
+        for name in ("thresholds", "au_weights", "pos_weight"):
+            values = getattr(self, name)
+            if values is not None and len(values) != count:
+                raise ValueError(f"`{name}` must have one value per action unit ({count}), got {len(values)}.")
+        if not all(0 <= threshold <= 1 for threshold in self.thresholds):
+            raise ValueError(f"`thresholds` must be probabilities from 0 to 1, got {self.thresholds}.")
+        for name in ("image_size", "embedding_dim", "lam_hidden_channels", "lam_feature_channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in ("label_smoothing", "classifier_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}.")
+        if len(self.triplet_margins) != 3:
+            raise ValueError(
+                f"`triplet_margins` must hold 3 margins (one-, two-, three-class), got {self.triplet_margins}."
+            )
+        if [len(point) for point in self.crop_template] != [2] * 5:
+            raise ValueError(f"`crop_template` must hold 5 points of 2 fractions, got {self.crop_template}.")
+
+
+__all__ = ["GeaauConfig"]

@@ -1,0 +1,243 @@
+"""Image processor of GTLE-Net: aligned face crops, or photos with five points, become `pixel_values`.
+
+The crop (its size and where the five points lie in it) is part of `preprocessor_config.json`, so that training, rendering
+and inference cut the same crop. Two backends, torchvision and PIL, do the same steps and agree within one grey level.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageOps
+from transformers.image_processing_backends import PilBackend, TorchvisionBackend
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import (
+    IMAGENET_STANDARD_MEAN,
+    IMAGENET_STANDARD_STD,
+    ImageInput,
+    PILImageResampling,
+    make_flat_list_of_images,
+)
+from transformers.processing_utils import ImagesKwargs
+
+from .configuration_geaau import CROP_TEMPLATE
+
+# A photo is shrunk with antialiasing to this many times the crop's resolution before the bilinear warp: at 1 the warp
+# would blur, at 2 it would start to alias.
+_OVERSAMPLING = 1.5
+
+
+def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
+    """Fit rotation, one scale and shift, without reflection, that bring points onto a target (least squares).
+
+    Args:
+        source: (..., K, 2) points, x then y.
+        target: (K, 2) or (..., K, 2) points.
+
+    Returns:
+        (..., 2, 3) matrices M with `target ≈ M[:, :2] @ source + M[:, 2]`.
+
+    Source:
+        Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns", in its
+        closed form for the plane.
+
+    Example:
+        >>> square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
+        >>> similarity_transform(square, 2 * square + 3).round(6).tolist()
+        [[2.0, 0.0, 3.0], [-0.0, 2.0, 3.0]]
+    """
+    source, target = np.broadcast_arrays(np.asarray(source, np.float64), np.asarray(target, np.float64))
+    source_mean, target_mean = source.mean(-2, keepdims=True), target.mean(-2, keepdims=True)
+    x, y = np.moveaxis(source - source_mean, -1, 0)
+    u, v = np.moveaxis(target - target_mean, -1, 0)
+    spread = np.maximum((x * x + y * y).sum(-1), 1e-12)
+    a, b = (x * u + y * v).sum(-1) / spread, (x * v - y * u).sum(-1) / spread
+    linear = np.stack([np.stack([a, -b], -1), np.stack([b, a], -1)], -2)
+    shift = target_mean[..., 0, :] - np.einsum("...ij,...j->...i", linear, source_mean[..., 0, :])
+    return np.concatenate([linear, shift[..., None]], -1)
+
+
+class GeaauImageProcessorKwargs(ImagesKwargs, total=False):
+    """Settings beside the ones that every image processor has.
+
+    crop_template: five points (x, y) as fractions of the crop side.
+    """
+
+    crop_template: list[list[float]] | None
+
+
+class _GeaauImageProcessing:
+    """The steps that both backends share."""
+
+    valid_kwargs = GeaauImageProcessorKwargs
+    model_input_names = ["pixel_values"]
+    do_convert_rgb = True
+    do_resize = True
+    do_rescale = True
+    do_normalize = True
+    size = {"height": 224, "width": 224}
+    resample = PILImageResampling.BILINEAR
+    image_mean = IMAGENET_STANDARD_MEAN
+    image_std = IMAGENET_STANDARD_STD
+    crop_template = [list(point) for point in CROP_TEMPLATE]
+
+    def preprocess(self, images: ImageInput, points: ArrayLike | Sequence[ArrayLike] | None = None, **kwargs: Any):
+        """Make `pixel_values` from aligned crops, or from photos and the five points of each face.
+
+        Args:
+            images: One or more PIL images, arrays or tensors; uint8, or float in [0, 1].
+            points: None if the images are aligned crops. Else, for each photo, (5, 2) or (faces, 5, 2): x then y in
+                pixels of the upright photo, in the order image-left eye, image-right eye, nose tip, image-left mouth
+                corner, image-right mouth corner.
+            **kwargs: Settings that differ from the stored ones for this call.
+
+        Returns:
+            A `BatchFeature` with `pixel_values`, (B, 3, H, W); B counts images, or faces over all photos in order.
+
+        Raises:
+            ValueError: If an image is no RGB, grey or RGBA picture, holds NaN or lies outside [0, 1], or if points
+                are missing, mirrored, on one spot or outside their photo.
+        """
+        return super().preprocess(images, image_like_kwargs={"points": points}, **kwargs)
+
+    def crop_matrices(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Give the (..., 2, 3) matrices from photo pixels to crop pixels for (..., 5, 2) points."""
+        return self._crop_matrices(points, self.crop_template, (self.size["height"], self.size["width"]))
+
+    @staticmethod
+    def _crop_matrices(points: ArrayLike, template: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
+        return similarity_transform(points, np.asarray(template) * (size[1], size[0]))
+
+    def process_image(self, image: Any, *args, **kwargs):
+        if isinstance(image, Image.Image):
+            image = ImageOps.exif_transpose(image)
+        elif image.ndim == 3 and not {image.shape[0], image.shape[-1]} & {1, 3, 4}:
+            raise ValueError(f"An image must have 1, 3 or 4 channels, got an array of shape {tuple(image.shape)}.")
+        if isinstance(image, np.ndarray) and not image.flags.writeable:
+            image = image.copy()  # torch warns about sharing read-only memory
+        image = super().process_image(image, *args, **kwargs)
+        if "float" in str(image.dtype):
+            if bool((image != image).any()):
+                raise ValueError("An image must hold finite numbers, got NaN. Check how it was loaded.")
+            if float(image.min()) < 0 or float(image.max()) > 1:
+                raise ValueError(
+                    f"A float image must lie in [0, 1], got values from {float(image.min()):.3g} to"
+                    f" {float(image.max()):.3g}. Pass uint8, or divide by the largest value."
+                )
+            image = (image * 255).round()
+        elif "uint8" not in str(image.dtype):
+            raise ValueError(f"An image must be uint8 or float in [0, 1], got {image.dtype}. Scale it to uint8 first.")
+        return self._as_uint8(image)
+
+    def _preprocess_image_like_inputs(self, images: ImageInput, points=None, **kwargs) -> BatchFeature:
+        if points is None:
+            return super()._preprocess_image_like_inputs(images, **kwargs)
+        photos = make_flat_list_of_images(self.fetch_images(images))
+        if len(photos) == 1 and np.ndim(points) < 4:
+            points = [points]
+        if len(points) != len(photos):
+            raise ValueError(f"`points` must have one entry per photo ({len(photos)}), got {len(points)}.")
+        size = (kwargs["size"]["height"], kwargs["size"]["width"])
+        crops = []
+        for photo, faces in zip(photos, points, strict=True):
+            array = self._prepare_image_like_inputs(photo, **kwargs)[0]
+            faces = _checked_points(faces, array.shape[-1], array.shape[-2])
+            crops += [
+                self._warp(array, matrix, size) for matrix in self._crop_matrices(faces, kwargs["crop_template"], size)
+            ]
+        return self._preprocess(crops, **{**kwargs, "do_resize": False})
+
+    def _warp(self, photo, matrix: NDArray, size: tuple[int, int]):
+        """Cut one crop: the face's surroundings, shrunk with antialiasing, then warped bilinearly."""
+        scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+        shrink = min(1.0, scale * _OVERSAMPLING)
+        inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+        corners = np.array([[0, 0, 1], [size[1], 0, 1], [0, size[0], 1], [size[1], size[0], 1]]) @ inverse.T
+        margin = 2 / shrink  # room for the filters
+        left, top = np.floor(corners.min(0) - margin).astype(int)
+        right, bottom = np.ceil(corners.max(0) + margin).astype(int)
+        new = (max(1, round((bottom - top) * shrink)), max(1, round((right - left) * shrink)))
+        inverse[:, 2] -= (left, top)
+        inverse *= np.array([[new[1] / (right - left)], [new[0] / (bottom - top)]])
+        return self._cut(photo, (left, top, right, bottom), new, inverse, size)
+
+
+def _checked_points(points: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
+    """Return (faces, 5, 2) points that can be aligned, or say why they cannot."""
+    array = np.asarray(points, dtype=np.float64)
+    if array.shape[-2:] != (5, 2) or array.ndim > 3:
+        raise ValueError(f"`points` must have shape (5, 2) or (faces, 5, 2) for each photo, got {array.shape}.")
+    array = array.reshape(-1, 5, 2)
+    if not np.isfinite(array).all():
+        raise ValueError("`points` must be finite, got NaN or infinity.")
+    center = array.mean(1)
+    if not ((center >= 0) & (center < (width, height))).all():
+        outside = center[((center < 0) | (center >= (width, height))).any(1)][0]
+        raise ValueError(
+            f"`points` must lie in the photo, {width}×{height} pixels, got a face around ({outside[0]:.0f},"
+            f" {outside[1]:.0f}). Give them in pixels (x, y) of the upright photo."
+        )
+    eyes, down = array[:, 1] - array[:, 0], array[:, 3:].mean(1) - array[:, :2].mean(1)
+    area = eyes[:, 0] * down[:, 1] - eyes[:, 1] * down[:, 0]
+    if (np.abs(area) < 1).any():
+        raise ValueError("`points` must span a face, got eyes and mouth on one line or spot.")
+    if (area < 0).any():
+        raise ValueError(
+            "`points` must come in the order image-left eye, image-right eye, nose, image-left mouth corner, image-right"
+            " mouth corner, got left and right swapped."
+        )
+    return array
+
+
+class GeaauImageProcessor(_GeaauImageProcessing, TorchvisionBackend):
+    """Torchvision backend: tensors stay on their device, same-sized images are processed in one batch.
+
+    Example:
+        >>> processor = GeaauImageProcessor(size={"height": 112, "width": 112})
+        >>> photo = np.zeros((480, 640, 3), np.uint8)
+        >>> points = [[270, 200], [370, 200], [320, 260], [280, 310], [360, 310]]
+        >>> processor(photo, points=points, return_tensors="pt").pixel_values.shape
+        torch.Size([1, 3, 112, 112])
+    """
+
+    @staticmethod
+    def _as_uint8(image: torch.Tensor) -> torch.Tensor:
+        return image.to(torch.uint8)
+
+    def _cut(self, photo, box, new, inverse, size):
+        from torchvision.transforms.v2 import functional as tvF
+
+        left, top, right, bottom = box
+        height, width = photo.shape[-2:]
+        inside = photo[..., max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+        pads = (max(-left, 0), max(right - width, 0), max(-top, 0), max(bottom - height, 0))
+        region = tvF.resize(F.pad(inside, pads), list(new), antialias=True).to(torch.float32)
+        # Sampling positions of the crop's pixel centres, in the [-1, 1] frame of grid_sample.
+        theta = inverse @ np.array([[size[1] / 2, 0, size[1] / 2], [0, size[0] / 2, size[0] / 2], [0, 0, 1]])
+        theta = theta / np.array([[new[1] / 2], [new[0] / 2]]) - [[0, 0, 1], [0, 0, 1]]
+        theta = torch.as_tensor(theta, dtype=torch.float32, device=photo.device)[None]
+        grid = F.affine_grid(theta, [1, 3, *size], align_corners=False)
+        crop = F.grid_sample(region[None], grid, mode="bilinear", align_corners=False)[0]
+        return (crop + 1e-3).to(torch.uint8)  # cut off like PIL, not rounded
+
+
+class GeaauImageProcessorPil(_GeaauImageProcessing, PilBackend):
+    """PIL backend, for machines without torchvision's kernels; same result within one grey level."""
+
+    @staticmethod
+    def _as_uint8(image: NDArray) -> NDArray[np.uint8]:
+        return image.astype(np.uint8)
+
+    def _cut(self, photo, box, new, inverse, size):
+        picture = Image.fromarray(np.ascontiguousarray(np.moveaxis(photo, 0, -1)))
+        region = picture.crop(box).resize((new[1], new[0]), PILImageResampling.BILINEAR)
+        crop = region.transform(
+            (size[1], size[0]), Image.Transform.AFFINE, inverse.ravel().tolist(), PILImageResampling.BILINEAR
+        )
+        return np.moveaxis(np.asarray(crop), -1, 0)
+
+
+__all__ = ["GeaauImageProcessor", "GeaauImageProcessorPil"]

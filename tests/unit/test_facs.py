@@ -1,0 +1,48 @@
+import numpy as np
+import pytest
+
+from hf_geaau import facs
+
+
+def test_the_table_holds_the_25_action_units():
+    wanted = [1, 2, 4, 5, 6, 7, 9, 10, 11, 12, 14, 15, 16, 17, 18, 20, 22, 23, 24, 25, 26, 27, 28, 43, 45]
+    assert list(facs.ACTION_UNITS) == wanted
+    for number, unit in facs.ACTION_UNITS.items():
+        assert unit.label == f"AU{number:02d}"
+        assert unit.name
+        assert unit.muscle
+        assert unit.region in {"brow", "eye", "cheek", "nose", "mouth", "chin"}
+
+
+def test_the_orders_are_those_of_the_benchmarks():
+    assert facs.numbers("bp4d") == (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
+    assert facs.numbers("bp4d_plus") == facs.numbers("bp4d")
+    assert facs.numbers("disfa") == (1, 2, 4, 6, 9, 12, 25, 26)
+    assert facs.numbers("disfa_12") == (1, 2, 4, 5, 6, 9, 12, 15, 17, 20, 25, 26)
+
+
+@pytest.mark.parametrize("source", facs.ORDERS)
+@pytest.mark.parametrize("target", facs.ORDERS)
+def test_index_maps_carry_every_shared_unit_between_any_two_lists(source, target):
+    values = np.array(facs.numbers(source))
+    moved = facs.remap(values, source, target)
+    for number, value in zip(facs.numbers(target), moved, strict=True):
+        assert value == (number if number in facs.numbers(source) else -1)
+
+
+def test_labels_and_numbers_are_two_ways_to_say_the_same():
+    assert facs.numbers(facs.labels("bp4d")) == facs.numbers("bp4d")
+
+
+@pytest.mark.parametrize(
+    ("units", "message"),
+    [("bp5d", "one of bp4d, bp4d_plus"), ([1, 3], "got 1, 3"), (["AU01", 1], "must be distinct")],
+)
+def test_an_unknown_list_is_named(units, message):
+    with pytest.raises(ValueError, match=message):
+        facs.numbers(units)
+
+
+def test_a_wrong_width_is_named():
+    with pytest.raises(ValueError, match=r"last axis must have 2 AUs \(AU01, AU02\), got \(3,\)"):
+        facs.remap([1, 0, 1], [1, 2], [2, 1])

@@ -1,0 +1,306 @@
+import copy
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+from torch import nn
+from transformers import AutoModel, AutoModelForImageClassification
+
+from hf_geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauModel
+from hf_geaau.models.geaau.modeling_geaau import masked_bce_with_logits, triplet_loss
+
+# One tiny variant of each family: CNN, hierarchical and plain transformers.
+SWIN = {"embed_dim": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1), "window_size": 2}
+FAMILIES = {
+    "test_resnet": None,
+    "mobilenetv4_conv_small_035": None,
+    "test_convnext": None,
+    "swin_tiny_patch4_window7_224": SWIN,
+    "test_vit": None,
+    "efficientvit_m0": None,
+    "efficientvit_b0": None,
+    "test_efficientnet": None,
+    "eva02_tiny_patch14_224": {"depth": 2, "patch_size": 16},
+}
+
+
+def build(backbone: str, stage: int = -1) -> GeaauModel:
+    config = GeaauConfig(
+        backbone=backbone,
+        backbone_kwargs=FAMILIES[backbone],
+        backbone_stage=stage,
+        image_size=64,
+        action_units=[1, 12, 25],
+        lam_hidden_channels=12,
+    )
+    return GeaauModel(config).eval()
+
+
+def images(count: int = 2) -> torch.Tensor:
+    return torch.randn(count, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("backbone", FAMILIES)
+@pytest.mark.parametrize("stage", [-1, -2])
+def test_every_family_keeps_the_contract(backbone, stage, tmp_path):
+    model = build(backbone, stage)
+    output = model(images(), labels=torch.tensor([[1.0, 0, -1], [0, 1, 1]]))
+    height, width = output.expression_map.shape[-2:]
+    assert output.logits.shape == (2, 3)
+    assert output.au_masks.shape == (2, 3, height, width)
+    assert output.au_features.shape == (2, 3, 16)
+    assert output.expression_map.shape == (2, model.gee.num_channels, height, width)
+    torch.testing.assert_close(output.expression_embedding.norm(dim=1), torch.ones(2))
+    torch.testing.assert_close(output.au_masks.sum((2, 3)), torch.ones(2, 3))
+    output.loss.backward()
+    assert all(
+        parameter.grad is not None
+        for name, parameter in model.named_parameters()
+        if ".projection" not in name and "gee.norm" not in name
+    )
+
+    model.save_pretrained(tmp_path)
+    again = GeaauModel.from_pretrained(tmp_path)
+    assert_same_tensors(model, again)
+    with torch.no_grad():
+        torch.testing.assert_close(again(images()).logits, model(images()).logits, rtol=1e-5, atol=1e-5)
+
+
+def assert_same_tensors(model: nn.Module, again: nn.Module) -> None:
+    for kind in ("named_parameters", "named_buffers"):  # non-persistent buffers too
+        ours, theirs = dict(getattr(model, kind)()), dict(getattr(again, kind)())
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_timm_initialises_the_backbone():
+    torch.manual_seed(3)
+    plain = timm.create_model("test_vit", features_only=True, feature_cls="getter", out_indices=(-1,), img_size=64)
+    torch.manual_seed(3)
+    model = build("test_vit")
+    for ours, theirs in zip(model.gee.backbone.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_an_earlier_stage_drops_the_layers_behind_it():
+    full, early = build("test_resnet", -1), build("test_resnet", -2)
+    assert full.gee.backbone.feature_info.reduction() == [32]
+    assert early.gee.backbone.feature_info.reduction() == [16]
+    assert sum(p.numel() for p in early.gee.parameters()) < sum(p.numel() for p in full.gee.parameters())
+
+
+def test_a_fresh_process_loads_the_same_weights_and_logits(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path / "model")
+    with torch.no_grad():
+        torch.save({"state": tiny_model.state_dict(), "logits": tiny_model(images()).logits}, tmp_path / "expected.pt")
+    code = f"""
+import torch, hf_geaau
+from transformers import AutoModel, AutoModelForImageClassification
+torch.set_num_threads(1)
+expected = torch.load({str(tmp_path / "expected.pt")!r})
+x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+for auto in (AutoModel, AutoModelForImageClassification):
+    model = auto.from_pretrained({str(tmp_path / "model")!r})
+    assert type(model).__name__ == "GeaauModel" and not model.training
+    state = model.state_dict()
+    assert state.keys() == expected["state"].keys()
+    assert all(torch.equal(state[name], expected["state"][name]) for name in state)
+    torch.testing.assert_close(model(x).logits, expected["logits"], rtol=1e-5, atol=1e-5)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_another_au_list_redraws_the_au_shaped_tensors_only(tiny_model, tmp_path):
+    tiny_model.save_pretrained(tmp_path)
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        GeaauModel.from_pretrained(tmp_path, action_units=[1, 2, 4, 6])
+    model = GeaauModel.from_pretrained(tmp_path, action_units=[1, 2, 4, 6], ignore_mismatched_sizes=True)
+    assert model(images()).logits.shape == (2, 4)
+    assert list(model.config.label2id) == ["AU01", "AU02", "AU04", "AU06"]
+    for name, tensor in tiny_model.gee.state_dict().items():
+        assert torch.equal(tensor, model.gee.state_dict()[name])
+    assert torch.isfinite(model(images()).logits).all()
+
+
+def test_bfloat16_and_channels_last(tiny_model, tmp_path):
+    with torch.no_grad():
+        expected = tiny_model(images()).logits
+        half = copy.deepcopy(tiny_model).to(torch.bfloat16).to(memory_format=torch.channels_last)
+        assert half(images()).logits.dtype == torch.bfloat16  # float32 pixels are cast
+        torch.testing.assert_close(half(images()).logits.float(), expected, rtol=0.1, atol=0.1)
+    half.save_pretrained(tmp_path)
+    assert GeaauModel.from_pretrained(tmp_path).dtype == torch.bfloat16
+    assert GeaauModel.from_pretrained(tmp_path, dtype=torch.float32).dtype == torch.float32
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_compile_takes_the_whole_graph(backbone):
+    model = build(backbone)
+    labels = torch.tensor([[1.0, 0, -1], [0, 1, 1]])
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    expected, output = model(images(), labels=labels), compiled(images(), labels=labels)
+    torch.testing.assert_close(output.logits, expected.logits)
+    torch.testing.assert_close(output.loss, expected.loss)
+
+
+def test_export_with_a_dynamic_batch(tiny_model):
+    shapes = {"pixel_values": {0: torch.export.Dim("batch", min=1, max=64)}}
+    with torch.no_grad():
+        program = torch.export.export(tiny_model, (), {"pixel_values": images(2)}, dynamic_shapes=shapes)
+        for count in (1, 5):
+            expected = tiny_model(images(count)).logits
+            torch.testing.assert_close(program.module()(pixel_values=images(count)).logits, expected)
+
+
+def test_the_order_of_outputs_is_the_order_of_the_config(tiny_model):
+    assert [tiny_model.config.id2label[index] for index in range(3)] == ["AU01", "AU12", "AU25"]
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_masks_lie_between_zero_and_one_and_weigh_the_features(activation):
+    config = GeaauConfig(backbone="test_resnet", image_size=64, action_units=[1, 2], mask_activation=activation)
+    model = GeaauModel(config).eval()
+    output = model(images())
+    assert output.au_masks.min() >= 0
+    assert output.au_masks.max() <= 1
+    maps = model.lam.feature_extractor(output.expression_map).unflatten(1, (2, 16))
+    product = maps * output.au_masks.unsqueeze(2)
+    pooled = product.sum((3, 4)) if activation == "softmax" else product.mean((3, 4))
+    torch.testing.assert_close(output.au_features, pooled)
+
+
+def test_each_classifier_sees_its_own_action_unit_only(tiny_model):
+    features = torch.randn(1, 3, 16, requires_grad=True)
+    tiny_model.classifier(features.flatten(1).unsqueeze(-1)).squeeze(-1)[0, 1].backward()
+    assert features.grad[0, 1].abs().sum() > 0
+    assert features.grad[0, [0, 2]].abs().sum() == 0
+
+
+# --- losses ---
+
+
+def test_the_masked_loss_is_bce_over_the_labelled_entries():
+    logits, labels = torch.randn(4, 3), torch.tensor([[1.0, 0, -1], [0, 1, 1], [-1, -1, -1], [1, 1, 0]])
+    weights, positive = torch.tensor([0.5, 1.0, 1.5]), torch.tensor([1.0, 2.0, 3.0])
+    labelled = labels >= 0
+    plain = nn.functional.binary_cross_entropy_with_logits(logits[labelled], labels[labelled])
+    torch.testing.assert_close(masked_bce_with_logits(logits, labels), plain)
+    criterion = nn.BCEWithLogitsLoss(weight=weights, pos_weight=positive, reduction="none")
+    weighted = criterion(logits, labels.clamp(min=0))[labelled].mean()
+    torch.testing.assert_close(masked_bce_with_logits(logits, labels, weights, positive), weighted)
+
+
+def test_an_unlabelled_entry_has_no_gradient():
+    logits = torch.randn(2, 3, requires_grad=True)
+    masked_bce_with_logits(logits, torch.tensor([[1.0, -1, 0], [-1, -1, -1]])).backward()
+    assert (logits.grad != 0).tolist() == [[True, False, True], [False, False, False]]
+
+
+def test_a_batch_without_labels_costs_nothing(tiny_model):
+    loss = tiny_model(images(), labels=torch.full((2, 3), -1.0)).loss
+    loss.backward()
+    assert loss.item() == 0
+    gradients = [parameter.grad for parameter in tiny_model.parameters() if parameter.grad is not None]
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+def test_the_config_weighs_the_loss(tiny_model):
+    labels = torch.tensor([[1.0, 0, 1], [0, 1, 1]])
+    plain = tiny_model(images(), labels=labels).loss
+    tiny_model.config.au_weights = [2.0, 2.0, 2.0]
+    torch.testing.assert_close(tiny_model(images(), labels=labels).loss, 2 * plain)
+
+
+def test_the_triplet_loss_is_the_symmetric_hinge_on_squared_distances():
+    embeddings = nn.functional.normalize(torch.randn(5, 3, 16), dim=-1)
+    margins = torch.tensor([0.1, 0.2, 0.2, 0.1, 0.2])
+    total = 0.0
+    for (first, second, odd), margin in zip(embeddings.tolist(), margins.tolist(), strict=True):
+        d12, d13, d23 = (
+            sum((a - b) ** 2 for a, b in zip(u, v, strict=True))
+            for u, v in ((first, second), (first, odd), (second, odd))
+        )
+        total += max(0, d12 - d13 + margin) + max(0, d12 - d23 + margin)
+    assert triplet_loss(embeddings, margins).item() == pytest.approx(total / 5, rel=1e-5)
+
+
+def test_it_learns_eight_samples():
+    torch.manual_seed(0)
+    model = build("test_resnet").train()
+    pixel_values, labels = images(8), (torch.rand(8, 3) < 0.5).float()
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    first = model(pixel_values, labels=labels).loss.item()
+    for _ in range(100):
+        loss = model(pixel_values, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1 < first
+
+
+# --- stage 1 ---
+
+
+def test_expression_embedding_and_the_start_of_stage_two(tiny_config, tmp_path):
+    encoder = GeaauForExpressionEmbedding(tiny_config).eval()
+    triplets = torch.randn(4, 3, 3, 64, 64)
+    output = encoder(triplets, triplet_types=torch.tensor([0, 1, 2, 0]))
+    assert output.expression_embedding.shape == (4, 3, 16)
+    single = encoder(triplets[:, 1]).expression_embedding
+    torch.testing.assert_close(output.expression_embedding[:, 1], single)
+    margins = torch.tensor([0.1, 0.2, 0.2, 0.1])
+    torch.testing.assert_close(output.loss, triplet_loss(output.expression_embedding, margins))
+    output.loss.backward()
+    encoder.save_pretrained(tmp_path)
+
+    model = GeaauModel.from_expression_encoder(str(tmp_path), tiny_config)
+    assert_same_tensors(encoder.gee, model.gee)
+    other = GeaauConfig(**{**tiny_config.to_diff_dict(), "embedding_dim": 8})
+    with pytest.raises(ValueError, match="`embedding_dim` must be the encoder's"):
+        GeaauModel.from_expression_encoder(str(tmp_path), other)
+
+
+# --- bad input ---
+
+
+def test_wrong_shapes_and_labels_are_named(tiny_model):
+    with pytest.raises(ValueError, match=r"shape \(B, 3, H, W\), got \(2, 1, 64, 64\)"):
+        tiny_model(torch.zeros(2, 1, 64, 64))
+    with pytest.raises(ValueError, match=r"shape \(2, 3\), got \(2, 12\).*predicts 3 AUs: AU01, AU12, AU25"):
+        tiny_model(images(), labels=torch.zeros(2, 12))
+    with pytest.raises(ValueError, match="Map BP4D's 9 to -1"):
+        tiny_model(images(), labels=torch.tensor([[1.0, 9, 0], [0, 0, 0]]))
+
+
+def test_an_unknown_backbone_names_the_nearest():
+    with pytest.raises(ValueError, match="got 'resnt50'. Did you mean 'resnet50'"):
+        GeaauModel(GeaauConfig(backbone="resnt50"))
+    with pytest.raises(ValueError, match="backbone_stage=9"):
+        GeaauModel(GeaauConfig(backbone="test_resnet", backbone_stage=9))
+
+
+def test_pickles_are_refused(tiny_model, tmp_path):
+    tiny_model.config.save_pretrained(tmp_path)
+    torch.save(tiny_model.state_dict(), tmp_path / "pytorch_model.bin")
+    for auto in (GeaauModel, AutoModel, AutoModelForImageClassification):
+        with pytest.raises(OSError, match="safetensors"):
+            auto.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="Weights must be safetensors"):
+        GeaauModel.from_pretrained(tmp_path, use_safetensors=False)
+
+
+def test_pretrained_weights_are_never_fetched_on_loading(tiny_checkpoint):
+    with pytest.raises(ValueError, match="belongs to a new model"):
+        GeaauModel.from_pretrained(tiny_checkpoint, pretrained_backbone=True)
+
+
+def test_activation_checkpointing_refuses_batch_norm(tiny_model):
+    with pytest.raises(ValueError, match="without batch norm"):
+        tiny_model.activation_checkpointing_enable()
+    model = build("test_vit").train()
+    expected = model(images(), labels=torch.ones(2, 3)).loss
+    model.activation_checkpointing_enable()
+    torch.testing.assert_close(model(images(), labels=torch.ones(2, 3)).loss, expected)

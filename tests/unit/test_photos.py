@@ -1,0 +1,409 @@
+"""read_photo: what is accepted, what comes out, and the text of every refusal."""
+
+import http.server
+import io
+import struct
+import threading
+import time
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_geaau import photos
+from hf_geaau.errors import PhotoError
+from hf_geaau.photos import read_photo
+
+EXIF_ORIENTATION = 0x0112
+
+
+@pytest.fixture
+def gradient():
+    """A 40×24 RGB image, different along both axes."""
+    y, x = np.mgrid[:24, :40]
+    return Image.fromarray(np.stack([x * 6, y * 10, x * 0 + 128], axis=-1).astype(np.uint8))
+
+
+def encoded(image, file_format="PNG", **options):
+    stream = io.BytesIO()
+    image.save(stream, file_format, **options)
+    return stream.getvalue()
+
+
+def refusal(source, **options):
+    with pytest.raises(PhotoError) as caught:
+        read_photo(source, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def png_header(width, height):
+    """A PNG that claims a size and holds no pixels."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    ihdr = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+# --- what is accepted
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "BMP", "TIFF", "PPM", "WEBP", "JPEG2000"])
+def test_reads_formats(gradient, file_format):
+    options = {"lossless": True} if file_format == "WEBP" else {}
+    photo = read_photo(encoded(gradient, file_format, **options))
+    assert photo.mode == "RGB"
+    assert np.array_equal(photo, gradient)
+
+
+def test_reads_paths_bytes_and_views_alike(gradient, tmp_path):
+    content = encoded(gradient)
+    path = tmp_path / "photo.png"
+    path.write_bytes(content)
+    for source in (path, str(path), content, bytearray(content), memoryview(content), gradient, np.asarray(gradient)):
+        assert np.array_equal(read_photo(source), gradient)
+
+
+def test_content_decides_not_the_extension(gradient, tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded(gradient, "PNG"))
+    assert np.array_equal(read_photo(path), gradient)
+
+
+def test_returns_a_new_image_and_leaves_the_source(gradient):
+    before = np.array(gradient)
+    photo = read_photo(gradient)
+    photo.paste("black", (0, 0, 40, 24))
+    assert np.array_equal(gradient, before)
+
+
+def test_a_pixel_is_a_photo():
+    assert read_photo(encoded(Image.new("RGB", (1, 1), "red"))).size == (1, 1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied_once(gradient, orientation):
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = gradient.transpose(undo[orientation]) if orientation in undo else gradient
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    photo = read_photo(encoded(stored, "PNG", exif=exif))
+    assert np.array_equal(photo, gradient)
+    assert np.array_equal(read_photo(photo), gradient)
+
+
+def test_broken_exif_does_not_spoil_the_photo(gradient):
+    photo = read_photo(encoded(gradient, "JPEG", exif=b"Exif\x00\x00not a TIFF header", quality=95))
+    assert photo.size == gradient.size
+
+
+def test_transparency_is_laid_on_white():
+    rgba = np.zeros((2, 3, 4), np.uint8)
+    rgba[:, 1] = (255, 0, 0, 255)
+    rgba[:, 2] = (0, 0, 0, 128)
+    for source in (rgba, encoded(Image.fromarray(rgba)), Image.fromarray(rgba)):
+        pixels = np.asarray(read_photo(source))
+        assert pixels[0, 0].tolist() == [255, 255, 255]
+        assert pixels[0, 1].tolist() == [255, 0, 0]
+        assert pixels[0, 2].tolist() == pytest.approx([127, 127, 127], abs=1)
+
+
+def test_palette_transparency_is_laid_on_white():
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 200, 0, 0])
+    palette.putdata([0, 1])
+    pixels = np.asarray(read_photo(encoded(palette, "PNG", transparency=0)))
+    assert pixels[0].tolist() == [[255, 255, 255], [200, 0, 0]]
+
+
+def test_grey_bilevel_and_cmyk_become_rgb(gradient):
+    grey = gradient.convert("L")
+    assert np.array_equal(read_photo(grey), grey.convert("RGB"))
+    assert read_photo(gradient.convert("1")).mode == "RGB"
+    photo = read_photo(encoded(gradient.convert("CMYK"), "JPEG", quality=95))
+    assert np.abs(np.asarray(photo, int) - np.asarray(gradient, int)).mean() < 4
+
+
+def test_an_animation_gives_its_first_frame():
+    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
+    photo = read_photo(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert photo.size == (8, 6)
+    assert photo.getpixel((3, 3)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
+def test_sixteen_bit_grey_is_scaled_not_clipped(file_format):
+    values = np.array([[0, 257, 32896, 65535]], np.uint16)
+    expected = [0, 1, 128, 255]
+    photo = read_photo(encoded(Image.fromarray(values), file_format))
+    assert np.asarray(photo)[0, :, 0].tolist() == expected
+    assert np.asarray(read_photo(values))[0, :, 0].tolist() == expected
+    assert np.asarray(read_photo(Image.fromarray(values.astype(np.int32))))[0, :, 0].tolist() == expected
+
+
+def test_float_images_of_pillow_go_from_0_to_1():
+    photo = read_photo(Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32)))
+    assert np.asarray(photo)[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3), (5, 7, 4)])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32", "float64"])
+def test_arrays_of_every_shape_and_dtype(shape, dtype):
+    top = {"uint8": 255, "uint16": 65535}.get(dtype, 1)
+    photo = read_photo(np.full(shape, top, dtype))
+    assert photo.size == (7, 5)
+    assert photo.getextrema() == ((255, 255),) * 3
+
+
+def test_arrays_need_not_be_contiguous(gradient):
+    pixels = np.asarray(gradient)
+    assert np.array_equal(read_photo(pixels[::-1, ::-1]), pixels[::-1, ::-1])
+
+
+def test_torch_tensors_are_channels_first(gradient):
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(np.array(gradient)).permute(2, 0, 1)
+    assert np.array_equal(read_photo(tensor), gradient)
+    assert np.array_equal(read_photo((tensor / 255).requires_grad_()), gradient)
+
+
+# --- what is refused, and how
+
+
+def test_missing_file(tmp_path):
+    assert refusal(tmp_path / "none.jpg") == (
+        f"A photo must be an existing file, got {str(tmp_path / 'none.jpg')!r}, which is not there. Check the path."
+    )
+
+
+def test_folder(tmp_path):
+    assert refusal(str(tmp_path)) == (
+        f"A photo must be a file, got the folder {str(tmp_path)!r}. Pass the files in it one by one."
+    )
+
+
+def test_unreadable_path():
+    assert refusal("a\0b.jpg").startswith(r"A photo must be a readable file, got 'a\x00b.jpg' (")
+
+
+def test_encoded_text_passed_as_a_path_is_not_echoed():
+    message = refusal("iVBORw0KGgo" * 1000)
+    assert "(11000 characters)" in message
+    assert len(message) < 200
+
+
+def test_empty_file(tmp_path):
+    path = tmp_path / "empty.jpg"
+    path.touch()
+    assert refusal(path) == (f"A photo must hold image data, got 0 bytes from {str(path)!r}. Fetch or export it again.")
+    assert "got 0 bytes from the 0 bytes" not in refusal(b"")
+
+
+def test_text_file(tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_text("a private note")
+    message = refusal(path)
+    assert message == (
+        "A photo must be an image (JPEG, PNG, WEBP, GIF, BMP, TIFF, MPO, AVIF, JPEG2000, PPM), "
+        f"got {str(path)!r}, whose content is none of these. Convert it to JPEG or PNG."
+    )
+    assert "private" not in message
+
+
+def test_postscript_is_not_run():
+    assert "content is none of these" in refusal(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
+def test_truncated_file(file_format, tmp_path):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    content = encoded(noise, file_format)
+    path = tmp_path / "photo"
+    path.write_bytes(content[: len(content) // 2])
+    assert refusal(path) == (
+        f"A photo must be a complete image, got {str(path)!r}, which is truncated or damaged. Fetch or export it again."
+    )
+
+
+def test_size_is_refused_before_decoding():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        start = time.perf_counter()
+        message = refusal(png_header(20_000, 20_000))
+        assert time.perf_counter() - start < 1
+        assert message.startswith("A photo must have at most 100 megapixels, got 400 from the ")
+        assert message.endswith(" bytes. Shrink it, or raise `max_pixels` if you trust it.")
+        assert "at most 100 megapixels, got 120 from" in refusal(png_header(12_000, 10_000))  # Pillow would only warn
+
+
+def test_pillows_own_limit_is_named_when_it_decides():
+    message = refusal(png_header(20_000, 20_000), max_pixels=10**9)
+    assert message.startswith("A photo must have at most 179 megapixels, got 400 from the ")
+    assert "raise `PIL.Image.MAX_IMAGE_PIXELS`" in message
+
+
+def test_max_pixels_holds_for_every_kind(gradient):
+    assert "at most 0.0001 megapixels, got 0.00096 from the PIL image" in refusal(gradient, max_pixels=100)
+    assert "got 0.00096 from the array" in refusal(np.asarray(gradient), max_pixels=100)
+    assert read_photo(gradient, max_pixels=960).size == (40, 24)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 5), (1, 4, 4, 3), (3, 8, 9)])
+def test_array_shape(shape):
+    assert refusal(np.zeros(shape)) == (
+        f"A photo array must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {shape}. "
+        "Pass one photo, channels last."
+    )
+
+
+def test_array_without_pixels():
+    assert refusal(np.zeros((0, 5, 3))) == (
+        "A photo must have pixels, got an array of shape (0, 5, 3). Pass another photo."
+    )
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool", "complex64", "U1"])
+def test_array_dtype(dtype):
+    array = np.zeros((4, 4), dtype)
+    assert refusal(array) == (
+        f"A photo array must be uint8, uint16 or float, got {array.dtype}. "
+        "Convert values from 0 to 255 with `photo.astype('uint8')`."
+    )
+
+
+def test_array_with_nan():
+    array = np.zeros((4, 4))
+    array[0, :2] = np.nan, np.inf
+    assert refusal(array) == (
+        "A photo array must be finite, got 2 NaN or infinite values. "
+        "Replace them before, for instance with `numpy.nan_to_num`."
+    )
+
+
+def test_float_array_out_of_range():
+    assert refusal(np.array([[-1.5, 255.0]])) == (
+        "A float photo must have values from 0 to 1, got -1.5 to 255. "
+        "Divide by its largest possible value, or pass uint8."
+    )
+
+
+def test_integers_beyond_16_bits():
+    image = Image.fromarray(np.array([[-3, 70_000]], np.int32))
+    assert refusal(image) == (
+        "A grey photo must have values from 0 to 65535, got -3 to 70000 in the PIL image. Scale it to 16 bits."
+    )
+
+
+def test_colour_space_without_conversion():
+    assert refusal(Image.new("LAB", (4, 4))) == (
+        "A photo must be grey, RGB, CMYK or palette, got the PIL image in mode LAB. Save it as an RGB PNG."
+    )
+
+
+def test_tensor_shape_and_dtype():
+    torch = pytest.importorskip("torch")
+    assert refusal(torch.zeros(8, 9, 3)) == (
+        "A photo tensor must have shape (3, H, W), got (8, 9, 3). "
+        "Pass one photo of the batch, or `photo.numpy()` if it is H×W×3."
+    )
+    assert refusal(torch.zeros(3, 8, 9, dtype=torch.bfloat16)) == (
+        "A photo tensor must have a dtype that numpy knows, got torch.bfloat16. Pass `photo.float()`."
+    )
+
+
+@pytest.mark.parametrize("source", [None, 3, ["a.jpg"], {"path": "a.jpg"}])
+def test_other_types(source):
+    assert refusal(source) == (
+        "A photo must be a path, URL, bytes, PIL image, array or tensor, "
+        f"got {type(source).__name__}. Pass one photo at a time in one of these forms."
+    )
+
+
+# --- URLs, from a server of our own
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    content = b""
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        if path == "/moved":
+            self.send_response(302)
+            self.send_header("Location", "/photo.png")
+            self.end_headers()
+            return
+        self.send_response(404 if path == "/none" else 200)
+        self.end_headers()
+        if path == "/slow":
+            for _ in range(20):
+                time.sleep(0.05)
+                self.wfile.write(b".")
+                self.wfile.flush()
+        self.wfile.write(b"<html>" if path in ("/none", "/page") else self.content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(gradient, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(Handler, "content", encoded(gradient))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.daemon_threads = True
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def test_url(server, gradient):
+    assert np.array_equal(read_photo(f"{server}/photo.png"), gradient)
+    assert np.array_equal(read_photo(f"{server}/moved"), gradient)
+
+
+def test_url_status(server):
+    assert refusal(f"{server}/none?token=secret") == (
+        f"A photo URL must answer with status 200, got 404 from '{server}/none'. Check the address in a browser."
+    )
+
+
+def test_url_too_large(server, monkeypatch):
+    monkeypatch.setattr(photos, "MAX_DOWNLOAD_BYTES", 50)
+    assert refusal(f"{server}/photo.png") == (
+        f"A photo download must have at most 4.76837e-05 MiB, got more from '{server}/photo.png'. "
+        "Download it yourself and pass a smaller file."
+    )
+
+
+def test_url_of_a_page(server):
+    assert f"got '{server}/page', whose content is none of these" in refusal(f"{server}/page")
+
+
+def test_url_too_slow(server):
+    assert refusal(f"{server}/slow", timeout=0.2) == (
+        f"A photo download must finish within 0.2 s, got no complete answer from '{server}/slow'. Raise `timeout`."
+    )
+
+
+def test_url_unreachable(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "*")
+    assert refusal("http://user:secret@127.0.0.1:9/photo.jpg?token=secret") == (
+        "A photo URL must be reachable, got ConnectError for 'http://127.0.0.1:9/photo.jpg'. Check address and network."
+    )
+    assert "secret" not in refusal("http://[secret/photo.jpg")
