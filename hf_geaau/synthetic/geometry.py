@@ -1,0 +1,370 @@
+"""Triangles of one head: face model to drawable mesh, hair as a surface around the skull, spectacles.
+
+Lengths in cm, y up, z towards the camera, x to the image's right (the subject's left).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .face_model import FaceModel
+from .sampling import Glasses, Hair
+from .textures import smooth_noise
+
+Array = NDArray[np.float32]
+
+SKIN, BACK_HEAD, MOUTH, TEETH, EYE, LASHES = range(6)
+_MATERIALS = {
+    "M_Face": SKIN, "M_BackHead": BACK_HEAD, "M_GumsTongue": MOUTH, "M_Teeth": TEETH, "M_ScleraLeft": EYE,
+    "M_ScleraRight": EYE, "M_EyeLashes": LASHES,
+}  # fmt: skip
+"""What is drawn. The sclera meshes bulge over the iris meshes, so irises are coloured on the sclera by angle instead."""
+
+
+class HeadMesh:
+    """The face model, reduced to what is drawn and cut at texture seams.
+
+    V vertices of the surface, S >= V vertices after the cut (one per pair of vertex and texture coordinate).
+
+    Attributes:
+        neutral: (V, 3); expression_deltas (55, V*3) and identity_deltas (100, V*3), float32.
+        landmarks: (68,) indices into V; landmark_uv: (68, 2).
+        triangles: (T, 3) int32 into S; source: (S,) index into V.
+        uv: (S, 2); material: (S,) one of SKIN … LASHES.
+        eye_angles: (S, 2) degrees from the gaze axis, to the right and up; only on EYE.
+    """
+
+    def __init__(self, model: FaceModel) -> None:
+        code = np.array([_MATERIALS.get(name, -1) for name in model.materials])[model.triangle_material]
+        triangles, uv_triangles = model.triangles[code >= 0], model.uv_triangles[code >= 0]
+        code = code[code >= 0]
+        used = np.unique(triangles)
+        renumber = np.full(len(model.vertices), -1)
+        renumber[used] = np.arange(len(used))
+        corners = renumber[triangles]
+        self.neutral: Array = model.vertices[used]
+        self.expression_deltas: Array = (
+            model.expression_deltas[:, used].reshape(len(model.expression_deltas), -1).astype("f4")
+        )
+        self.identity_deltas: Array = (
+            model.identity_deltas[:, used].reshape(len(model.identity_deltas), -1).astype("f4")
+        )
+        self.landmarks = renumber[model.landmarks68]
+        pairs = corners.astype(np.int64) * len(model.uv) + uv_triangles
+        unique, self.triangles = np.unique(pairs.reshape(-1), return_inverse=True)
+        self.triangles = self.triangles.reshape(-1, 3).astype(np.int32)
+        self.source = (unique // len(model.uv)).astype(np.int32)
+        self.uv: Array = model.uv[unique % len(model.uv)]
+        self.material = np.zeros(len(unique), np.float32)
+        self.material[self.triangles.reshape(-1)] = np.repeat(code, 3)
+        uv_of_vertex = np.zeros((len(used), 2), np.float32)
+        uv_of_vertex[self.source[::-1]] = self.uv[::-1]
+        self.uv_of_vertex: Array = uv_of_vertex
+        self.landmark_uv: Array = uv_of_vertex[self.landmarks]
+        self.material_of_vertex = np.zeros(len(used), np.float32)
+        self.material_of_vertex[self.source] = self.material
+        self._prepare_eyes(model)
+        self._prepare_lashes()
+        self._prepare_normals(corners, code)
+
+    def _prepare_eyes(self, model: FaceModel) -> None:
+        angles = np.full((len(self.neutral), 2), 180, np.float32)
+        renumber = {vertex: place for place, vertex in enumerate(np.unique(model.triangles[np.isin(
+            model.triangle_material, [model.materials.index(name) for name in _MATERIALS])]))}  # fmt: skip
+        self._eyeballs = []
+        for side in ("Left", "Right"):
+            ball = np.unique(model.triangles[model.material(f"M_Sclera{side}")])
+            iris = np.unique(model.triangles[model.material(f"M_Iris{side}")])
+            center = model.vertices[ball].mean(0)
+            gaze = model.vertices[iris].mean(0) - center
+            gaze /= np.linalg.norm(gaze)
+            right = np.cross([0, 1, 0], gaze)
+            right /= np.linalg.norm(right)
+            ray = model.vertices[ball] - center
+            ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+            x, y = ray @ right, ray @ np.cross(gaze, right)
+            angle = np.degrees(np.arccos((ray @ gaze).clip(-1, 1)))
+            place = np.array([renumber[vertex] for vertex in ball])
+            angles[place] = (angle / np.maximum(np.hypot(x, y), 1e-6))[:, None] * np.stack([x, y], 1)
+            self._eyeballs.append(place)
+            # The cornea bulges so far that it would pierce a lid that closes over it: flatten it, and sit back a little.
+            length = np.linalg.norm(model.vertices[ball] - center, axis=1)
+            self.neutral[place] += ray * (np.minimum(length, np.median(length) + 0.02) - length)[:, None]
+            self.neutral[place, 2] -= 0.05
+        self.eye_angles: Array = angles[self.source]
+
+    def _prepare_lashes(self) -> None:
+        """Find from each lash vertex the way back to the lid, so that lashes can be short."""
+        lashes = np.flatnonzero(self.material_of_vertex == LASHES)
+        lids = self.neutral[self.material_of_vertex == SKIN]
+        lids = lids[(np.abs(lids[:, 1] - 3.3) < 1.6) & (lids[:, 2] > 8)]
+        distance = np.linalg.norm(self.neutral[lashes][:, None] - lids, axis=-1)
+        self.lash_roots = np.zeros_like(self.neutral)
+        self.lash_roots[lashes] = lids[distance.argmin(1)] - self.neutral[lashes]
+
+    def _prepare_normals(self, corners: NDArray[np.int_], code: NDArray[np.int_]) -> None:
+        """Sort the skin's triangle corners by vertex, so that normals are one gather and one segmented sum."""
+        self._skin_corners = corners[code <= BACK_HEAD].astype(np.int32)
+        flat = self._skin_corners.reshape(-1)
+        order = np.argsort(flat, kind="stable")
+        self._face_of_corner = (order // 3).astype(np.int32)
+        self._skin_vertices, self._corner_starts = np.unique(flat[order], return_index=True)
+        self._rest_normals = np.zeros_like(self.neutral)
+        every = corners.astype(np.int32)
+        cross = _triangle_cross(self.neutral, every)
+        for axis in range(3):
+            self._rest_normals[:, axis] = np.bincount(
+                every.reshape(-1), np.repeat(cross[:, axis], 3), len(self.neutral)
+            )
+        self._rest_normals = _unit(self._rest_normals)
+
+    def normals(self, vertices: Array) -> Array:
+        """Vertex normals (V, 3); the skin's are exact, eyeballs are spheres, and the mouth keeps those of the rest pose."""
+        normals = self._rest_normals.copy()
+        cross = _triangle_cross(vertices, self._skin_corners)[self._face_of_corner]
+        normals[self._skin_vertices] = _unit(np.add.reduceat(cross, self._corner_starts, axis=0))
+        for ball in self._eyeballs:
+            normals[ball] = self._eyeball_normals(vertices, ball)
+        return normals
+
+    def _eyeball_normals(self, vertices: Array, ball: NDArray[np.int_]) -> Array:
+        return _unit(vertices[ball] - vertices[ball].mean(0))
+
+    @cached_property
+    def is_skin(self) -> NDArray[np.bool_]:
+        """(V,) whether a vertex lies on the face or the back of the head."""
+        return self.material_of_vertex <= BACK_HEAD
+
+
+def _triangle_cross(vertices: Array, triangles: NDArray[np.int32]) -> Array:
+    a, b, c = (vertices[triangles[:, place]] for place in range(3))
+    u, v = (b - a).T, (c - a).T
+    return np.stack([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]], 1)
+
+
+def _unit(vectors: Array) -> Array:
+    return vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + 1e-9)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A drawable surface: vertices (N, 3), normals (N, 3), extra (N, 3) per-vertex values, triangles (T, 3)."""
+
+    vertices: Array
+    normals: Array
+    extra: Array
+    triangles: NDArray[np.int32]
+
+
+_SKULL_CENTER = np.array([0.0, 4.5, 0.0])
+_AROUND, _DOWN = 129, 34  # grid of the hair surface
+
+
+def _smoothstep(low: float, high: float, value: NDArray[np.floating]) -> NDArray[np.floating]:
+    t = ((value - low) / (high - low)).clip(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def hair_end(hair: Hair, around: NDArray[np.floating], line_only: bool = False) -> NDArray[np.floating]:
+    """Height in cm where hair ends, at angles around the head (0 front, ±π back, radians).
+
+    With `line_only`, the hairline on the scalp instead of the ends of fringe and long hair.
+    """
+    side = np.abs(around)
+    top = np.full_like(side, hair.hairline if line_only else hair.fringe)
+    if not line_only and hair.fringe < hair.hairline - 0.3:
+        top = top + hair.fringe_side * np.sin(around * 1.2)
+    temple = hair.recession * (np.exp(-(((side - 0.6) / 0.25) ** 2)) - 0.15 * (side < 0.3))
+    front = np.where(top < hair.hairline - 0.3, top, top + temple - 0.25 * side)
+    if hair.style == "cap":
+        return np.interp(side, [0, 0.7, 1.3, 2.0, np.pi], hair.hairline + np.array([0, -0.3, -2.0, -4.5, -7]))
+    below = np.interp(side, [0.9, 1.2, 1.35, 1.6, 1.9, 2.3, np.pi], [5.5, 3.6, 3.4, 5.6, 3.5, -1.5, -4.5])
+    if not line_only:
+        below = np.minimum(below, hair.length) if hair.length < 3 else below + 0 * side
+    edge = 1.0 if line_only or hair.length >= 3 else hair.face_angle
+    return front + (below - front) * _smoothstep(edge - 0.14, edge + 0.14, side)
+
+
+def _skull_radius(vertices: Array) -> NDArray[np.float64]:
+    """Distance of the surface from _SKULL_CENTER on a grid: (polar angle 0–2 rad in 24, angle around in 64)."""
+    ray = vertices - _SKULL_CENTER
+    ears = (np.abs(vertices[:, 0]) > 7.4) & (vertices[:, 1] < 5.5) & (vertices[:, 2] < 4)
+    ray = ray[(vertices[:, 1] > -3) & ~ears]
+    radius = np.linalg.norm(ray, axis=1)
+    polar = (np.arccos(ray[:, 1] / radius) / 2.0 * 24).astype(int)
+    around = ((np.arctan2(ray[:, 0], ray[:, 2]) / (2 * np.pi) + 0.5) * 64).astype(int) % 64
+    total, count = np.zeros((24, 64)), np.full((24, 64), 1e-6)
+    keep = polar < 24
+    np.add.at(total, (polar[keep], around[keep]), radius[keep])
+    np.add.at(count, (polar[keep], around[keep]), 1)
+    weight = np.minimum(count, 1)
+    filled = total / count * weight
+    for _ in range(4):  # normalised smoothing fills empty cells
+        wide = np.concatenate([filled[:, -1:], filled, filled[:, :1]], 1)
+        mass = np.concatenate([weight[:, -1:], weight, weight[:, :1]], 1)
+        filled, weight = (0.25 * a[:, :-2] + 0.5 * a[:, 1:-1] + 0.25 * a[:, 2:] for a in (wide, mass))
+        filled, weight = (
+            0.25 * np.vstack([a[:1], a[:-1]]) + 0.5 * a + 0.25 * np.vstack([a[1:], a[-1:]]) for a in (filled, weight)
+        )
+    return filled / weight
+
+
+def _lookup(grid: NDArray[np.float64], polar: NDArray[np.float64], around: NDArray[np.float64]) -> NDArray[np.float64]:
+    row = (polar / 2.0 * 24 - 0.5).clip(0, 22.999)
+    column = ((around / (2 * np.pi) + 0.5) * 64 - 0.5) % 64
+    r, c = row.astype(int), column.astype(int) % 64
+    fr, fc, n = row - r, column - np.floor(column), (c + 1) % 64
+    return (grid[r, c] * (1 - fc) + grid[r, n] * fc) * (1 - fr) + (grid[r + 1, c] * (1 - fc) + grid[r + 1, n] * fc) * fr
+
+
+def hair_surface(hair: Hair, vertices: Array) -> Surface | None:
+    """Lay hair around a head: from the crown over the skull, then hanging down.
+
+    Args:
+        hair: What kind.
+        vertices: (K, 3) skin of this head without expression.
+
+    Returns:
+        The surface with extra = (turn around the head 0–1, distance from the crown 0 to end 1, length in cm), or None
+        for bald and shaven heads.
+    """
+    if hair.style in ("bald", "buzz"):
+        return None
+    skull = _skull_radius(vertices)
+    rng = np.random.default_rng([hair.shade, 5])
+    around = np.linspace(-np.pi, np.pi, _AROUND)[:, None]
+    side = np.abs(around)
+    end = hair_end(hair, around[:, 0])[:, None]
+    polar = np.linspace(0, 1.85, 50)[None, :] + 0 * around
+    height = _SKULL_CENTER[1] + _lookup(skull, polar, around + 0 * polar) * np.cos(polar)
+    stop = np.array([np.interp(-e, -h, p) for e, h, p in zip(end[:, 0], height, polar, strict=True)])[:, None]
+    hangs = (hair.length < 3) & (side > hair.face_angle - 0.2) & (end < 4.2)
+    stop = np.where(hangs, 1.45, stop)
+    t = np.linspace(0, 1, _DOWN)[None, :]
+    share = np.where(hangs, 0.5, 1.0)  # of the grid that lies on the skull
+    on_skull = (t / share).clip(0, 1)
+    polar = on_skull * stop
+    lumps = smooth_noise(rng, 64, 7 if hair.style == "curly" else 12)
+    rows = np.abs(((np.arange(_AROUND) / (_AROUND - 1)) * 100).astype(int) - 50)[:, None]  # mirrored: no seam
+    lumps = lumps[rows.clip(0, 63), (t * 63).astype(int) + 0 * rows]
+    taper = 1 - 0.75 * _smoothstep(0.72, 1.0, t) * (~hangs & (hair.fringe > hair.hairline - 0.3))
+    thickness = 0.12 + hair.thickness * taper * (0.75 + 0.25 * np.cos(polar)) + hair.wave * lumps
+    radius = _lookup(skull, polar, around + 0 * polar) + thickness.clip(0.05)
+    across, y = radius * np.sin(polar), _SKULL_CENTER[1] + radius * np.cos(polar)
+    fall = ((t - share) / (1 - share + 1e-9)).clip(0, 1) * hangs
+    wide = np.maximum(across, np.where(hangs, 8.0 + 0.6 * hair.thickness - 1.2 * np.cos(side - 1.57) ** 8 * 0, 0))
+    across = (
+        across
+        + (wide - across) * _smoothstep(0, 0.35, fall)
+        + hair.wave * np.sin(7 * fall + 5 * lumps) * 0.6 * (fall > 0)
+    )
+    across = across * (1 + 0.10 * np.sin(np.pi * fall))
+    y = y + (end - y) * fall
+    grid = np.stack([across * np.sin(around), y, across * np.cos(around)], -1)
+    normals = _unit(np.cross(np.gradient(grid, axis=1), np.gradient(grid, axis=0)))
+    normals[:, 0] = [0, 1, 0]
+    length = np.cumsum(np.linalg.norm(np.diff(grid, axis=1, prepend=grid[:, :1]), axis=-1), 1)
+    extra = np.stack([around / (2 * np.pi) + 0.5 + 0 * t, t + 0 * around, length], -1)
+    index = (np.arange(_AROUND - 1)[:, None] * _DOWN + np.arange(_DOWN - 1)).reshape(-1)
+    quads = np.stack([index, index + 1, index + _DOWN, index + _DOWN, index + 1, index + _DOWN + 1], 1)
+    return Surface(
+        *(a.reshape(-1, 3).astype(np.float32) for a in (grid, normals, extra)), quads.reshape(-1, 3).astype(np.int32)
+    )
+
+
+def scalp_cover(hair: Hair, vertices: Array) -> tuple[Array, Array]:
+    """How much hair covers the skin, and how much hair shades it, per vertex (K,), 0–1."""
+    if hair.style == "bald":
+        none = np.zeros(len(vertices), np.float32)
+        return none, none
+    around = np.arctan2(vertices[:, 0], vertices[:, 2])
+    y = vertices[:, 1]
+    cover = _smoothstep(-0.1, 0.9, y - hair_end(hair, around, line_only=True))
+    if hair.style == "buzz":
+        return cover.astype(np.float32), np.zeros(len(vertices), np.float32)
+    depth = hair_end(hair, around) - y  # below the ends of the hair
+    shade = np.where(depth < 0, 1.0, np.exp(-((depth.clip(0) / 0.7) ** 2)))
+    if hair.length < 3:
+        curtain = _smoothstep(hair.face_angle - 0.22, hair.face_angle, np.abs(around)) * (y > hair.length)
+        shade = np.maximum(shade, curtain)
+    return cover.astype(np.float32), shade.astype(np.float32)
+
+
+def _tube(path: NDArray[np.floating], radius: float, closed: bool) -> tuple[Array, Array, NDArray[np.int32]]:
+    """Sweep a hexagon along a path (K, 3)."""
+    tangent = np.roll(path, -1, 0) - np.roll(path, 1, 0) if closed else np.gradient(path, axis=0)
+    tangent = _unit(tangent)
+    first = _unit(np.cross(tangent, [0.3, 0.2, 0.93]))
+    second = np.cross(tangent, first)
+    angle = np.arange(6) * np.pi / 3
+    normals = first[:, None] * np.cos(angle)[:, None] + second[:, None] * np.sin(angle)[:, None]
+    vertices = path[:, None] + radius * normals
+    count = len(path)
+    rings = np.arange(count if closed else count - 1)
+    i, j = rings[:, None] * 6, ((rings + 1) % count)[:, None] * 6
+    a, b = np.arange(6), (np.arange(6) + 1) % 6
+    triangles = np.concatenate([np.stack([i + a, i + b, j + a], -1), np.stack([j + a, i + b, j + b], -1)]).reshape(
+        -1, 3
+    )
+    return vertices.reshape(-1, 3).astype("f4"), normals.reshape(-1, 3).astype("f4"), triangles.astype(np.int32)
+
+
+def glasses_surfaces(glasses: Glasses, landmarks: Array) -> tuple[Surface, Surface]:
+    """Build frame and lenses for a face.
+
+    Args:
+        glasses: What kind.
+        landmarks: (68, 3) of the face without expression.
+
+    Returns:
+        Frame and lenses; extra = (x, y within the lens -1–1, 0).
+    """
+    eyes = np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0)])
+    front = max(landmarks[28, 2] - 0.1, landmarks[[19, 24], 2].max() + 0.3, eyes[:, 2].max() + 1.2)
+    height = eyes[:, 1].mean() - 0.25 + glasses.drop
+    center = max(abs(eyes[:, 0]).mean(), glasses.half_width + 0.75)
+
+    def bend(x: NDArray[np.floating]) -> NDArray[np.floating]:
+        return front - 0.022 * x**2
+
+    angle = np.linspace(0, 2 * np.pi, 36, endpoint=False)
+    power = 2 / glasses.roundness
+    rim = np.stack(
+        [
+            np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** power,
+            np.sign(np.sin(angle)) * np.abs(np.sin(angle)) ** power,
+        ],
+        1,
+    )
+    frame, lenses = [], []
+    for side in (-1, 1):
+        x = side * center + glasses.half_width * rim[:, 0] * side
+        y = height + glasses.half_height * rim[:, 1] * (1 - 0.1 * (rim[:, 1] < 0))
+        path = np.stack([x, y, bend(x)], 1)
+        frame.append(_tube(path, glasses.rim, closed=True))
+        middle = path.mean(0, keepdims=True)
+        fan = np.stack([np.zeros(36, int), 1 + np.arange(36), 1 + (np.arange(36) + 1) % 36], 1)
+        lenses.append((np.concatenate([middle, path]), np.concatenate([[[0, 0]], rim]), fan))
+        outer = side * (center + glasses.half_width)
+        ear = np.array([side * 7.9, eyes[0, 1] + 0.6, 0.5])
+        hinge = np.array([outer, height + 0.45 * glasses.half_height, bend(np.array(outer))])
+        bow = np.array([side * 7.7, hinge[1], 0.7 * hinge[2]])
+        t = np.linspace(0, 1, 8)[:, None]
+        frame.append(
+            _tube((1 - t) ** 2 * hinge + 2 * t * (1 - t) * bow + t**2 * ear, max(glasses.rim, 0.1), closed=False)
+        )
+    x = np.linspace(-(center - glasses.half_width), center - glasses.half_width, 9)
+    arch = height + 0.3 * glasses.half_height + 0.25 * np.cos(np.linspace(-1.5, 1.5, 9))
+    frame.append(_tube(np.stack([x, arch, bend(x) + 0.1], 1), max(0.8 * glasses.rim, 0.07), closed=False))
+    return _merge([(v, n, np.zeros((len(v), 3)), t) for v, n, t in frame]), _merge(
+        [(v, _unit(np.array([0, 0, 1.0]) + 0 * v), np.column_stack([e, 0 * e[:, 0]]), t) for v, e, t in lenses]
+    )
+
+
+def _merge(parts: list[tuple[Array, Array, Array, NDArray[np.int_]]]) -> Surface:
+    starts = np.cumsum([0] + [len(part[0]) for part in parts[:-1]])
+    arrays = (np.concatenate([part[place] for part in parts]).astype(np.float32) for place in range(3))
+    triangles = np.concatenate([part[3] + start for part, start in zip(parts, starts, strict=True)]).astype(np.int32)
+    return Surface(*arrays, triangles)

@@ -1,0 +1,442 @@
+"""Render scenes with OpenGL: a `Scene` becomes pixels and the five points in them.
+
+Needs moderngl (extra `[synthetic]`) and an OpenGL driver with EGL; Mesa's software driver is enough and is what the speed
+is tuned for. A `Renderer` belongs to one process.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import MissingExtraError
+from ..models.geaau.configuration_geaau import CROP_TEMPLATE
+from ..models.geaau.image_processing_geaau import similarity_transform
+from .face_model import FaceModel
+from .geometry import EYE, LASHES, HeadMesh, Surface, glasses_surfaces, hair_surface, scalp_cover
+from .photography import background, develop, occlude, shoulders
+from .sampling import Identity, Scene
+from .shaders import HAIR_FRAGMENT, HAIR_VERTEX, HEAD_FRAGMENT, HEAD_VERTEX, LASH_FRAGMENT, PLAIN_FRAGMENT, PLAIN_VERTEX
+from .textures import SIZE, WRINKLE_SIZE, beard_mask, blend_wrinkles, hair_texture, skin_texture, wrinkle_maps
+
+if TYPE_CHECKING:
+    import moderngl
+
+_NEAR, _FAR = 1.0, 40.0
+_BAKE_DIRECTIONS, _BAKE_SIZE, _BAKE_BIAS_CM = 96, 256, 0.22
+
+
+@dataclass(frozen=True)
+class Render:
+    """One picture.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        points: (5, 2) float32, true five points in pixels of `image`, in the order of CROP_TEMPLATE.
+    """
+
+    image: NDArray[np.uint8]
+    points: NDArray[np.float32]
+
+
+def rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
+    """Rotation matrix of a head pose: roll first, then pitch, then yaw; radians.
+
+    Example:
+        >>> rotation(0, 0, 0).tolist()
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    """
+    (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
+    turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    return turn @ nod @ tilt
+
+
+def five_points(landmarks: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Reduce (68, D) landmarks to (5, D): centres of the eyes, tip of the nose, corners of the mouth, from image-left."""
+    return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]])
+
+
+def _connect() -> "moderngl.Context":
+    os.environ.setdefault("LP_NUM_THREADS", "1")  # one process per core renders faster than threads
+    try:
+        import moderngl
+    except ImportError as error:
+        raise MissingExtraError(
+            "Rendering needs 'moderngl'. Install it with `pip install \"hf_geaau[synthetic]\"`."
+        ) from error
+    try:
+        return moderngl.create_context(standalone=True, backend="egl")
+    except Exception as error:
+        raise MissingExtraError(
+            f"Rendering needs OpenGL 3.3 through EGL, got: {error}. On Debian: apt install libegl1 libgl1-mesa-dri."
+        ) from error
+
+
+class _Look:
+    """What stays the same over the images of one identity: the head without expression, hair, glasses, textures."""
+
+    def __init__(self, mesh: HeadMesh, identity: Identity) -> None:
+        self.identity = identity
+        self.rest = mesh.neutral + (identity.shape @ mesh.identity_deltas).reshape(-1, 3)
+        self.rest += mesh.lash_roots * np.float32(1 - identity.eyes.lash_length)
+        self.landmarks = self.rest[mesh.landmarks]
+        skin = self.rest[mesh.is_skin]
+        self.hair = hair_surface(identity.hair, skin)
+        cover, shade = scalp_cover(identity.hair, self.rest)
+        self.cover, self.shade = cover * mesh.is_skin, shade * mesh.is_skin
+        self.glasses = glasses_surfaces(identity.glasses, self.landmarks) if identity.glasses else None
+        self.texture = skin_texture(identity, mesh.landmark_uv)
+        if identity.beard.length_cm:
+            mask = beard_mask(identity, mesh.landmark_uv)
+            place = (mesh.uv_of_vertex.clip(0, 0.999) * SIZE).astype(int)
+            depth = mask[place[:, 1], place[:, 0]] * (mesh.material_of_vertex == 0) * identity.beard.length_cm
+            down = 0.5 + 0.5 * ((self.landmarks[57, 1] - self.rest[:, 1]) / 3).clip(-0.7, 1)
+            self.rest += (depth * down)[:, None].astype(np.float32) * mesh.normals(self.rest)
+        self.center = self.landmarks.mean(0)
+        self.scale = 1 / np.abs(self.landmarks[:, :2] - self.center[:2]).max()
+
+
+class Renderer:
+    """Draws scenes of one face model.
+
+    Args:
+        face_model: From `load_face_model`.
+        size: Side of a crop in pixels.
+        supersample: Pixels are drawn this many times finer each way, then averaged.
+
+    Raises:
+        MissingExtraError: If moderngl or OpenGL is not installed.
+    """
+
+    def __init__(self, face_model: FaceModel, size: int = 128, supersample: float = 1.5) -> None:
+        if size < 16:
+            raise ValueError(f"`size` must be at least 16 pixels, got {size}.")
+        self.size, self.supersample = size, supersample
+        self.mesh = HeadMesh(face_model)
+        self._context = _connect()
+        self._context.enable(self._context.DEPTH_TEST)
+        self._look: _Look | None = None
+        self._wrinkles: dict[int, NDArray[np.float32]] = {}
+        self._targets: dict[tuple[int, int], Any] = {}
+        self._build()
+        self._sky, self._seen = _bake_visibility(self._context, self.mesh)
+        self._open_sky = ((self._seen * np.maximum(self.mesh.normals(self.mesh.neutral) @ self._sky.T, 0)).sum(1)
+                          / np.maximum(self.mesh.normals(self.mesh.neutral) @ self._sky.T, 0).sum(1).clip(1e-6))  # fmt: skip
+
+    def close(self) -> None:
+        """Give the OpenGL context back."""
+        self._context.release()
+
+    def _build(self) -> None:
+        context, mesh = self._context, self.mesh
+        self._head_program = context.program(vertex_shader=HEAD_VERTEX, fragment_shader=HEAD_FRAGMENT)
+        self._lash_program = context.program(vertex_shader=HEAD_VERTEX, fragment_shader=LASH_FRAGMENT)
+        self._hair_program = context.program(vertex_shader=HAIR_VERTEX, fragment_shader=HAIR_FRAGMENT)
+        self._plain_program = context.program(vertex_shader=PLAIN_VERTEX, fragment_shader=PLAIN_FRAGMENT)
+        static = np.column_stack([mesh.uv, mesh.material, mesh.eye_angles]).astype("f4")
+        count = len(mesh.source)
+        self._moving = context.buffer(reserve=count * 10 * 4)
+        self._scalp = context.buffer(reserve=count * 4)
+        shape = (self._moving, "3f 3f 4f", "position", "normal", "seen")
+        fixed = (context.buffer(static.tobytes()), "2f 1f 2f", "uv", "material", "eye")
+        lashes = mesh.material[mesh.triangles[:, 0]] == LASHES
+        solid = mesh.triangles[~lashes]
+        order = np.array([0, 2, 3, 3, 1])[
+            mesh.material[solid[:, 0]].astype(int)
+        ]  # what hides most first, the mouth last
+        solid = solid[np.argsort(order, kind="stable")]
+        self._without_mouth = 3 * int((order < 3).sum())
+        self._head = context.vertex_array(
+            self._head_program,
+            [shape, fixed, (self._scalp, "1f", "scalp")],
+            context.buffer(solid.tobytes()),
+        )
+        self._lashes = context.vertex_array(
+            self._lash_program,
+            [(self._moving, "3f 3f 4x4", "position", "normal"), (fixed[0], "2f 3x4", "uv")],
+            context.buffer(mesh.triangles[lashes].tobytes()),
+        )
+        import moderngl
+
+        self._skin = context.texture((SIZE, SIZE), 4)
+        self._folds = context.texture((WRINKLE_SIZE, WRINKLE_SIZE), 1)
+        for texture in (self._skin, self._folds):
+            texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
+        strands = hair_texture(np.random.default_rng(11))
+        self._strands = context.texture(strands.shape[1::-1], 2, strands.tobytes())
+        self._strands.build_mipmaps()
+        self._strands.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
+
+    def render(self, scene: Scene) -> Render:
+        """Render an aligned crop, `size` × `size`, with an alignment error like a detector's."""
+        camera_points, view = self._pose(scene)
+        template = np.array(CROP_TEMPLATE) * self.size
+        eye_distance = template[1, 0] - template[0, 0]
+        jittered = template + scene.point_jitter * eye_distance
+        matrix = similarity_transform(five_points(camera_points), jittered)
+        turn, log_scale, *shift = scene.crop_jitter.astype(float)
+        matrix = _jitter_matrix(turn, np.exp(log_scale), np.array(shift) * self.size, self.size) @ np.vstack(
+            [matrix, [0, 0, 1]]
+        )
+        return self._draw(scene, view, matrix[:2], five_points(camera_points), self.size, self.size)
+
+    def render_photo(
+        self, scene: Scene, height: int, width: int, eye_distance: float, center: tuple[float, float], roll: float = 0.0
+    ) -> Render:
+        """Render a whole photo with head, neck and shoulders.
+
+        Args:
+            scene: What to show.
+            height, width: Size of the photo in pixels.
+            eye_distance: Distance of the eyes in pixels, were the face frontal.
+            center: x, y of the point between the eyes, in pixels.
+            roll: In-plane rotation, radians, clockwise.
+        """
+        camera_points, view = self._pose(scene)
+        points = five_points(camera_points)
+        frontal = np.linalg.norm(np.diff(five_points(view.landmarks)[:2, :2], axis=0)) * view.scale
+        size = eye_distance / frontal
+        linear = size * np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
+        shift = np.array(center) - linear @ points[:2].mean(0)
+        return self._draw(scene, view, np.column_stack([linear, shift]), points, height, width, body=True)
+
+    def _pose(self, scene: Scene) -> tuple[NDArray[np.float64], "_View"]:
+        """Shape the head and look at it: landmarks on the camera plane (68, 2), y down, and what drawing needs."""
+        look = self._prepare_look(scene.identity)
+        active = np.flatnonzero(scene.shape_weights)
+        vertices = look.rest
+        if len(active):
+            vertices = look.rest + (scene.shape_weights[active] @ self.mesh.expression_deltas[active]).reshape(-1, 3)
+        turn = rotation(scene.yaw, scene.pitch, scene.roll)
+        view = _View(vertices, vertices[self.mesh.landmarks], turn, look.scale, look.center, scene.focal)
+        seen = (view.landmarks - look.center) @ turn.T * look.scale
+        plane = seen[:, :2] / (scene.focal - seen[:, 2:]) * scene.focal
+        return plane * [1, -1], view
+
+    def _prepare_look(self, identity: Identity) -> _Look:
+        if self._look is not None and self._look.identity is identity:
+            return self._look
+        look = _Look(self.mesh, identity)
+        self._skin.write(look.texture.tobytes())
+        self._skin.build_mipmaps()
+        self._scalp.write(look.cover[self.mesh.source].astype("f4").tobytes())
+        for arrays in getattr(self, "_extras", {}).values():
+            for item in arrays:
+                item.release()
+        self._extras = {}
+        if look.hair is not None:
+            self._extras["hair"] = self._upload(look.hair, self._hair_program)
+        if look.glasses is not None:
+            self._extras["frame"] = self._upload(look.glasses[0], self._plain_program)
+            self._extras["lens"] = self._upload(look.glasses[1], self._plain_program)
+        self._look = look
+        return look
+
+    def _upload(self, surface: Surface, program: Any) -> tuple[Any, ...]:
+        data = np.column_stack([surface.vertices, surface.normals, surface.extra]).astype("f4")
+        vertices, index = self._context.buffer(data.tobytes()), self._context.buffer(surface.triangles.tobytes())
+        array = self._context.vertex_array(program, [(vertices, "3f 3f 3f", "position", "normal", "extra")], index)
+        return array, vertices, index
+
+    def _upload_wrinkles(self, scene: Scene) -> None:
+        pattern = scene.identity.wrinkle_pattern
+        if pattern not in self._wrinkles:
+            self._wrinkles[pattern] = wrinkle_maps(pattern, self.mesh.landmark_uv)
+        self._folds.write(blend_wrinkles(self._wrinkles[pattern], scene.wrinkles).tobytes())
+        self._folds.build_mipmaps()
+
+    def _target(self, height: int, width: int) -> Any:
+        if (height, width) not in self._targets:
+            color = self._context.texture((width, height), 4)
+            self._targets[height, width] = self._context.framebuffer(
+                [color], self._context.depth_renderbuffer((width, height))
+            )
+        return self._targets[height, width]
+
+    def _draw(
+        self, scene: Scene, view: "_View", matrix: NDArray[np.float64], points: NDArray[np.float64],
+        height: int, width: int, body: bool = False,
+    ) -> Render:  # fmt: skip
+        """Draw head over background, put things before it, and photograph; `matrix` maps camera plane to pixels (2, 3)."""
+        rng = np.random.default_rng(scene.backdrop_seed)
+        fine = self.supersample
+        tall, wide = round(height * fine), round(width * fine)
+        layer = self._draw_head(scene, view, matrix * fine, tall, wide)
+        image = background(rng, tall, wide)
+        if body:
+            self._draw_body(rng, image, view, matrix * fine)
+        alpha = layer[..., 3:].astype(np.uint16)
+        image = ((layer[..., :3] * alpha + image * (255 - alpha)) // 255).astype(np.uint8)
+        if scene.occluder:
+            occlude(image, scene.occluder, rng, scene.identity.skin.tone)
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        final = points @ matrix[:, :2].T + matrix[:, 2]
+        return Render(develop(image, scene.camera, rng), final.astype(np.float32))
+
+    def _draw_body(
+        self, rng: np.random.Generator, image: NDArray[np.uint8], view: "_View", matrix: NDArray[np.float64]
+    ) -> None:
+        foot = np.array([0.0, -14.5, -2.0]) - view.center
+        seen = foot * view.scale
+        plane = seen[:2] / (view.focal - seen[2]) * view.focal * [1, -1]
+        x, y = matrix[:, :2] @ plane + matrix[:, 2]
+        unit = np.hypot(*matrix[:, 0]) * 7.5 * view.scale
+        shoulders(rng, image, (x, y), unit, tuple(matrix[:, 1] / np.hypot(*matrix[:, 1])))
+
+    def _draw_head(
+        self, scene: Scene, view: "_View", matrix: NDArray[np.float64], height: int, width: int
+    ) -> NDArray[np.uint8]:
+        """Draw the head alone: (H, W, 4) uint8 with coverage in the fourth channel."""
+        import moderngl
+
+        look, context = self._look, self._context
+        clip, turn = view.matrices(matrix, height, width)
+        self._write_geometry(scene, view, turn)
+        self._set_uniforms(scene, view, clip, turn)
+        self._upload_wrinkles(scene)
+        target = self._target(height, width)
+        target.use()
+        target.clear(0, 0, 0, 0)
+        self._skin.use(0)
+        self._folds.use(1)
+        self._strands.use(2)
+        context.enable(moderngl.CULL_FACE)
+        lips = view.landmarks[[61, 62, 63], 1].mean() - view.landmarks[[65, 66, 67], 1].mean()
+        self._head.render(vertices=-1 if lips > 0.1 else self._without_mouth)
+        context.disable(moderngl.CULL_FACE)
+        self._lashes.render()
+        if "hair" in self._extras:
+            self._extras["hair"][0].render()
+        if "frame" in self._extras and scene.wears_glasses:
+            self._plain_program["lens"].value = 0.0
+            self._extras["frame"][0].render()
+            context.enable(moderngl.BLEND)
+            context.blend_func = moderngl.SRC_ALPHA, moderngl.ONE_MINUS_SRC_ALPHA, moderngl.ONE, moderngl.ONE
+            self._plain_program["lens"].value = 1.0
+            self._extras["lens"][0].render()
+            context.disable(moderngl.BLEND)
+        return np.frombuffer(target.read(components=4), np.uint8).reshape(height, width, 4)[::-1]
+
+    def _write_geometry(self, scene: Scene, view: "_View", turn: NDArray[np.float64]) -> None:
+        """Upload positions, normals, and how much of the sky and of each light every vertex sees."""
+        look = self._look
+        towards = scene.light.directions.astype(np.float64) @ turn  # lights in the head's frame
+        weights = np.exp(14 * (towards @ self._sky.T - 1))
+        weights /= weights.sum(1, keepdims=True)
+        data = np.empty((len(view.vertices), 10), np.float32)
+        data[:, :3], data[:, 3:6] = view.vertices, self.mesh.normals(view.vertices)
+        data[:, 6] = self._open_sky * (1 - 0.55 * look.shade)
+        data[:, 7:] = (self._seen @ weights.T.astype(np.float32)) * (1 - 0.45 * look.shade[:, None])
+        self._moving.write(data.take(self.mesh.source, 0))
+
+    def _set_uniforms(self, scene: Scene, view: "_View", clip: NDArray[np.float64], turn: NDArray[np.float64]) -> None:
+        identity, light = scene.identity, scene.light
+        lids = view.landmarks[[36, 37, 38, 39, 42, 43, 44, 45], :2]
+        glasses = identity.glasses
+        shared = {
+            "clip": clip.T, "turn": turn.T, "light_directions": light.directions, "light_colors": light.colors,
+            "ambient": light.ambient, "exposure": 2.0**scene.camera.exposure, "hair_color": identity.hair.color,
+            "skin_tone": identity.skin.tone, "oil": identity.skin.oil,
+            "lids": lids, "lip_depth": view.landmarks[[51, 57], 2].mean(),
+            "iris_color": identity.eyes.iris, "iris_radius": identity.eyes.iris_radius, "pupil": scene.pupil,
+            "sclera_color": identity.eyes.sclera, "lash_density": identity.eyes.lash_density, "liner": identity.eyes.liner,
+            "teeth_color": identity.teeth, "strand": identity.hair.strand, "shade": identity.hair.shade / 1000,
+            "gray": identity.hair.gray, "buzz": 0.8 if identity.hair.style == "buzz" else 1.0,
+            "cap": float(identity.hair.style == "cap"),
+            "skin": 0, "wrinkles": 1, "strands": 2,
+            "frame_color": glasses.color if glasses else np.zeros(3), "tint": glasses.tint if glasses else 0.0,
+        }  # fmt: skip
+        for program in (self._head_program, self._lash_program, self._hair_program, self._plain_program):
+            for name, value in shared.items():
+                if name in program:
+                    uniform = program[name]
+                    if np.ndim(value):
+                        uniform.write(np.ascontiguousarray(value, "f4").tobytes())
+                    else:
+                        uniform.value = value
+
+
+def _jitter_matrix(turn: float, scale: float, shift: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Rotate and scale around the crop's centre, then shift; (3, 3)."""
+    linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    center = np.full(2, size / 2)
+    return np.vstack([np.column_stack([linear, center - linear @ center + shift]), [0, 0, 1]])
+
+
+@dataclass(frozen=True)
+class _View:
+    """A shaped head before the camera: vertices (V, 3), landmarks (68, 3), rotation, and how it is placed."""
+
+    vertices: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    turn: NDArray[np.float64]
+    scale: float
+    center: NDArray[np.floating]
+    focal: float
+
+    def matrices(
+        self, matrix: NDArray[np.float64], height: int, width: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Clip matrix (4, 4), and the rotation (3, 3) that carries normals into the upright picture."""
+        place = np.eye(4)
+        place[:3, :3] = self.turn * self.scale
+        place[:3, 3] = -place[:3, :3] @ self.center
+        place[2, 3] -= self.focal
+        lens = np.zeros((4, 4))
+        lens[0, 0] = lens[1, 1] = self.focal
+        lens[2, 2], lens[2, 3] = -(_FAR + _NEAR) / (_FAR - _NEAR), -2 * _FAR * _NEAR / (_FAR - _NEAR)
+        lens[3, 2] = -1
+        to_pixels = matrix[:, :2] * [1, -1]  # the camera plane has y up, pixels have y down
+        align = np.eye(4)
+        align[0, :2], align[0, 3] = 2 * to_pixels[0] / width, 2 * matrix[0, 2] / width - 1
+        align[1, :2], align[1, 3] = -2 * to_pixels[1] / height, 1 - 2 * matrix[1, 2] / height
+        size = np.hypot(*matrix[:, 0])
+        flat = np.eye(3)
+        flat[:2, :2] = to_pixels / size * [[1], [-1]]
+        return align @ lens @ place, flat @ self.turn
+
+
+def _bake_visibility(context: "moderngl.Context", mesh: HeadMesh) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Find which directions each vertex of the neutral head sees, from shadow maps.
+
+    Returns:
+        Unit vectors (D, 3) spread evenly over the sphere, and visibility (V, D) in 0–1. A light's shadow on any head is
+        then one small matrix product; that expression and identity move shadows a little is left out.
+    """
+    number = np.arange(_BAKE_DIRECTIONS) + 0.5
+    polar, around = np.arccos(1 - 2 * number / _BAKE_DIRECTIONS), np.pi * (1 + 5**0.5) * number
+    sky = np.stack([np.sin(polar) * np.cos(around), np.cos(polar), np.sin(polar) * np.sin(around)], 1)
+    program = context.program(
+        vertex_shader="#version 330\nin vec3 position; uniform mat4 clip; void main() { gl_Position = clip * vec4(position, 1); }",
+        fragment_shader="#version 330\nvoid main() {}",
+    )
+    solid = mesh.triangles[mesh.material[mesh.triangles[:, 0]] <= EYE]
+    buffers = context.buffer(mesh.neutral[mesh.source].tobytes()), context.buffer(solid.tobytes())
+    array = context.vertex_array(program, [(buffers[0], "3f", "position")], buffers[1])
+    depth = context.depth_texture((_BAKE_SIZE, _BAKE_SIZE))
+    target = context.framebuffer(depth_attachment=depth)
+    center, reach = mesh.neutral.mean(0), 26.0
+    seen = np.empty((len(mesh.neutral), len(sky)), np.float32)
+    for place, direction in enumerate(sky):
+        right = np.cross([0.1, 1, 0.02], direction)
+        right /= np.linalg.norm(right)
+        frame = np.stack([right, np.cross(direction, right), -direction]) / reach
+        clip = np.eye(4)
+        clip[:3, :3], clip[:3, 3] = frame, -frame @ center
+        program["clip"].write(clip.T.astype("f4").tobytes())
+        target.use()
+        target.clear(depth=1.0)
+        array.render()
+        map_ = np.frombuffer(depth.read(), "f4").reshape(_BAKE_SIZE, _BAKE_SIZE)
+        spot = (mesh.neutral - center) @ frame.T
+        x, y = (((spot[:, c] + 1) / 2 * _BAKE_SIZE).clip(0, _BAKE_SIZE - 1.001) for c in range(2))
+        gap = (spot[:, 2] + 1) / 2 - map_[y.astype(int), x.astype(int)]
+        seen[:, place] = 1 - ((gap * 2 * reach - _BAKE_BIAS_CM) / 0.3).clip(0, 1)
+    for item in (array, *buffers, target, depth, program):
+        item.release()
+    return sky, seen

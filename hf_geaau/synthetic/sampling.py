@@ -1,0 +1,790 @@
+"""Draw what a rendered face is made of: who it is, what it does, how it is lit and photographed. Numpy only, no OpenGL.
+
+Everything random is decided here, in one `Scene` per image, from `(seed, index)` alone, so that image i of seed s is the
+same in every process. Identities are drawn from `(seed, identity_id)`: disjoint ranges of ids give disjoint people.
+
+Words: `intensity` is FACS A–E as 1–5, 0 for none. An action unit counts as present (label 1) from intensity 1 on. Traces,
+0 < intensity < 1, exist on purpose and count as absent, and no action unit is drawn within `TRACE_MAX`–`PRESENT_MIN`, so
+that the two do not touch. Two values per action unit or wrinkle are (subject's left, subject's right).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25, 26, 43)
+"""The action units that a rendered face can show, in the order of labels and intensities."""
+
+PRESENT_MIN, TRACE_MAX = 1.2, 0.8
+IDENTITY_SIZE = 100  # identity components of ICT-FaceKit
+
+SIDED_SHAPES = (
+    "browDown browInnerUp browOuterUp cheekPuff cheekSquint eyeBlink eyeLookDown eyeLookIn eyeLookOut eyeLookUp eyeSquint "
+    "eyeWide mouthDimple mouthFrown mouthLowerDown mouthPress mouthSmile mouthStretch mouthUpperUp noseSneer cheekRaiser"
+).split()
+CENTRAL_SHAPES = (
+    "jawForward jawLeft jawOpen jawRight mouthClose mouthFunnel mouthLeft mouthPucker mouthRight mouthRollLower "
+    "mouthRollUpper mouthShrugLower mouthShrugUpper"
+).split()
+EXPRESSION_SHAPES = tuple(f"{name}_{side}" for name in SIDED_SHAPES for side in "LR") + tuple(CENTRAL_SHAPES)
+"""The 55 expression shapes of ICT-FaceKit, in the order of `Scene.shape_weights`; L is the subject's left."""
+
+AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
+    1: (("browInnerUp", 1.15),),
+    2: (("browOuterUp", 1.0),),
+    4: (("browDown", 1.2),),
+    5: (("eyeWide", 1.1),),
+    6: (("cheekRaiser", 1.0), ("cheekSquint", 0.8)),
+    7: (("eyeSquint", 1.3),),
+    9: (("noseSneer", 1.0),),
+    10: (("mouthUpperUp", 1.0),),
+    12: (("mouthSmile", 1.0),),
+    14: (("mouthDimple", 1.1),),
+    15: (("mouthFrown", 1.15),),
+    17: (("mouthShrugLower", 0.85),),
+    20: (("mouthStretch", 1.0),),
+    23: (("mouthRollLower", 0.6), ("mouthRollUpper", 0.6)),
+    24: (("mouthPress", 1.15),),
+    25: (("mouthLowerDown", 0.9),),
+    26: (("jawOpen", 0.75),),
+    43: (("eyeBlink", 1.0),),
+}
+"""Which expression shapes an action unit moves, and their weights at intensity 5. Source: our reading of the shapes' names
+beside the FACS manual; AU06's cheekRaiser beside cheekSquint, because either alone lifts the cheek too little."""
+
+# Change of the gap between the inner lips, in cm per unit of shape weight, measured on the neutral ICT-FaceKit mesh.
+LIP_GAP_CM = {
+    "jawOpen": 2.89, "mouthFunnel": 1.08, "mouthLowerDown": 0.29, "mouthUpperUp": 0.35, "noseSneer": 0.32,
+    "mouthShrugUpper": 0.46, "mouthShrugLower": -0.64, "mouthClose": -3.72, "mouthPress": -0.11,
+}  # fmt: skip
+LIPS_APART_CM = 1.6  # the lip gap that counts as AU25 of intensity 5
+# The same for the gap between the eyelids, which is 0.83 cm on the neutral mesh.
+LID_GAP_CM = {
+    "eyeBlink": -0.79, "eyeLookDown": -0.45, "cheekSquint": -0.24, "cheekRaiser": -0.24, "eyeSquint": -0.20,
+    "noseSneer": -0.11, "mouthSmile": -0.05, "eyeLookUp": 0.17, "eyeWide": 0.27,
+}  # fmt: skip
+LID_OPENING_CM = 0.83
+
+PROTOTYPES: tuple[tuple[int, ...], ...] = (
+    (6, 12, 25), (6, 12), (12,), (12, 25), (6, 7, 12, 25, 26), (1, 2, 5, 25, 26), (1, 2), (1, 2, 5), (1, 2, 12, 25), (1,),
+    (2,), (1, 4), (1, 4, 15), (1, 4, 15, 17), (4,), (4, 7), (4, 7, 24), (4, 5, 7, 23), (4, 7, 23), (4, 6, 7, 9, 10),
+    (9,), (4, 9, 10, 17), (9, 10, 25), (10,), (10, 25), (1, 2, 4), (1, 2, 4, 5, 20, 25), (14,), (12, 14), (15, 17), (17,),
+    (17, 24), (20, 25), (23,), (25,), (25, 26), (6, 7), (6,), (7,), (5,), (43,), (4, 6, 7, 43), (1, 2, 26, 25), (2, 12),
+)  # fmt: skip
+"""Combinations seen on people: smiles, surprise, fear, sadness, anger, disgust, pain, doubt, contempt, and single units,
+so that every unit is also seen alone."""
+
+EXCLUSIONS = ((5, 43), (5, 6), (5, 7), (23, 25), (24, 25), (23, 26), (24, 26), (17, 26), (20, 23), (20, 24), (12, 15))
+"""Pairs that oppose each other, or hide each other at photo resolution; the weaker one goes (12 with 15 rarely stays)."""
+
+WRINKLES = (
+    "forehead_centre", "forehead_side", "glabella", "crows_feet",
+    "lower_lid", "nose_root", "nasolabial", "dimple",
+    "chin", "mouth_corner", "lip_lines", "cheek_stretch",
+)  # fmt: skip
+"""Layers of the wrinkle maps: three RGBA textures, see textures.wrinkle_maps."""
+
+# Layer, action unit and strength: how much a full-strength action unit deepens each layer.
+WRINKLE_SOURCES = (
+    ("forehead_centre", 1, 0.9), ("forehead_centre", 2, 0.35), ("forehead_side", 2, 0.9), ("forehead_side", 1, 0.15),
+    ("glabella", 4, 1.0), ("glabella", 9, 0.3), ("crows_feet", 6, 1.0), ("crows_feet", 7, 0.25), ("crows_feet", 12, 0.15),
+    ("lower_lid", 7, 0.8), ("lower_lid", 6, 0.8), ("nose_root", 9, 1.0), ("nasolabial", 12, 0.8), ("nasolabial", 10, 0.8),
+    ("nasolabial", 9, 0.5), ("nasolabial", 6, 0.2), ("nasolabial", 20, 0.3), ("dimple", 14, 1.0), ("dimple", 12, 0.3),
+    ("chin", 17, 1.0), ("chin", 15, 0.2), ("mouth_corner", 15, 0.9), ("mouth_corner", 24, 0.2), ("lip_lines", 23, 0.7),
+    ("lip_lines", 24, 0.6), ("cheek_stretch", 20, 0.8),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Skin:
+    """Colour and relief of the skin; colours are linear RGB in 0–1.
+
+    Attributes:
+        tone: Mean colour (3).
+        lips: Factor from tone to lip colour (3).
+        redness: 0–1, of cheeks, nose and ears.
+        freckles: 0–1.
+        blotches: 0–1, large-scale unevenness.
+        pores: 0–1, small-scale unevenness.
+        eye_shadow: 0–1, dark rings around the eyes.
+        oil: 0–1, strength of highlights.
+        lipstick: 0 for none, else opacity.
+    """
+
+    tone: NDArray[np.float32]
+    lips: NDArray[np.float32]
+    redness: float
+    freckles: float
+    blotches: float
+    pores: float
+    eye_shadow: float
+    oil: float
+    lipstick: float
+
+
+@dataclass(frozen=True)
+class Brows:
+    """Eyebrows, painted as hair strokes. Lengths as fractions of the texture side (about 20 cm)."""
+
+    thickness: float
+    density: float
+    height: float
+    arch: float
+    tilt: float
+    length: float
+    opacity: float
+
+
+@dataclass(frozen=True)
+class Beard:
+    """Facial hair: each part 0 (shaven) – 1 (dense); `length_cm` lifts the surface."""
+
+    moustache: float
+    chin: float
+    cheeks: float
+    stubble: bool
+    length_cm: float
+
+
+@dataclass(frozen=True)
+class Hair:
+    """Head hair as one surface around the head. Heights are in cm of the mesh, where eyes are at 3.4 and brows at 6.
+
+    Attributes:
+        style: One of HAIR_STYLES.
+        color: Linear RGB (3).
+        thickness: Distance from the skull, cm.
+        hairline: Height of the hairline above the forehead, cm.
+        recession: How much further it lies above the temples, cm.
+        fringe: Height of the front end, cm; below the hairline it is a fringe.
+        fringe_side: -1–1, slant of the fringe.
+        length: Height of the lower end at the sides, cm.
+        face_angle: Half angle around the head that stays free for the face, radians.
+        wave: Amplitude of waves or curls, cm.
+        strand: Contrast of strands, 0–1.
+        gray: Share of grey strands, 0–1.
+        shade: Per-strand randomness seed.
+    """
+
+    style: str
+    color: NDArray[np.float32]
+    thickness: float
+    hairline: float
+    recession: float
+    fringe: float
+    fringe_side: float
+    length: float
+    face_angle: float
+    wave: float
+    strand: float
+    gray: float
+    shade: int
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """Eyes and lashes. `iris_radius` in degrees seen from the eyeball's centre."""
+
+    iris: NDArray[np.float32]
+    iris_radius: float
+    sclera: NDArray[np.float32]
+    lash_density: float
+    lash_length: float
+    liner: float
+
+
+@dataclass(frozen=True)
+class Glasses:
+    """Spectacles: `tint` is 0 for clear to 1 for dark lenses; sizes in cm."""
+
+    half_width: float
+    half_height: float
+    roundness: float
+    rim: float
+    color: NDArray[np.float32]
+    tint: float
+    drop: float
+
+
+HAIR_STYLES = ("bald", "buzz", "short", "fringe", "long", "bob", "curly", "updo", "cap")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One person: shape and looks, the same in all their images.
+
+    Attributes:
+        identity_id: Its number; `(seed, identity_id)` decides everything below.
+        shape: (100,) weights of the identity components, in standard deviations.
+        age: 0 (twenty) – 1 (eighty).
+        feminine: 0–1; shifts the odds of beard, hair length, brows and make-up.
+        wrinkle_pattern: Which of the wrinkle map sets, 0–WRINKLE_PATTERNS-1.
+        permanent_wrinkles: (12, 2) depth of each layer at rest, so that a line alone does not tell an action unit.
+        wrinkle_gain: How deep this skin folds.
+        glasses: Spectacles of this person, worn in about two thirds of the images, or None.
+        texture_seed: Seed of the painted texture.
+    """
+
+    identity_id: int
+    shape: NDArray[np.float32]
+    age: float
+    feminine: float
+    skin: Skin
+    brows: Brows
+    beard: Beard
+    hair: Hair
+    eyes: Eyes
+    teeth: NDArray[np.float32]
+    wrinkle_pattern: int
+    permanent_wrinkles: NDArray[np.float32]
+    wrinkle_gain: float
+    glasses: Glasses | None
+    texture_seed: int
+
+
+@dataclass(frozen=True)
+class Light:
+    """Light in camera space: directional lights over a first-order ambient field; linear RGB.
+
+    Attributes:
+        directions: (3, 3) unit vectors towards the lights.
+        colors: (3, 3).
+        ambient: (4, 3) constant part and its x, y, z gradients.
+    """
+
+    directions: NDArray[np.float32]
+    colors: NDArray[np.float32]
+    ambient: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What happens between the scene and the file. Lengths are fractions of the crop side.
+
+    Attributes:
+        blur: Standard deviation of a Gaussian blur.
+        motion: Length of a motion blur, and its angle.
+        low_resolution: Side in pixels of an intermediate downscale as a fraction of the crop side, 1 for none.
+        noise: Standard deviation in grey levels of 255.
+        exposure: Stops.
+        white_balance: (3,) channel factors.
+        contrast: Exponent around mid-grey.
+        saturation: 0 (grey) – 1.3.
+        jpeg_quality: 0 for none.
+    """
+
+    blur: float
+    motion: tuple[float, float]
+    low_resolution: float
+    noise: float
+    exposure: float
+    white_balance: NDArray[np.float32]
+    contrast: float
+    saturation: float
+    jpeg_quality: int
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything one image needs.
+
+    Attributes:
+        seed, index: Where it comes from.
+        identity: Who.
+        intensities: (18,) float32, 0–5, in the order of ACTION_UNITS.
+        labels: (18,) float32, 1 present and 0 absent.
+        shape_weights: (55,) float32 in the order of EXPRESSION_SHAPES.
+        wrinkles: (12, 2) depth of each layer in WRINKLES, for the subject's left and right.
+        yaw, pitch, roll: Head pose, radians; positive yaw turns the face to the image's right, positive pitch down.
+        focal: Distance of the camera in units of half a face.
+        wears_glasses: Whether identity.glasses is on.
+        pupil: Radius in degrees.
+        point_jitter: (5, 2) error of a detector's points, as a fraction of the eye distance.
+        crop_jitter: Rotation (radians), log scale, and shift x, y (fractions of the crop side).
+        backdrop_seed: Seed of background and occluder.
+        occluder: One of OCCLUDERS, or "" for none.
+    """
+
+    seed: int
+    index: int
+    identity: Identity
+    intensities: NDArray[np.float32]
+    labels: NDArray[np.float32]
+    shape_weights: NDArray[np.float32]
+    wrinkles: NDArray[np.float32]
+    yaw: float
+    pitch: float
+    roll: float
+    focal: float
+    wears_glasses: bool
+    pupil: float
+    light: Light
+    camera: Camera
+    point_jitter: NDArray[np.float32]
+    crop_jitter: NDArray[np.float32]
+    backdrop_seed: int
+    occluder: str = ""
+
+
+OCCLUDERS = ("hand", "bar", "mug", "shadow")
+WRINKLE_PATTERNS = 6
+_STREAM_IDENTITY, _STREAM_IMAGE = 1, 2  # keeps image 7 and identity 7 of one seed apart
+
+# Skin tones from very light to very dark as linear RGB: our choice along the Fitzpatrick scale, judged by eye.
+_TONES = np.array(
+    [[0.80, 0.60, 0.52], [0.70, 0.47, 0.37], [0.58, 0.37, 0.26], [0.42, 0.25, 0.16], [0.26, 0.145, 0.09],
+     [0.135, 0.073, 0.047], [0.065, 0.036, 0.026]]
+)  # fmt: skip
+_HAIR_COLORS = np.array(
+    [[0.012, 0.010, 0.009], [0.022, 0.015, 0.011], [0.055, 0.03, 0.018], [0.12, 0.065, 0.035], [0.24, 0.14, 0.07],
+     [0.42, 0.29, 0.16], [0.22, 0.065, 0.025], [0.26, 0.25, 0.24], [0.45, 0.44, 0.43]]
+)  # fmt: skip
+_IRIS_COLORS = np.array(
+    [[0.035, 0.016, 0.007], [0.09, 0.04, 0.015], [0.15, 0.10, 0.035], [0.10, 0.14, 0.06], [0.12, 0.22, 0.33],
+     [0.22, 0.27, 0.30]]
+)  # fmt: skip
+
+
+@lru_cache(maxsize=4)  # images come in blocks of one identity
+def sample_identity(seed: int, identity_id: int) -> Identity:
+    """Draw one person.
+
+    Example:
+        >>> sample_identity(0, 3).shape.shape
+        (100,)
+    """
+    rng = np.random.default_rng([seed, _STREAM_IDENTITY, identity_id])
+    age, feminine = float(rng.beta(1.2, 1.6)), float(rng.random())
+    tone_place = rng.uniform(0, len(_TONES) - 1)
+    tone = np.array([np.interp(tone_place, range(len(_TONES)), _TONES[:, c]) for c in range(3)])
+    tone *= rng.uniform(0.9, 1.1) * rng.uniform(0.95, 1.05, 3)
+    skin = _sample_skin(rng, tone, tone_place, age, feminine)
+    hair = _sample_hair(rng, tone_place, age, feminine)
+    return Identity(
+        identity_id=identity_id,
+        shape=(rng.normal(size=IDENTITY_SIZE) * rng.uniform(0.55, 1.0)).astype(np.float32),
+        age=age,
+        feminine=feminine,
+        skin=skin,
+        brows=_sample_brows(rng, feminine),
+        beard=_sample_beard(rng, feminine),
+        hair=hair,
+        eyes=_sample_eyes(rng, tone_place, feminine),
+        teeth=(np.array([0.72, 0.67, 0.57]) * rng.uniform(0.8, 1.15) * [1, 1, rng.uniform(0.85, 1.1)]).astype(
+            np.float32
+        ),
+        wrinkle_pattern=int(rng.integers(WRINKLE_PATTERNS)),
+        permanent_wrinkles=_sample_permanent_wrinkles(rng, age),
+        wrinkle_gain=float(rng.uniform(0.15, 0.55) + 0.75 * age * rng.uniform(0.6, 1.0)),
+        glasses=_sample_glasses(rng) if rng.random() < 0.25 else None,
+        texture_seed=int(rng.integers(2**31)),
+    )
+
+
+def _sample_skin(
+    rng: np.random.Generator, tone: NDArray[np.float64], tone_place: float, age: float, feminine: float
+) -> Skin:
+    dark = tone_place / (len(_TONES) - 1)
+    green = rng.uniform(0.5, 0.8)
+    lips = np.array([rng.uniform(0.8, 1.02), green, green * rng.uniform(0.9, 1.12)])
+    lipstick = 0.0
+    if feminine > 0.6 and rng.random() < 0.4:
+        lipstick, color = float(rng.uniform(0.3, 0.95)), np.array([rng.uniform(0.2, 0.6), rng.uniform(0.02, 0.2), 0.0])
+        lips = np.append(color[:2], color[1] * rng.uniform(0.6, 1.5)) / np.maximum(tone, 0.02)
+    return Skin(
+        tone=tone.astype(np.float32),
+        lips=lips.astype(np.float32),
+        redness=float(rng.beta(1.5, 2.5) * (1 - 0.7 * dark)),
+        freckles=float(rng.beta(0.5, 2.5) * (1 - dark)),
+        blotches=float(rng.beta(1.5, 2) * (0.6 + 0.5 * age)),
+        pores=float(rng.beta(1.5, 2)),
+        eye_shadow=float(rng.beta(1.3, 2) * (0.5 + 0.5 * age)),
+        oil=float(rng.beta(1.4, 2)),
+        lipstick=lipstick,
+    )
+
+
+def _sample_hair(rng: np.random.Generator, tone_place: float, age: float, feminine: float) -> Hair:
+    weights = np.array([0.4, 0.8, 2.4, 0.8, 0.5, 0.2, 0.7, 0.5, 0.3])
+    if feminine > 0.5:
+        weights = np.array([0.05, 0.1, 0.7, 1.2, 3.0, 1.2, 0.9, 1.2, 0.25])
+    elif age > 0.5:
+        weights[:2] *= 2.5
+    style = str(rng.choice(HAIR_STYLES, p=weights / weights.sum()))
+    place = (
+        int(rng.choice(7, p=[0.28, 0.22, 0.18, 0.14, 0.08, 0.06, 0.04])) if tone_place < 2.5 else int(rng.integers(3))
+    )
+    color, gray = _HAIR_COLORS[place] * rng.uniform(0.7, 1.3), float(np.clip(rng.normal(1.5 * age - 0.75, 0.25), 0, 1))
+    color = (1 - gray) * color + gray * _HAIR_COLORS[7 + int(rng.random() < 0.5)]
+    if style == "cap":
+        color = rng.uniform(0.01, 0.6) * rng.uniform(0.2, 1.0, 3)
+    hairline = float(np.clip(rng.normal(10.2, 0.8), 8.6, 12.2))
+    thickness = {"bald": 0.0, "buzz": 0.12, "short": rng.uniform(0.4, 1.8), "curly": rng.uniform(0.8, 3.5), "cap": 0.5}
+    fringe = (
+        rng.uniform(5.3, 8.5) if style == "fringe" or (style in ("long", "bob") and rng.random() < 0.35) else hairline
+    )
+    long = {"long": rng.uniform(-18, -7), "bob": rng.uniform(-6, 0.0), "fringe": rng.choice([4.0, rng.uniform(-15, 0)])}
+    curly_length = float(rng.choice([3.5, rng.uniform(-10, 2)], p=[0.6, 0.4]))
+    long["curly"] = curly_length
+    return Hair(
+        style=style,
+        color=color.astype(np.float32),
+        thickness=float(thickness.get(style, rng.uniform(0.4, 1.5))),
+        hairline=float(rng.uniform(6.8, 9.5)) if style == "cap" else hairline,
+        recession=float(0.0 if style == "cap" else rng.exponential(0.4 + 0.8 * age * (1 - feminine))),
+        fringe=float(fringe),
+        fringe_side=float(rng.normal(0, 0.5)),
+        length=float(long.get(style, rng.uniform(3.0, 5.0))),
+        face_angle=float(rng.uniform(0.75, 1.35)),
+        wave=float(rng.uniform(0.3, 0.9) if style == "curly" else rng.exponential(0.12)),
+        strand=float(0.08 if style == "cap" else rng.uniform(0.35, 1.0)),
+        gray=gray,
+        shade=int(rng.integers(1000)),
+    )
+
+
+def _sample_brows(rng: np.random.Generator, feminine: float) -> Brows:
+    return Brows(
+        thickness=float(rng.uniform(0.007, 0.017) + 0.009 * (1 - feminine) * rng.random()),
+        density=float(rng.uniform(0.3, 1.0)),
+        height=float(rng.normal(0, 0.010)),
+        arch=float(rng.normal(0.002 + 0.004 * feminine, 0.005)),
+        tilt=float(rng.normal(0, 0.006)),
+        length=float(rng.uniform(0.85, 1.08)),
+        opacity=float(rng.uniform(0.45, 1.0)),
+    )
+
+
+def _sample_beard(rng: np.random.Generator, feminine: float) -> Beard:
+    if feminine > 0.5 or rng.random() < 0.4:
+        return Beard(0.0, 0.0, 0.0, False, 0.0)
+    kind, depth = rng.random(), rng.uniform(0.35, 1.0)
+    if kind < 0.4:  # shaven some days ago
+        depth *= 0.6
+        return Beard(depth * rng.uniform(0.6, 1), depth, depth * rng.uniform(0.3, 1), True, 0.0)
+    if kind < 0.75:
+        return Beard(
+            depth * rng.uniform(0.6, 1), depth, depth * rng.uniform(0.6, 1), False, float(rng.uniform(0.05, 1.5))
+        )
+    return Beard(depth, depth if rng.random() < 0.6 else 0.0, 0.0, False, float(rng.uniform(0.05, 0.5)))
+
+
+def _sample_eyes(rng: np.random.Generator, tone_place: float, feminine: float) -> Eyes:
+    place = int(rng.integers(len(_IRIS_COLORS))) if tone_place < 2 else int(rng.integers(2))
+    return Eyes(
+        iris=(_IRIS_COLORS[place] * rng.uniform(0.6, 1.4) * rng.uniform(0.9, 1.1, 3)).astype(np.float32),
+        iris_radius=float(rng.uniform(27, 31)),
+        sclera=(
+            np.array([0.66, 0.61, 0.58]) * rng.uniform(0.75, 1.1) * [1, rng.uniform(0.92, 1), rng.uniform(0.88, 1)]
+        ).astype(np.float32),
+        lash_density=float(np.clip(rng.normal(0.35 + 0.4 * feminine, 0.2), 0.05, 1)),
+        lash_length=float(np.clip(rng.normal(0.35 + 0.25 * feminine, 0.15), 0.1, 1)),
+        liner=float(rng.uniform(0.2, 0.9) if feminine > 0.6 and rng.random() < 0.4 else rng.uniform(0, 0.2)),
+    )
+
+
+def _sample_glasses(rng: np.random.Generator) -> Glasses:
+    dark = rng.random() < 0.45
+    return Glasses(
+        half_width=float(rng.uniform(2.1, 2.75)),
+        half_height=float(rng.uniform(1.3, 2.3)),
+        roundness=float(rng.uniform(2.0, 4.5)),
+        rim=float(rng.uniform(0.05, 0.11) if rng.random() < 0.5 else rng.uniform(0.11, 0.26)),
+        color=(rng.uniform(0.005, 0.05, 3) if dark else rng.uniform(0.03, 0.5) * rng.uniform(0.4, 1, 3)).astype(
+            np.float32
+        ),
+        tint=float(rng.uniform(0.45, 0.9) if rng.random() < 0.12 else rng.uniform(0, 0.15)),
+        drop=float(rng.normal(0.0, 0.25)),
+    )
+
+
+def _sample_permanent_wrinkles(rng: np.random.Generator, age: float) -> NDArray[np.float32]:
+    depth = rng.beta(1.0, 3.0, len(WRINKLES)) * (0.25 + 0.75 * rng.random()) * (0.25 + 1.2 * age)
+    quiet = [WRINKLES.index(name) for name in ("nose_root", "dimple", "chin", "lip_lines", "cheek_stretch")]
+    depth[quiet] *= 0.3
+    both = depth[:, None] * rng.uniform(0.8, 1.2, (len(WRINKLES), 2))
+    both[WRINKLES.index("nasolabial")] += 0.15 + 0.2 * age
+    return both.astype(np.float32)
+
+
+def weight_of_intensity(intensity: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Map intensity 0–5 to shape weight 0–1: `(intensity / 5) ** 0.75`, so that A (1) is already visible, at 0.30.
+
+    Our choice: FACS orders A–E but gives no metric; a linear 0.2 moves a brow by less than a pixel at 128 px.
+
+    Example:
+        >>> weight_of_intensity(np.array([0.0, 1.0, 5.0])).round(2).tolist()
+        [0.0, 0.3, 1.0]
+    """
+    return (np.clip(intensity, 0, 5) / 5) ** 0.75
+
+
+def labels_of(intensities: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Occurrence of each action unit: 1 from intensity 1 (FACS A) on, else 0.
+
+    Example:
+        >>> labels_of(np.array([0.0, 0.8, 1.2])).tolist()
+        [0.0, 0.0, 1.0]
+    """
+    return (np.asarray(intensities) >= 1).astype(np.float32)
+
+
+def sample_intensities(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw (18,) intensities: neutral faces, combinations seen on people, independent units, and traces of others."""
+    values = np.zeros(len(ACTION_UNITS))
+    kind = rng.random()
+    chosen: set[int] = set()
+    if kind < 0.55:
+        chosen |= set(PROTOTYPES[rng.integers(len(PROTOTYPES))])
+        chosen = {number for number in chosen if len(chosen) == 1 or rng.random() < 0.92}
+    if kind > 0.08:  # else neutral, or a pure combination
+        rate = rng.choice([0.0, 0.05, 0.12, 0.2], p=[0.3, 0.25, 0.25, 0.2] if kind < 0.55 else [0.05, 0.25, 0.4, 0.3])
+        chosen |= {number for number in ACTION_UNITS if rng.random() < rate}
+    level = rng.uniform(-0.25, 0.25)  # one face is lively or calm as a whole
+    for place, number in enumerate(ACTION_UNITS):
+        if number in chosen:
+            values[place] = PRESENT_MIN + (5 - PRESENT_MIN) * np.clip(rng.beta(1.5, 1.5) + level, 0, 1)
+        elif rng.random() < 0.12:
+            values[place] = rng.uniform(0.1, TRACE_MAX)
+    for first, second in EXCLUSIONS:
+        a, b = ACTION_UNITS.index(first), ACTION_UNITS.index(second)
+        if values[a] > 0 and values[b] > 0 and not ((first, second) == (12, 15) and rng.random() < 0.15):
+            values[a if values[a] < values[b] else b] = 0.0
+    return values
+
+
+class _Weights:
+    """Accumulates shape weights by name, for one side or both."""
+
+    def __init__(self) -> None:
+        self.values = np.zeros(len(EXPRESSION_SHAPES))
+
+    def add(self, name: str, left: float, right: float) -> None:
+        """Add to both sides of a sided shape; a central shape takes the mean."""
+        if name in CENTRAL_SHAPES:
+            self.values[EXPRESSION_SHAPES.index(name)] += (left + right) / 2
+        else:
+            place = EXPRESSION_SHAPES.index(f"{name}_L")
+            self.values[place] += left
+            self.values[place + 1] += right
+
+    def gap(self, table: dict[str, float], side: int | None = None) -> float:
+        """Change of an opening in cm: sum of weight times the table's effect, for one eye (0 left) or the mouth."""
+        total = 0.0
+        for name, effect in table.items():
+            if name in CENTRAL_SHAPES:
+                total += effect * self.values[EXPRESSION_SHAPES.index(name)]
+                continue
+            place = EXPRESSION_SHAPES.index(f"{name}_L")
+            total += effect * (self.values[place : place + 2].sum() if side is None else self.values[place + side])
+        return float(total)
+
+
+def expression(
+    intensities: NDArray[np.floating], rng: np.random.Generator, nuisances: bool = True
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Turn intensities into shape weights, and read back what the shapes make of them.
+
+    Args:
+        intensities: (18,), 0–5.
+        rng: Source of asymmetry, of the shapes' own variation, and of nuisances such as gaze.
+        nuisances: Whether to add movements that belong to no action unit here.
+
+    Returns:
+        Shape weights (55,), final intensities (18,), and side gains (18, 2). AU25's intensity is that of the final gap
+        between the lips, because a dropped jaw or a raised upper lip parts them too.
+    """
+    final, weights = np.array(intensities, np.float64), _Weights()
+    gains = np.ones((len(ACTION_UNITS), 2))
+    base = weight_of_intensity(final)
+    for place, number in enumerate(ACTION_UNITS):
+        if number not in (23, 25, 26):
+            gains[place] = _side_gains(rng, may_be_one_sided=number in (2, 6, 7, 9, 10, 12, 14, 15))
+        strength = base[place] * gains[place]
+        if number == 43:
+            strength = (
+                0.5 * min(final[place], 1) * gains[place]
+            )  # a trace is a half-lowered lid; _settle_lids shuts eyes
+        if final[place] > 0:
+            for name, factor in AU_SHAPES[number]:
+                weights.add(name, *(factor * strength * rng.uniform(0.85, 1.15)))
+    if final[ACTION_UNITS.index(17)] > 0:
+        share = base[ACTION_UNITS.index(17)] * rng.uniform(0.1, 0.5)
+        weights.add("mouthShrugUpper", share, share)
+    if nuisances:
+        _add_nuisances(weights, rng)
+    _settle_lips(weights, final, rng)
+    _settle_lids(weights, final)
+    return weights.values.clip(0, 1.35).astype(np.float32), final.astype(np.float32), gains.astype(np.float32)
+
+
+def _side_gains(rng: np.random.Generator, may_be_one_sided: bool) -> NDArray[np.float64]:
+    kind = rng.random()
+    if may_be_one_sided and kind < 0.08:
+        return rng.permutation([1.0, rng.uniform(0, 0.25)])
+    spread = 0.05 if kind < 0.7 else 0.18
+    return np.clip(1 + rng.normal(0, spread, 2), 0.55, 1.3)
+
+
+def _add_nuisances(weights: _Weights, rng: np.random.Generator) -> None:
+    """Add gaze, half-lowered lids and the movements of jaw, lips and cheeks that belong to no action unit here."""
+    if rng.random() < 0.65:
+        side, height = rng.normal(0, 0.3), rng.normal(-0.05, 0.3)
+        look_left, look_right = max(side, 0), max(-side, 0)  # the subject's left and right
+        weights.add("eyeLookOut", look_left, look_right)
+        weights.add("eyeLookIn", look_right, look_left)
+        weights.add("eyeLookUp" if height > 0 else "eyeLookDown", *np.clip([abs(height)] * 2, 0, 0.9))
+    if rng.random() < 0.2:  # lids in mid-blink, or a lazy lid
+        half = rng.uniform(0.05, 0.4)
+        weights.add("eyeBlink", *(half * rng.uniform(0.8, 1.0, 2)))
+    for name, chance, top in (
+        ("jawForward", 0.08, 0.5), ("jawLeft", 0.05, 0.5), ("jawRight", 0.05, 0.5), ("mouthLeft", 0.05, 0.35),
+        ("mouthRight", 0.05, 0.35), ("mouthFunnel", 0.05, 0.6), ("mouthPucker", 0.07, 0.8), ("cheekPuff", 0.04, 0.6),
+    ):  # fmt: skip
+        if rng.random() < chance:
+            weights.add(name, *[rng.uniform(0.05, top)] * 2)
+
+
+def _settle_lips(weights: _Weights, final: NDArray[np.float64], rng: np.random.Generator) -> None:
+    """Make AU25 and the lip gap agree: open lips that should part, close or relabel lips that parted unasked."""
+    place, jaw = ACTION_UNITS.index(25), ACTION_UNITS.index(26)
+    wanted, gap = final[place], weights.gap(LIP_GAP_CM)
+    if wanted >= 1:
+        if rng.random() < 0.7 and final[jaw] < 1:  # the jaw helps a little, below a visible AU26
+            weights.add("jawOpen", *[rng.uniform(0.02, 0.16)] * 2)
+        missing = 0.3 - weights.gap(LIP_GAP_CM)
+        if missing > 0:
+            weights.add("jawOpen", missing / 2.89, missing / 2.89)
+    elif final[jaw] < 1 and gap > 0.05 and (rng.random() < 0.6 or gap < 0.25 or wanted > 0):
+        weights.add("mouthClose", gap / 3.72, gap / 3.72)
+    gap = weights.gap(LIP_GAP_CM)
+    final[place] = 5 * np.clip(gap / LIPS_APART_CM, 0, 1) ** 0.75
+    if TRACE_MAX < final[place] < PRESENT_MIN:  # leave the no man's land
+        close = (gap - LIPS_APART_CM * (TRACE_MAX / 5) ** (1 / 0.75)) / 3.72 + 0.002
+        weights.add("mouthClose", close, close)
+        final[place] = 5 * np.clip(weights.gap(LIP_GAP_CM) / LIPS_APART_CM, 0, 1) ** 0.75
+
+
+def _settle_lids(weights: _Weights, final: NDArray[np.float64]) -> None:
+    """Shut both eyes for AU43, keep them open without it, and never let lids pass through each other."""
+    shut = final[ACTION_UNITS.index(43)]
+    for side in range(2):
+        blink = EXPRESSION_SHAPES.index("eyeBlink_L") + side
+        others = -weights.gap(LID_GAP_CM, side) + LID_GAP_CM["eyeBlink"] * weights.values[blink]
+        if shut >= 1:
+            limit = LID_OPENING_CM * (0.85 + 0.03 * shut)
+            weights.values[blink] = max((limit - others) / -LID_GAP_CM["eyeBlink"], 0.0)
+        else:
+            limit = LID_OPENING_CM * 0.8
+            weights.values[blink] = np.clip(
+                weights.values[blink], 0, max((limit - others) / -LID_GAP_CM["eyeBlink"], 0)
+            )
+        weights.values[EXPRESSION_SHAPES.index("eyeWide_L") + side] += max(others - limit, 0) / LID_GAP_CM["eyeWide"]
+
+
+def wrinkle_depths(
+    identity: Identity, intensities: NDArray[np.floating], gains: NDArray[np.floating]
+) -> NDArray[np.float32]:
+    """Depth of the 12 wrinkle layers for left and right: at rest by age, deepened by the action units."""
+    depth = identity.permanent_wrinkles.astype(np.float64)
+    base = weight_of_intensity(np.asarray(intensities, np.float64))
+    for layer, number, strength in WRINKLE_SOURCES:
+        place = ACTION_UNITS.index(number)
+        depth[WRINKLES.index(layer)] += identity.wrinkle_gain * strength * base[place] * gains[place]
+    return depth.clip(0, 1.6).astype(np.float32)
+
+
+def sample_light(rng: np.random.Generator) -> Light:
+    """Draw a key, a fill and a rim or back light over an ambient field, from flat to hard."""
+    directions = rng.normal(size=(3, 3)) * [1.0, 0.7, 0.6] + [[0, 0.5, 1.0], [0, 0.2, 0.7], [0, 0.4, -0.5]]
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    flat = rng.beta(1.3, 1.3)  # share of the light that is ambient
+    warm = rng.normal(0, 0.04) + rng.normal(0, 0.035, 4)
+    tint = 1 + np.outer(warm, [1, 0.1, -1]) + rng.normal(0, 0.02, (4, 3))
+    power = np.array([1.0, rng.uniform(0, 0.6), rng.choice([0.0, rng.uniform(0, 1.2)])]) * (1 - 0.8 * flat)
+    if rng.random() < 0.04:  # coloured stage or screen light
+        tint *= rng.uniform(0.5, 1.3, (4, 3))
+    constant = (0.2 + 0.6 * flat) * tint[3]
+    gradients = rng.normal(0, 0.16, (3, 1)) * constant + rng.normal(0, 0.02, (3, 3))
+    gradients[1] += constant * rng.uniform(0.05, 0.35)
+    colors, ambient = np.abs(power[:, None] * tint[:3]), np.concatenate([constant[None], gradients])
+    facing = np.maximum(directions[:, 2] * 0.8, 0) @ colors + ambient[0] + ambient[3]  # what a frontal surface gets
+    scale = np.exp(rng.normal(0, 0.12)) / max(facing.mean(), 0.2)
+    return Light(
+        directions.astype(np.float32), (scale * colors).astype(np.float32), (scale * ambient).astype(np.float32)
+    )
+
+
+def sample_camera(rng: np.random.Generator, luminance: float = 0.35) -> Camera:
+    """Draw how the picture is degraded: about a quarter stay clean. Exposure follows the skin's luminance half-way."""
+    clean = rng.random() < 0.25
+    dirty = 0.0 if clean else 1.0
+    return Camera(
+        blur=float(dirty * (rng.random() < 0.4) * rng.uniform(0.002, 0.012)),
+        motion=(float(dirty * (rng.random() < 0.1) * rng.uniform(0.02, 0.06)), float(rng.uniform(0, np.pi))),
+        low_resolution=float(rng.uniform(0.3, 0.9) if dirty and rng.random() < 0.35 else 1.0),
+        noise=float(dirty * (rng.random() < 0.6) * rng.exponential(4.0)),
+        exposure=float(rng.normal(0.1, 0.3) + 0.5 * np.log2(0.35 / max(luminance, 0.02))),
+        white_balance=(1 + rng.normal(0, 0.04) * np.array([1, 0, -1]) + rng.normal(0, 0.015, 3)).astype(np.float32),
+        contrast=float(rng.uniform(0.85, 1.2)),
+        saturation=0.0 if rng.random() < 0.1 else float(rng.uniform(0.65, 1.25)),
+        jpeg_quality=int(rng.integers(25, 95)) if dirty and rng.random() < 0.5 else 0,
+    )
+
+
+def sample_pose(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Draw yaw, pitch and roll in radians: mostly frontal, with tails to ±0.75 and ±0.45."""
+    yaw = rng.uniform(-0.75, 0.75) if rng.random() < 0.2 else rng.normal(0, 0.25)
+    pitch = rng.uniform(-0.45, 0.45) if rng.random() < 0.15 else rng.normal(0.03, 0.15)
+    return float(np.clip(yaw, -0.75, 0.75)), float(np.clip(pitch, -0.45, 0.45)), float(rng.normal(0, 0.08))
+
+
+def sample_scene(
+    seed: int, index: int, identity_id: int, intensities: Sequence[float] | NDArray[np.floating] | None = None
+) -> Scene:
+    """Draw everything for one image.
+
+    Args:
+        seed: Seed of the data set.
+        index: Number of the image.
+        identity_id: Who is on it.
+        intensities: (18,) 0–5 to show instead of drawn ones.
+
+    Example:
+        >>> scene = sample_scene(0, 0, 0)
+        >>> scene.labels.shape, scene.shape_weights.shape
+        ((18,), (55,))
+    """
+    rng = np.random.default_rng([seed, _STREAM_IMAGE, index])
+    identity = sample_identity(seed, identity_id)
+    wanted = sample_intensities(rng) if intensities is None else np.asarray(intensities, np.float64)
+    if wanted.shape != (len(ACTION_UNITS),):
+        raise ValueError(
+            f"`intensities` must have shape ({len(ACTION_UNITS)},), got {wanted.shape}. One per ACTION_UNITS."
+        )
+    shape_weights, final, gains = expression(wanted, rng)
+    yaw, pitch, roll = sample_pose(rng)
+    return Scene(
+        seed=seed,
+        index=index,
+        identity=identity,
+        intensities=final,
+        labels=labels_of(final),
+        shape_weights=shape_weights,
+        wrinkles=wrinkle_depths(identity, final, gains),
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+        focal=float(rng.uniform(4.5, 12)),
+        wears_glasses=identity.glasses is not None and bool(rng.random() < 0.65),
+        pupil=float(rng.uniform(6.5, 13)),
+        light=sample_light(rng),
+        camera=sample_camera(rng, float(identity.skin.tone.mean())),
+        point_jitter=rng.normal(0, 0.03, (5, 2)).astype(np.float32),
+        crop_jitter=(rng.normal(0, 1, 4) * [0.035, 0.035, 0.012, 0.012]).astype(np.float32),
+        backdrop_seed=int(rng.integers(2**31)),
+        occluder=str(rng.choice(OCCLUDERS)) if rng.random() < 0.12 else "",
+    )

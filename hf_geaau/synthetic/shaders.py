@@ -1,0 +1,246 @@
+"""GLSL of the renderer: skin with wrinkles, eyes, mouth, hair and spectacles under the same lights."""
+
+_LIGHTING = """#version 330
+uniform vec3 light_directions[3];
+uniform vec3 light_colors[3];
+uniform vec3 ambient[4];
+uniform float exposure;
+
+vec3 sky(vec3 n) { return max(ambient[0] + n.x * ambient[1] + n.y * ambient[2] + n.z * ambient[3], vec3(0.0)); }
+
+// Highlight of all lights: Blinn-Phong with a normalised lobe; `seen` is how much of each light reaches the point.
+vec3 highlight(vec3 n, vec3 seen, float sharp) {
+    vec3 sum = vec3(0.0);
+    for (int i = 0; i < 3; i++) {
+        vec3 h = normalize(light_directions[i] + vec3(0.0, 0.0, 1.0));
+        float x = max(dot(n, h), 0.0);
+        // (1 - sharp / 4 (1 - x²)) ^ 4 is close to x ^ (2 sharp) and costs no pow
+        float y = max(1.0 - 0.125 * sharp * (1.0 - x * x), 0.0);
+        y *= y;
+        sum += light_colors[i] * (seen[i] * y * y * (sharp + 8.0) / 25.0 * step(0.0, dot(n, light_directions[i])));
+    }
+    return sum;
+}
+// Diffuse light; `wrap` lets light creep past the edge of shade, differently per colour, as in skin.
+vec3 diffuse(vec3 n, vec3 seen, vec3 wrap) {
+    vec3 sum = vec3(0.0);
+    for (int i = 0; i < 3; i++) {
+        vec3 d = max((dot(n, light_directions[i]) + wrap) / (1.0 + wrap), vec3(0.0));
+        sum += light_colors[i] * d * (seen[i] + wrap * (seen[i] - seen[i] * seen[i]));
+    }
+    return sum;
+}
+vec4 developed(vec3 light) {
+    vec3 x = light * exposure;
+    return vec4(sqrt(1.0 - exp(-1.35 * x)), 1.0);  // film-like: highlights roll off, none is cut
+}
+"""
+
+_VERTEX = """#version 330
+uniform mat4 clip;
+uniform mat3 turn;
+in vec3 position;
+in vec3 normal;
+"""
+
+HEAD_VERTEX = (
+    _VERTEX
+    + """
+in vec4 seen; in vec2 uv; in float material; in vec2 eye; in float scalp;
+out vec3 f_normal; out vec4 f_seen; out vec2 f_uv; flat out float f_material; out vec2 f_eye; out float f_scalp;
+out vec3 f_place;
+void main() {
+    gl_Position = clip * vec4(position, 1.0);
+    f_normal = turn * normal; f_seen = seen; f_uv = uv; f_material = material; f_eye = eye; f_scalp = scalp;
+    f_place = position;
+}
+"""
+)
+
+HEAD_FRAGMENT = (
+    _LIGHTING
+    + """
+in vec3 f_normal; in vec4 f_seen; in vec2 f_uv; flat in float f_material; in vec2 f_eye; in float f_scalp;
+in vec3 f_place;
+out vec4 color;
+uniform mat3 turn;
+uniform sampler2D skin, wrinkles, strands;
+uniform vec3 skin_tone, hair_color, iris_color, sclera_color, teeth_color;
+uniform float oil, iris_radius, pupil, lip_depth, buzz;
+uniform vec2 lids[8];
+
+vec3 shade_skin(vec3 n) {
+    bool back = f_material > 0.5;
+    vec4 painted = texture(skin, back ? vec2(0.5, 0.997) : f_uv);
+    float height = back ? 0.0 : (texture(wrinkles, f_uv).r - 0.502) * 2.0;
+    // Bump mapping from screen-space derivatives (Mikkelsen 2010, "Bump mapping unparametrized surfaces on the GPU").
+    vec3 place = turn * f_place;
+    vec3 dx = dFdx(place), dy = dFdy(place);
+    vec3 r1 = cross(dy, n), r2 = cross(n, dx);
+    float area = dot(dx, r1);
+    vec3 slope = sign(area) * (dFdx(height) * r1 + dFdy(height) * r2) * 0.11;
+    n = normalize(abs(area) * n - slope + 1e-12);
+    vec3 base = painted.rgb * painted.rgb;
+    base *= 1.0 - vec3(0.62, 0.72, 0.74) * clamp(-height, 0.0, 1.0) * 0.7;
+    float cover = 0.0;
+    if (f_scalp > 0.01) {
+        float grain = texture(strands, f_place.xz * vec2(0.21, 0.17) + f_place.y * 0.13).r;
+        cover = f_scalp * buzz;
+        cover = smoothstep(0.0, 1.0, cover + (grain - 0.5) * 2.7 * f_scalp * (1.0 - f_scalp));
+        base = mix(base, hair_color * (0.6 + 0.7 * grain), cover * (buzz < 1.0 ? 0.75 : 1.0));
+    }
+    vec3 wrap = vec3(0.28, 0.14, 0.09);
+    float rim = 1.0 - max(n.z, 0.0);
+    vec3 bounce = mix(vec3(1.0), vec3(1.25, 1.0, 0.92), 1.0 - f_seen.x);  // light between folds turns red
+    vec3 result = base * (diffuse(n, f_seen.yzw, wrap) + sky(n) * (0.25 + 0.75 * f_seen.x) * bounce);
+    float gloss = painted.a * (0.25 + 0.9 * oil) * (1.0 - cover);
+    float fresnel = 0.03 + 0.25 * rim * rim * rim * rim;
+    vec3 shine = highlight(n, f_seen.yzw, 12.0) * 0.8 + highlight(n, f_seen.yzw, 48.0) * 0.35 * (0.3 + oil);
+    return result + gloss * (fresnel * shine + 0.25 * fresnel * sky(reflect(vec3(0, 0, -1), n)) * f_seen.x);
+}
+
+float lid_shade(vec2 p) {
+    int s = p.x < 0.0 ? 0 : 4;
+    float y = lids[s].y;
+    for (int i = 0; i < 3; i++) {
+        float t = clamp((p.x - lids[s + i].x) / (lids[s + i + 1].x - lids[s + i].x), 0.0, 1.0);
+        y += t * (lids[s + i + 1].y - lids[s + i].y);
+    }
+    return smoothstep(-0.05, 0.42, y - p.y);
+}
+
+vec3 shade_eye(vec3 n) {
+    float radius = length(f_eye);
+    float angle = atan(f_eye.y, f_eye.x) / 6.2832;
+    float fibre = texture(strands, vec2(angle * 0.6, radius * 0.012)).r;
+    vec3 iris = iris_color * (0.55 + 0.9 * fibre) * mix(1.35, 0.75, smoothstep(8.0, iris_radius, radius));
+    iris *= 1.0 - 0.75 * smoothstep(iris_radius - 5.0, iris_radius, radius);
+    iris = mix(iris, vec3(0.004), 1.0 - smoothstep(pupil - 1.5, pupil + 1.5, radius));
+    vec3 white = sclera_color * mix(vec3(1.0), vec3(0.95, 0.62, 0.55), smoothstep(45.0, 85.0, abs(f_eye.x)));
+    vec3 base = mix(iris, white, smoothstep(iris_radius - 2.5, iris_radius + 1.5, radius));
+    float lid = lid_shade(f_place.xy);
+    vec3 seen = vec3(0.25 + 0.75 * lid);
+    vec3 result = base * (diffuse(n, seen, vec3(0.35)) * 0.85 + sky(n) * 0.85) * mix(0.4, 1.0, lid);
+    return result + highlight(n, seen, 260.0) * 0.055 * lid + sky(vec3(0.0, 0.8, 0.6)) * 0.03;
+}
+
+vec3 shade_mouth(vec3 n) {
+    float depth = lip_depth - f_place.z;
+    float open = exp(-max(depth, 0.0) * 0.42) * (0.3 + 0.7 * smoothstep(3.6, 1.2, abs(f_place.x)));
+    bool teeth = f_material > 2.5;
+    float inside = teeth ? 0.8 : 0.7;
+    vec3 base = teeth ? teeth_color : mix(vec3(0.33, 0.10, 0.09), vec3(0.42, 0.17, 0.15), smoothstep(-5.0, -2.0, f_place.y));
+    vec3 seen = vec3(open * inside);
+    vec3 result = base * (diffuse(n, seen, vec3(0.3)) + sky(n) * open * inside);
+    return result + highlight(n, seen, 60.0) * (teeth ? 0.03 : 0.02) * open;
+}
+
+void main() {
+    vec3 n = normalize(f_normal);
+    vec3 result;
+    if (f_material < 1.5) result = shade_skin(n);
+    else if (f_material < 3.5) result = shade_mouth(n);
+    else result = shade_eye(n);
+    color = developed(result);
+}
+"""
+)
+
+# A program of its own, because one that discards must shade hidden fragments too.
+LASH_FRAGMENT = (
+    _LIGHTING
+    + """
+in vec3 f_normal; in vec2 f_uv; in vec3 f_place;
+out vec4 color;
+uniform sampler2D strands;
+uniform vec3 hair_color;
+uniform float lash_density, liner;
+void main() {
+    float strand = texture(strands, vec2(f_uv.x * 5.0, 0.5)).r;
+    if (strand > (f_uv.y > 0.5 ? 0.3 + 0.35 * lash_density : 0.12 + 0.4 * lash_density)) discard;
+    color = developed(mix(vec3(0.012), hair_color * 0.3, 0.5) * (0.3 + sky(normalize(f_normal))));
+}
+"""
+)
+
+HAIR_VERTEX = (
+    _VERTEX
+    + """
+in vec3 extra;
+out vec3 f_normal; out vec3 f_extra; out vec3 f_along;
+void main() {
+    gl_Position = clip * vec4(position, 1.0);
+    f_normal = turn * normal; f_extra = extra;
+    f_along = turn * normalize(vec3(0.0, -1.0, 0.0) + normal * normal.y);
+}
+"""
+)
+
+HAIR_FRAGMENT = (
+    _LIGHTING
+    + """
+in vec3 f_normal; in vec3 f_extra; in vec3 f_along;
+out vec4 color;
+uniform sampler2D strands;
+uniform vec3 hair_color;
+uniform float strand, shade, gray, cap;
+void main() {
+    float around = f_extra.x, end = f_extra.y, along = f_extra.z;
+    vec2 place = vec2(around * 5.0 + shade, along * 0.03 + shade);
+    vec2 tuft = texture(strands, place).rg, fine = texture(strands, place * vec2(2.7, 1.3)).rg;
+    float ragged = cap > 0.5 ? 0.0 : 0.05 + 0.16 * tuft.r + 0.12 * fine.r;
+    if (end > 1.0 - ragged) discard;
+    vec3 n = normalize(f_normal);
+    if (!gl_FrontFacing) n = -n;
+    vec3 t = normalize(f_along - n * dot(f_along, n) + 1e-5);
+    vec3 across = cross(n, t);
+    n = normalize(n + across * ((tuft.g - 0.5) * 1.4 + (fine.g - 0.5) * 0.8) * strand);
+    float bright = mix(1.0, 0.35 + 0.75 * tuft.r + 0.55 * fine.r, strand);
+    vec3 base = hair_color * bright;
+    base = mix(base, vec3(0.5), gray * 0.4 * smoothstep(0.6, 0.9, fine.r));
+    float depth = mix(0.55, 1.0, smoothstep(0.0, 0.5, tuft.r + 0.3));
+    vec3 result = base * (diffuse(n, vec3(depth), vec3(0.25)) + sky(n) * depth);
+    if (cap < 0.5) {
+        for (int i = 0; i < 3; i++) {  // Kajiya & Kay 1989: highlight of a cylinder along t
+            vec3 h = normalize(light_directions[i] + vec3(0.0, 0.0, 1.0));
+            float s = sqrt(max(1.0 - pow(dot(t, h), 2.0), 0.0));
+            float lit = smoothstep(-0.2, 0.4, dot(n, light_directions[i]));
+            result += light_colors[i] * lit * depth * (0.035 * pow(s, 60.0) + hair_color * 0.5 * pow(s, 18.0)) * (0.4 + fine.r);
+        }
+    }
+    color = developed(result);
+}
+"""
+)
+
+PLAIN_VERTEX = (
+    _VERTEX
+    + """
+in vec3 extra;
+out vec3 f_normal; out vec3 f_extra;
+void main() { gl_Position = clip * vec4(position, 1.0); f_normal = turn * normal; f_extra = extra; }
+"""
+)
+
+PLAIN_FRAGMENT = (
+    _LIGHTING
+    + """
+in vec3 f_normal; in vec3 f_extra;
+out vec4 color;
+uniform vec3 frame_color;
+uniform float lens, tint;
+void main() {
+    vec3 n = normalize(f_normal);
+    vec3 seen = vec3(1.0);
+    if (lens < 0.5) {
+        color = developed(frame_color * (diffuse(n, seen, vec3(0.1)) + sky(n)) + highlight(n, seen, 30.0) * 0.12 + sky(n) * 0.02);
+        return;
+    }
+    vec3 m = normalize(n + vec3(f_extra.xy * 0.25, 0.0));
+    vec3 mirror = 0.05 * sky(m) + highlight(m, seen, 40.0) * 0.05
+        + sky(vec3(0.0, 1.0, 0.0)) * 0.22 * smoothstep(0.25, 0.4, sin(f_extra.x * 3.0 + f_extra.y * 2.0 + tint * 50.0) - 0.5);
+    float cover = clamp(tint + dot(mirror, vec3(0.33)) * 0.7, 0.0, 0.97);
+    color = vec4(developed(frame_color * tint * 0.4 * sky(n) + mirror).rgb, cover);
+}
+"""
+)
