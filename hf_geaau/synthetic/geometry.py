@@ -118,19 +118,19 @@ class HeadMesh:
             self._rest_normals[:, axis] = np.bincount(
                 every.reshape(-1), np.repeat(cross[:, axis], 3), len(self.neutral)
             )
-        self._rest_normals = _unit(self._rest_normals)
+        self._rest_normals = unit(self._rest_normals)
 
     def normals(self, vertices: Array) -> Array:
         """Vertex normals (V, 3); the skin's are exact, eyeballs are spheres, and the mouth keeps those of the rest pose."""
         normals = self._rest_normals.copy()
         cross = _triangle_cross(vertices, self._skin_corners)[self._face_of_corner]
-        normals[self._skin_vertices] = _unit(np.add.reduceat(cross, self._corner_starts, axis=0))
+        normals[self._skin_vertices] = unit(np.add.reduceat(cross, self._corner_starts, axis=0))
         for ball in self._eyeballs:
             normals[ball] = self._eyeball_normals(vertices, ball)
         return normals
 
     def _eyeball_normals(self, vertices: Array, ball: NDArray[np.int_]) -> Array:
-        return _unit(vertices[ball] - vertices[ball].mean(0))
+        return unit(vertices[ball] - vertices[ball].mean(0))
 
     @cached_property
     def is_skin(self) -> NDArray[np.bool_]:
@@ -144,7 +144,8 @@ def _triangle_cross(vertices: Array, triangles: NDArray[np.int32]) -> Array:
     return np.stack([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]], 1)
 
 
-def _unit(vectors: Array) -> Array:
+def unit(vectors: Array) -> Array:
+    """Scale vectors (..., 3) to length one."""
     return vectors / (np.linalg.norm(vectors, axis=-1, keepdims=True) + 1e-9)
 
 
@@ -263,7 +264,7 @@ def hair_surface(hair: Hair, vertices: Array) -> Surface | None:
     across = across * (1 + 0.10 * np.sin(np.pi * fall))
     y = y + (end - y) * fall
     grid = np.stack([across * np.sin(around), y, across * np.cos(around)], -1)
-    normals = _unit(np.cross(np.gradient(grid, axis=1), np.gradient(grid, axis=0)))
+    normals = unit(np.cross(np.gradient(grid, axis=1), np.gradient(grid, axis=0)))
     normals[:, 0] = [0, 1, 0]
     length = np.cumsum(np.linalg.norm(np.diff(grid, axis=1, prepend=grid[:, :1]), axis=-1), 1)
     extra = np.stack([around / (2 * np.pi) + 0.5 + 0 * t, t + 0 * around, length], -1)
@@ -295,8 +296,8 @@ def scalp_cover(hair: Hair, vertices: Array) -> tuple[Array, Array]:
 def _tube(path: NDArray[np.floating], radius: float, closed: bool) -> tuple[Array, Array, NDArray[np.int32]]:
     """Sweep a hexagon along a path (K, 3)."""
     tangent = np.roll(path, -1, 0) - np.roll(path, 1, 0) if closed else np.gradient(path, axis=0)
-    tangent = _unit(tangent)
-    first = _unit(np.cross(tangent, [0.3, 0.2, 0.93]))
+    tangent = unit(tangent)
+    first = unit(np.cross(tangent, [0.3, 0.2, 0.93]))
     second = np.cross(tangent, first)
     angle = np.arange(6) * np.pi / 3
     normals = first[:, None] * np.cos(angle)[:, None] + second[:, None] * np.sin(angle)[:, None]
@@ -359,7 +360,7 @@ def glasses_surfaces(glasses: Glasses, landmarks: Array) -> tuple[Surface, Surfa
     arch = height + 0.3 * glasses.half_height + 0.25 * np.cos(np.linspace(-1.5, 1.5, 9))
     frame.append(_tube(np.stack([x, arch, bend(x) + 0.1], 1), max(0.8 * glasses.rim, 0.07), closed=False))
     return _merge([(v, n, np.zeros((len(v), 3)), t) for v, n, t in frame]), _merge(
-        [(v, _unit(np.array([0, 0, 1.0]) + 0 * v), np.column_stack([e, 0 * e[:, 0]]), t) for v, e, t in lenses]
+        [(v, unit(np.array([0, 0, 1.0]) + 0 * v), np.column_stack([e, 0 * e[:, 0]]), t) for v, e, t in lenses]
     )
 
 

@@ -16,7 +16,7 @@ from ..errors import MissingExtraError
 from ..models.geaau.configuration_geaau import CROP_TEMPLATE
 from ..models.geaau.image_processing_geaau import similarity_transform
 from .face_model import FaceModel
-from .geometry import EYE, LASHES, HeadMesh, Surface, glasses_surfaces, hair_surface, scalp_cover
+from .geometry import EYE, LASHES, HeadMesh, Surface, glasses_surfaces, hair_surface, scalp_cover, unit
 from .photography import background, develop, occlude, shoulders
 from .sampling import Identity, Scene
 from .shaders import HAIR_FRAGMENT, HAIR_VERTEX, HEAD_FRAGMENT, HEAD_VERTEX, LASH_FRAGMENT, PLAIN_FRAGMENT, PLAIN_VERTEX
@@ -59,6 +59,11 @@ def rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
 def five_points(landmarks: NDArray[np.floating]) -> NDArray[np.floating]:
     """Reduce (68, D) landmarks to (5, D): centres of the eyes, tip of the nose, corners of the mouth, from image-left."""
     return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]])
+
+
+def _lip_gap(landmarks: NDArray[np.floating]) -> float:
+    """Distance of the inner lips, cm, from (68, 3)."""
+    return float(landmarks[[61, 62, 63], 1].mean() - landmarks[[65, 66, 67], 1].mean())
 
 
 def _connect() -> "moderngl.Context":
@@ -124,9 +129,10 @@ class Renderer:
         self._wrinkles: dict[int, NDArray[np.float32]] = {}
         self._targets: dict[tuple[int, int], Any] = {}
         self._build()
-        self._sky, self._seen = _bake_visibility(self._context, self.mesh)
-        self._open_sky = ((self._seen * np.maximum(self.mesh.normals(self.mesh.neutral) @ self._sky.T, 0)).sum(1)
-                          / np.maximum(self.mesh.normals(self.mesh.neutral) @ self._sky.T, 0).sum(1).clip(1e-6))  # fmt: skip
+        self._sky, seen = _bake_visibility(self._context, self.mesh)
+        facing = np.maximum(self._sky @ self.mesh.normals(self.mesh.neutral).T, 0)
+        self._open_sky = ((seen * facing).sum(0) / facing.sum(0).clip(1e-6)).astype(np.float32)
+        self._seen = np.ascontiguousarray(seen[:, self.mesh.is_skin])
 
     def close(self) -> None:
         """Give the OpenGL context back."""
@@ -141,6 +147,7 @@ class Renderer:
         static = np.column_stack([mesh.uv, mesh.material, mesh.eye_angles]).astype("f4")
         count = len(mesh.source)
         self._moving = context.buffer(reserve=count * 10 * 4)
+        self._vertex_data = np.zeros((len(mesh.neutral), 10), np.float32)
         self._scalp = context.buffer(reserve=count * 4)
         shape = (self._moving, "3f 3f 4f", "position", "normal", "seen")
         fixed = (context.buffer(static.tobytes()), "2f 1f 2f", "uv", "material", "eye")
@@ -165,8 +172,8 @@ class Renderer:
 
         self._skin = context.texture((SIZE, SIZE), 4)
         self._folds = context.texture((WRINKLE_SIZE, WRINKLE_SIZE), 1)
-        for texture in (self._skin, self._folds):
-            texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
+        self._skin.build_mipmaps()
+        self._skin.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
         strands = hair_texture(np.random.default_rng(11))
         self._strands = context.texture(strands.shape[1::-1], 2, strands.tobytes())
         self._strands.build_mipmaps()
@@ -210,8 +217,10 @@ class Renderer:
         look = self._prepare_look(scene.identity)
         active = np.flatnonzero(scene.shape_weights)
         vertices = look.rest
-        if len(active):
-            vertices = look.rest + (scene.shape_weights[active] @ self.mesh.expression_deltas[active]).reshape(-1, 3)
+        vertices = look.rest.copy()
+        moved, step = vertices.reshape(-1), np.empty(vertices.size, np.float32)
+        for place in active:  # row by row: a matrix product would copy the rows first
+            moved += np.multiply(self.mesh.expression_deltas[place], scene.shape_weights[place], out=step)
         turn = rotation(scene.yaw, scene.pitch, scene.roll)
         view = _View(vertices, vertices[self.mesh.landmarks], turn, look.scale, look.center, scene.focal)
         seen = (view.landmarks - look.center) @ turn.T * look.scale
@@ -222,8 +231,10 @@ class Renderer:
         if self._look is not None and self._look.identity is identity:
             return self._look
         look = _Look(self.mesh, identity)
-        self._skin.write(look.texture.tobytes())
-        self._skin.build_mipmaps()
+        level = look.texture
+        for number in range(SIZE.bit_length()):
+            self._skin.write(np.ascontiguousarray(level), level=number)
+            level = cv2.resize(level, (max(level.shape[0] // 2, 1),) * 2, interpolation=cv2.INTER_AREA)
         self._scalp.write(look.cover[self.mesh.source].astype("f4").tobytes())
         for arrays in getattr(self, "_extras", {}).values():
             for item in arrays:
@@ -247,8 +258,7 @@ class Renderer:
         pattern = scene.identity.wrinkle_pattern
         if pattern not in self._wrinkles:
             self._wrinkles[pattern] = wrinkle_maps(pattern, self.mesh.landmark_uv)
-        self._folds.write(blend_wrinkles(self._wrinkles[pattern], scene.wrinkles).tobytes())
-        self._folds.build_mipmaps()
+        self._folds.write(blend_wrinkles(self._wrinkles[pattern], scene.wrinkles))
 
     def _target(self, height: int, width: int) -> Any:
         if (height, width) not in self._targets:
@@ -306,17 +316,18 @@ class Renderer:
         self._folds.use(1)
         self._strands.use(2)
         context.enable(moderngl.CULL_FACE)
-        lips = view.landmarks[[61, 62, 63], 1].mean() - view.landmarks[[65, 66, 67], 1].mean()
-        self._head.render(vertices=-1 if lips > 0.1 else self._without_mouth)
+        self._head.render(vertices=-1 if _lip_gap(view.landmarks) > _lip_gap(look.landmarks) + 0.02 else self._without_mouth)
         context.disable(moderngl.CULL_FACE)
+        context.enable(moderngl.BLEND)
+        context.blend_func = moderngl.SRC_ALPHA, moderngl.ONE_MINUS_SRC_ALPHA, moderngl.ONE, moderngl.ONE
         self._lashes.render()
+        context.disable(moderngl.BLEND)
         if "hair" in self._extras:
             self._extras["hair"][0].render()
         if "frame" in self._extras and scene.wears_glasses:
             self._plain_program["lens"].value = 0.0
             self._extras["frame"][0].render()
             context.enable(moderngl.BLEND)
-            context.blend_func = moderngl.SRC_ALPHA, moderngl.ONE_MINUS_SRC_ALPHA, moderngl.ONE, moderngl.ONE
             self._plain_program["lens"].value = 1.0
             self._extras["lens"][0].render()
             context.disable(moderngl.BLEND)
@@ -327,11 +338,13 @@ class Renderer:
         look = self._look
         towards = scene.light.directions.astype(np.float64) @ turn  # lights in the head's frame
         weights = np.exp(14 * (towards @ self._sky.T - 1))
-        weights /= weights.sum(1, keepdims=True)
-        data = np.empty((len(view.vertices), 10), np.float32)
+        data, skin = self._vertex_data, self.mesh.is_skin
         data[:, :3], data[:, 3:6] = view.vertices, self.mesh.normals(view.vertices)
         data[:, 6] = self._open_sky * (1 - 0.55 * look.shade)
-        data[:, 7:] = (self._seen @ weights.T.astype(np.float32)) * (1 - 0.45 * look.shade[:, None])
+        unshaded = 1 - 0.45 * look.shade[skin]
+        for place, weight in enumerate(weights):
+            near = np.argsort(weight)[-8:]
+            data[skin, 7 + place] = (weight[near] / weight[near].sum()).astype(np.float32) @ self._seen[near] * unshaded
         self._moving.write(data.take(self.mesh.source, 0))
 
     def _set_uniforms(self, scene: Scene, view: "_View", clip: NDArray[np.float64], turn: NDArray[np.float64]) -> None:
@@ -340,9 +353,10 @@ class Renderer:
         glasses = identity.glasses
         shared = {
             "clip": clip.T, "turn": turn.T, "light_directions": light.directions, "light_colors": light.colors,
+            "light_halves": unit(light.directions + [0, 0, 1]),
             "ambient": light.ambient, "exposure": 2.0**scene.camera.exposure, "hair_color": identity.hair.color,
             "skin_tone": identity.skin.tone, "oil": identity.skin.oil,
-            "lids": lids, "lip_depth": view.landmarks[[51, 57], 2].mean(),
+            "lids": lids, "lip_depth": view.landmarks[[51, 57], 2].mean(), "lip_gap": _lip_gap(view.landmarks),
             "iris_color": identity.eyes.iris, "iris_radius": identity.eyes.iris_radius, "pupil": scene.pupil,
             "sclera_color": identity.eyes.sclera, "lash_density": identity.eyes.lash_density, "liner": identity.eyes.liner,
             "teeth_color": identity.teeth, "strand": identity.hair.strand, "shade": identity.hair.shade / 1000,
@@ -405,8 +419,8 @@ def _bake_visibility(context: "moderngl.Context", mesh: HeadMesh) -> tuple[NDArr
     """Find which directions each vertex of the neutral head sees, from shadow maps.
 
     Returns:
-        Unit vectors (D, 3) spread evenly over the sphere, and visibility (V, D) in 0–1. A light's shadow on any head is
-        then one small matrix product; that expression and identity move shadows a little is left out.
+        Unit vectors (D, 3) spread evenly over the sphere, and visibility (D, V) in 0–1. A light's shadow on any head is
+        then a small weighted sum; that expression and identity move shadows a little is left out.
     """
     number = np.arange(_BAKE_DIRECTIONS) + 0.5
     polar, around = np.arccos(1 - 2 * number / _BAKE_DIRECTIONS), np.pi * (1 + 5**0.5) * number
@@ -421,7 +435,7 @@ def _bake_visibility(context: "moderngl.Context", mesh: HeadMesh) -> tuple[NDArr
     depth = context.depth_texture((_BAKE_SIZE, _BAKE_SIZE))
     target = context.framebuffer(depth_attachment=depth)
     center, reach = mesh.neutral.mean(0), 26.0
-    seen = np.empty((len(mesh.neutral), len(sky)), np.float32)
+    seen = np.empty((len(sky), len(mesh.neutral)), np.float32)
     for place, direction in enumerate(sky):
         right = np.cross([0.1, 1, 0.02], direction)
         right /= np.linalg.norm(right)
@@ -436,7 +450,7 @@ def _bake_visibility(context: "moderngl.Context", mesh: HeadMesh) -> tuple[NDArr
         spot = (mesh.neutral - center) @ frame.T
         x, y = (((spot[:, c] + 1) / 2 * _BAKE_SIZE).clip(0, _BAKE_SIZE - 1.001) for c in range(2))
         gap = (spot[:, 2] + 1) / 2 - map_[y.astype(int), x.astype(int)]
-        seen[:, place] = 1 - ((gap * 2 * reach - _BAKE_BIAS_CM) / 0.3).clip(0, 1)
+        seen[place] = 1 - ((gap * 2 * reach - _BAKE_BIAS_CM) / 0.3).clip(0, 1)
     for item in (array, *buffers, target, depth, program):
         item.release()
     return sky, seen

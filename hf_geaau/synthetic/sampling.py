@@ -33,19 +33,19 @@ EXPRESSION_SHAPES = tuple(f"{name}_{side}" for name in SIDED_SHAPES for side in 
 """The 55 expression shapes of ICT-FaceKit, in the order of `Scene.shape_weights`; L is the subject's left."""
 
 AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
-    1: (("browInnerUp", 1.15),),
-    2: (("browOuterUp", 1.0),),
-    4: (("browDown", 1.2),),
+    1: (("browInnerUp", 1.4),),
+    2: (("browOuterUp", 1.15),),
+    4: (("browDown", 1.6),),
     5: (("eyeWide", 1.1),),
     6: (("cheekRaiser", 1.0), ("cheekSquint", 0.8)),
     7: (("eyeSquint", 1.3),),
     9: (("noseSneer", 1.0),),
     10: (("mouthUpperUp", 1.0),),
     12: (("mouthSmile", 1.0),),
-    14: (("mouthDimple", 1.1),),
-    15: (("mouthFrown", 1.15),),
+    14: (("mouthDimple", 1.35),),
+    15: (("mouthFrown", 1.45),),
     17: (("mouthShrugLower", 0.85),),
-    20: (("mouthStretch", 1.0),),
+    20: (("mouthStretch", 1.2),),
     23: (("mouthRollLower", 0.6), ("mouthRollUpper", 0.6)),
     24: (("mouthPress", 1.15),),
     25: (("mouthLowerDown", 0.9),),
@@ -58,7 +58,8 @@ beside the FACS manual; AU06's cheekRaiser beside cheekSquint, because either al
 # Change of the gap between the inner lips, in cm per unit of shape weight, measured on the neutral ICT-FaceKit mesh.
 LIP_GAP_CM = {
     "jawOpen": 2.89, "mouthFunnel": 1.08, "mouthLowerDown": 0.29, "mouthUpperUp": 0.35, "noseSneer": 0.32,
-    "mouthShrugUpper": 0.46, "mouthShrugLower": -0.64, "mouthClose": -3.72, "mouthPress": -0.11,
+    "mouthShrugUpper": 0.46, "mouthShrugLower": -0.64, "mouthClose": -3.72, "mouthPress": -0.11, "mouthDimple": -0.08,
+    "mouthPucker": -0.13, "cheekSquint": 0.02, "cheekRaiser": 0.02, "mouthStretch": -0.02, "jawForward": 0.11,
 }  # fmt: skip
 LIPS_APART_CM = 1.6  # the lip gap that counts as AU25 of intensity 5
 # The same for the gap between the eyelids, which is 0.83 cm on the neutral mesh.
@@ -89,9 +90,9 @@ WRINKLES = (
 
 # Layer, action unit and strength: how much a full-strength action unit deepens each layer.
 WRINKLE_SOURCES = (
-    ("forehead_centre", 1, 0.9), ("forehead_centre", 2, 0.35), ("forehead_side", 2, 0.9), ("forehead_side", 1, 0.15),
-    ("glabella", 4, 1.0), ("glabella", 9, 0.3), ("crows_feet", 6, 1.0), ("crows_feet", 7, 0.25), ("crows_feet", 12, 0.15),
-    ("lower_lid", 7, 0.8), ("lower_lid", 6, 0.8), ("nose_root", 9, 1.0), ("nasolabial", 12, 0.8), ("nasolabial", 10, 0.8),
+    ("forehead_centre", 1, 1.2), ("forehead_centre", 2, 0.5), ("forehead_side", 2, 1.3), ("forehead_side", 1, 0.2),
+    ("glabella", 4, 1.3), ("glabella", 9, 0.4), ("crows_feet", 6, 1.4), ("crows_feet", 7, 0.25), ("crows_feet", 12, 0.15),
+    ("lower_lid", 7, 1.0), ("lower_lid", 6, 1.0), ("nose_root", 9, 1.0), ("nasolabial", 12, 0.8), ("nasolabial", 10, 0.8),
     ("nasolabial", 9, 0.5), ("nasolabial", 6, 0.2), ("nasolabial", 20, 0.3), ("dimple", 14, 1.0), ("dimple", 12, 0.3),
     ("chin", 17, 1.0), ("chin", 15, 0.2), ("mouth_corner", 15, 0.9), ("mouth_corner", 24, 0.2), ("lip_lines", 23, 0.7),
     ("lip_lines", 24, 0.6), ("cheek_stretch", 20, 0.8),
@@ -378,7 +379,7 @@ def sample_identity(seed: int, identity_id: int) -> Identity:
         ),
         wrinkle_pattern=int(rng.integers(WRINKLE_PATTERNS)),
         permanent_wrinkles=_sample_permanent_wrinkles(rng, age),
-        wrinkle_gain=float(rng.uniform(0.15, 0.55) + 0.75 * age * rng.uniform(0.6, 1.0)),
+        wrinkle_gain=float(rng.uniform(0.3, 0.8) + 0.7 * age * rng.uniform(0.6, 1.0)),
         glasses=_sample_glasses(rng) if rng.random() < 0.25 else None,
         texture_seed=int(rng.integers(2**31)),
     )
@@ -392,7 +393,8 @@ def _sample_skin(
     lips = np.array([rng.uniform(0.8, 1.02), green, green * rng.uniform(0.9, 1.12)])
     lipstick = 0.0
     if feminine > 0.6 and rng.random() < 0.4:
-        lipstick, color = float(rng.uniform(0.3, 0.95)), np.array([rng.uniform(0.2, 0.6), rng.uniform(0.02, 0.2), 0.0])
+        lipstick = float(rng.uniform(0.3, 0.9))
+        color = np.array([rng.uniform(0.15, 0.4), rng.uniform(0.015, 0.1), 0.0]) * (0.35 + 0.65 * tone.mean() / 0.6)
         lips = np.append(color[:2], color[1] * rng.uniform(0.6, 1.5)) / np.maximum(tone, 0.02)
     return Skin(
         tone=tone.astype(np.float32),
@@ -478,10 +480,10 @@ def _sample_eyes(rng: np.random.Generator, tone_place: float, feminine: float) -
         iris=(_IRIS_COLORS[place] * rng.uniform(0.6, 1.4) * rng.uniform(0.9, 1.1, 3)).astype(np.float32),
         iris_radius=float(rng.uniform(27, 31)),
         sclera=(
-            np.array([0.66, 0.61, 0.58]) * rng.uniform(0.75, 1.1) * [1, rng.uniform(0.92, 1), rng.uniform(0.88, 1)]
+            np.array([0.52, 0.48, 0.46]) * rng.uniform(0.75, 1.1) * [1, rng.uniform(0.92, 1), rng.uniform(0.88, 1)]
         ).astype(np.float32),
         lash_density=float(np.clip(rng.normal(0.35 + 0.4 * feminine, 0.2), 0.05, 1)),
-        lash_length=float(np.clip(rng.normal(0.35 + 0.25 * feminine, 0.15), 0.1, 1)),
+        lash_length=float(np.clip(rng.normal(0.2 + 0.3 * feminine, 0.12), 0.05, 1)),
         liner=float(rng.uniform(0.2, 0.9) if feminine > 0.6 and rng.random() < 0.4 else rng.uniform(0, 0.2)),
     )
 
@@ -618,7 +620,7 @@ def expression(
         _add_nuisances(weights, rng)
     _settle_lips(weights, final, rng)
     _settle_lids(weights, final)
-    return weights.values.clip(0, 1.35).astype(np.float32), final.astype(np.float32), gains.astype(np.float32)
+    return weights.values.clip(0, 1.7).astype(np.float32), final.astype(np.float32), gains.astype(np.float32)
 
 
 def _side_gains(rng: np.random.Generator, may_be_one_sided: bool) -> NDArray[np.float64]:
@@ -719,7 +721,7 @@ def sample_light(rng: np.random.Generator) -> Light:
 
 
 def sample_camera(rng: np.random.Generator, luminance: float = 0.35) -> Camera:
-    """Draw how the picture is degraded: about a quarter stay clean. Exposure follows the skin's luminance half-way."""
+    """Draw how the picture is degraded: about a quarter stay clean. Exposure follows the skin's luminance a third of the way."""
     clean = rng.random() < 0.25
     dirty = 0.0 if clean else 1.0
     return Camera(
@@ -727,7 +729,7 @@ def sample_camera(rng: np.random.Generator, luminance: float = 0.35) -> Camera:
         motion=(float(dirty * (rng.random() < 0.1) * rng.uniform(0.02, 0.06)), float(rng.uniform(0, np.pi))),
         low_resolution=float(rng.uniform(0.3, 0.9) if dirty and rng.random() < 0.35 else 1.0),
         noise=float(dirty * (rng.random() < 0.6) * rng.exponential(4.0)),
-        exposure=float(rng.normal(0.1, 0.3) + 0.5 * np.log2(0.35 / max(luminance, 0.02))),
+        exposure=float(rng.normal(0.1, 0.3) + 0.33 * np.log2(0.35 / max(luminance, 0.02))),
         white_balance=(1 + rng.normal(0, 0.04) * np.array([1, 0, -1]) + rng.normal(0, 0.015, 3)).astype(np.float32),
         contrast=float(rng.uniform(0.85, 1.2)),
         saturation=0.0 if rng.random() < 0.1 else float(rng.uniform(0.65, 1.25)),

@@ -2,22 +2,24 @@
 
 _LIGHTING = """#version 330
 uniform vec3 light_directions[3];
+uniform vec3 light_halves[3];  // half-way between light and eye
 uniform vec3 light_colors[3];
 uniform vec3 ambient[4];
 uniform float exposure;
 
 vec3 sky(vec3 n) { return max(ambient[0] + n.x * ambient[1] + n.y * ambient[2] + n.z * ambient[3], vec3(0.0)); }
 
-// Highlight of all lights: Blinn-Phong with a normalised lobe; `seen` is how much of each light reaches the point.
+// Blinn-Phong: (1 - sharp / 8 (1 - x²)) ^ 4 is close to x ^ sharp and costs no pow.
+float lobe(float x, float sharp) {
+    float y = max(1.0 - 0.125 * sharp * (1.0 - x * x), 0.0);
+    y *= y;
+    return y * y * (sharp + 8.0) / 25.0;
+}
 vec3 highlight(vec3 n, vec3 seen, float sharp) {
     vec3 sum = vec3(0.0);
     for (int i = 0; i < 3; i++) {
-        vec3 h = normalize(light_directions[i] + vec3(0.0, 0.0, 1.0));
-        float x = max(dot(n, h), 0.0);
-        // (1 - sharp / 4 (1 - x²)) ^ 4 is close to x ^ (2 sharp) and costs no pow
-        float y = max(1.0 - 0.125 * sharp * (1.0 - x * x), 0.0);
-        y *= y;
-        sum += light_colors[i] * (seen[i] * y * y * (sharp + 8.0) / 25.0 * step(0.0, dot(n, light_directions[i])));
+        float lit = step(0.0, dot(n, light_directions[i])) * seen[i];
+        sum += light_colors[i] * (lit * lobe(max(dot(n, light_halves[i]), 0.0), sharp));
     }
     return sum;
 }
@@ -66,7 +68,7 @@ out vec4 color;
 uniform mat3 turn;
 uniform sampler2D skin, wrinkles, strands;
 uniform vec3 skin_tone, hair_color, iris_color, sclera_color, teeth_color;
-uniform float oil, iris_radius, pupil, lip_depth, buzz;
+uniform float oil, iris_radius, pupil, lip_depth, lip_gap, buzz;
 uniform vec2 lids[8];
 
 vec3 shade_skin(vec3 n) {
@@ -92,11 +94,15 @@ vec3 shade_skin(vec3 n) {
     vec3 wrap = vec3(0.28, 0.14, 0.09);
     float rim = 1.0 - max(n.z, 0.0);
     vec3 bounce = mix(vec3(1.0), vec3(1.25, 1.0, 0.92), 1.0 - f_seen.x);  // light between folds turns red
-    vec3 result = base * (diffuse(n, f_seen.yzw, wrap) + sky(n) * (0.25 + 0.75 * f_seen.x) * bounce);
-    float gloss = painted.a * (0.25 + 0.9 * oil) * (1.0 - cover);
-    float fresnel = 0.03 + 0.25 * rim * rim * rim * rim;
-    vec3 shine = highlight(n, f_seen.yzw, 12.0) * 0.8 + highlight(n, f_seen.yzw, 48.0) * 0.35 * (0.3 + oil);
-    return result + gloss * (fresnel * shine + 0.25 * fresnel * sky(reflect(vec3(0, 0, -1), n)) * f_seen.x);
+    vec3 light = sky(n) * (0.25 + 0.75 * f_seen.x) * bounce, shine = vec3(0.0);
+    for (int i = 0; i < 3; i++) {
+        float facing = dot(n, light_directions[i]), seen = f_seen[i + 1];
+        float x = max(dot(n, light_halves[i]), 0.0);
+        light += light_colors[i] * max((facing + wrap) / (1.0 + wrap), vec3(0.0)) * (seen + wrap * (seen - seen * seen));
+        shine += light_colors[i] * (seen * step(0.0, facing) * (0.8 * lobe(x, 12.0) + 0.35 * (0.3 + oil) * lobe(x, 48.0)));
+    }
+    float gloss = painted.a * (0.25 + 0.9 * oil) * (1.0 - cover) * (0.03 + 0.25 * rim * rim * rim * rim);
+    return base * light + gloss * (shine + 0.25 * f_seen.x * ambient[0]);
 }
 
 float lid_shade(vec2 p) {
@@ -121,12 +127,13 @@ vec3 shade_eye(vec3 n) {
     float lid = lid_shade(f_place.xy);
     vec3 seen = vec3(0.25 + 0.75 * lid);
     vec3 result = base * (diffuse(n, seen, vec3(0.35)) * 0.85 + sky(n) * 0.85) * mix(0.4, 1.0, lid);
-    return result + highlight(n, seen, 260.0) * 0.055 * lid + sky(vec3(0.0, 0.8, 0.6)) * 0.03;
+    return result + highlight(n, seen, 120.0) * 0.1 * lid + sky(vec3(0.0, 0.8, 0.6)) * 0.03;
 }
 
 vec3 shade_mouth(vec3 n) {
     float depth = lip_depth - f_place.z;
-    float open = exp(-max(depth, 0.0) * 0.42) * (0.3 + 0.7 * smoothstep(3.6, 1.2, abs(f_place.x)));
+    float open = exp(-max(depth, 0.0) * 0.42) * (0.3 + 0.7 * smoothstep(3.6, 1.2, abs(f_place.x)))
+        * (0.15 + 0.85 * smoothstep(0.1, 0.5, lip_gap));
     bool teeth = f_material > 2.5;
     float inside = teeth ? 0.8 : 0.7;
     vec3 base = teeth ? teeth_color : mix(vec3(0.33, 0.10, 0.09), vec3(0.42, 0.17, 0.15), smoothstep(-5.0, -2.0, f_place.y));
@@ -146,7 +153,7 @@ void main() {
 """
 )
 
-# A program of its own, because one that discards must shade hidden fragments too.
+# Drawn last and blended: lashes are finer than pixels.
 LASH_FRAGMENT = (
     _LIGHTING
     + """
@@ -156,9 +163,9 @@ uniform sampler2D strands;
 uniform vec3 hair_color;
 uniform float lash_density, liner;
 void main() {
-    float strand = texture(strands, vec2(f_uv.x * 5.0, 0.5)).r;
-    if (strand > (f_uv.y > 0.5 ? 0.3 + 0.35 * lash_density : 0.12 + 0.4 * lash_density)) discard;
-    color = developed(mix(vec3(0.012), hair_color * 0.3, 0.5) * (0.3 + sky(normalize(f_normal))));
+    float strand = texture(strands, vec2(f_uv.x * 1.3, 0.5)).r;
+    float cover = lash_density * (f_uv.y > 0.5 ? 0.6 : 0.13) * smoothstep(0.25, 0.75, strand) + (f_uv.y > 0.5 ? 0.3 : 0.1) * liner;
+    color = vec4(developed(mix(vec3(0.012), hair_color * 0.3, 0.5) * (0.3 + sky(normalize(f_normal)))).rgb, min(cover, 1.0));
 }
 """
 )
@@ -202,10 +209,10 @@ void main() {
     vec3 result = base * (diffuse(n, vec3(depth), vec3(0.25)) + sky(n) * depth);
     if (cap < 0.5) {
         for (int i = 0; i < 3; i++) {  // Kajiya & Kay 1989: highlight of a cylinder along t
-            vec3 h = normalize(light_directions[i] + vec3(0.0, 0.0, 1.0));
-            float s = sqrt(max(1.0 - pow(dot(t, h), 2.0), 0.0));
+            float along_half = dot(t, light_halves[i]);
+            float s = sqrt(max(1.0 - along_half * along_half, 0.0));
             float lit = smoothstep(-0.2, 0.4, dot(n, light_directions[i]));
-            result += light_colors[i] * lit * depth * (0.035 * pow(s, 60.0) + hair_color * 0.5 * pow(s, 18.0)) * (0.4 + fine.r);
+            result += light_colors[i] * lit * depth * (0.035 * lobe(s, 60.0) * 0.4 + hair_color * 0.5 * lobe(s, 18.0)) * (0.4 + fine.r);
         }
     }
     color = developed(result);

@@ -280,7 +280,7 @@ def _curve(points: list[Points], rng: np.random.Generator, wobble: float = 0.002
 
 def _forehead(rng: np.random.Generator, start: float, end: float) -> list[_Crease]:
     lines = []
-    for v in np.linspace(0.862, 0.955, rng.integers(3, 6)):
+    for v in np.linspace(0.845, 0.925, rng.integers(3, 6)):
         v += rng.normal(0, 0.004)
         sag = rng.normal(0.004, 0.004)
         lines.append(
@@ -368,7 +368,7 @@ def _cheek_stretch(rng: np.random.Generator, points: Points) -> list[_Crease]:
 
 _CREASES = {
     "forehead_centre": lambda rng, points: _forehead(rng, 0.0, 0.13),
-    "forehead_side": lambda rng, points: _forehead(rng, 0.11, 0.26),
+    "forehead_side": lambda rng, points: _forehead(rng, 0.10, 0.23),
     "glabella": _glabella,
     "crows_feet": _crows_feet,
     "lower_lid": _lower_lid,
