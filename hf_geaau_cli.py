@@ -69,11 +69,11 @@ def _options(
 
 @contextmanager
 def _progress(description: str, total: int, shown: bool = True) -> Iterator[Any]:
-    """Show a progress bar on stderr; gives a function that moves it by one."""
+    """Show a progress bar on stderr; gives a function that takes how many are done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, disable=not shown, transient=True) as bar:
         task = bar.add_task(description, total=total)
-        yield lambda done=1: bar.advance(task, done)
+        yield lambda done, total=total: bar.update(task, completed=done, total=total)
 
 
 @app.command()
@@ -112,15 +112,15 @@ def predict(
     problems: list[str] = []
     results = pipe((photo for photo in photos), on_error="return", return_masks=annotate is not None)
     try:
-        with _progress("photos", len(photos), shown=len(photos) > 1) as advance:
-            for number, (photo, faces) in enumerate(zip(photos, results, strict=True)):
-                advance()
+        with _progress("photos", len(photos), shown=len(photos) > 1) as show_done:
+            for number, (photo, faces) in enumerate(zip(photos, results, strict=True), 1):
+                show_done(number)
                 if isinstance(faces, PhotoError):
                     problems.append(str(faces))
                 elif not faces:
                     problems.append(
-                        f"A photo must show a face, got none in '{photo}'. Lower --min-score ({min_score:g} now), or pass"
-                        " --aligned if it is a face crop."
+                        f"A photo must show a face, got none in '{photo}'. Lower --min-score ({min_score:g} now),"
+                        " or pass --aligned if it is a face crop."
                     )
                 else:
                     _show(photo, faces, pipe, in_full=len(photos) <= FULL_TABLES)
@@ -130,7 +130,7 @@ def predict(
                             photo,
                             faces,
                             pipe,
-                            annotate / f"{number + 1:0{len(str(len(photos)))}d}_{_stem(photo)}",
+                            annotate / f"{number:0{len(str(len(photos)))}d}_{_stem(photo)}",
                             aligned,
                         )
     finally:  # what is done is kept, also on Ctrl-C
@@ -174,11 +174,12 @@ def _show(photo: str, faces: list[dict[str, Any]], pipe: "FacialActionUnitPipeli
         box = face["box"]
         size = f"{box['xmax'] - box['xmin']:.0f}×{box['ymax'] - box['ymin']:.0f} px"
         title = f"{photo} · face {index + 1} of {len(faces)} · {size} · score {face['score']:.2f}"
-        table = Table(title=title, title_justify="left", title_style="bold")
+        out.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
+        table = Table()
         for name in ("AU", "name"):
             table.add_column(name)
         table.add_column("probability", justify="right")
-        table.add_column("", width=20)
+        table.add_column("", min_width=20)
         table.add_column("present")
         for label, probability in face["action_units"].items():
             unit = ACTION_UNITS.get(int(label[2:]))
@@ -261,7 +262,7 @@ def render(
     """
     from hf_geaau.synthetic import render_dataset
 
-    with _progress("images", count) as advance:
+    with _progress("images", count) as show_done:
         render_dataset(
             face_model,
             count,
@@ -271,7 +272,7 @@ def render(
             images_per_identity=images_per_identity,
             first_identity=first_identity,
             workers=workers,
-            progress=advance,
+            progress=show_done,
         )
     out.print(f"{count} images in {output}", highlight=False)
 

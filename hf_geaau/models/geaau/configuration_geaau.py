@@ -153,7 +153,7 @@ class GeaauConfig(PreTrainedConfig):
             values = getattr(self, name)
             if values is not None and len(values) != count:
                 raise ValueError(f"`{name}` must have one value per action unit ({count}), got {len(values)}.")
-        if not all(0 <= threshold <= 1 for threshold in self.thresholds):
+        if not all(0 <= threshold <= 1 for threshold in self.thresholds or []):
             raise ValueError(f"`thresholds` must be probabilities from 0 to 1, got {self.thresholds}.")
         for name in ("image_size", "embedding_dim", "lam_hidden_channels", "lam_feature_channels"):
             if getattr(self, name) < 1:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
-from transformers.image_processing_utils import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from transformers.image_utils import (
     IMAGENET_STANDARD_MEAN,
     IMAGENET_STANDARD_STD,
@@ -60,7 +60,7 @@ def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.flo
     return np.concatenate([linear, shift[..., None]], -1)
 
 
-class GeaauImageProcessorKwargs(ImagesKwargs, total=False):
+class GeaauImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     """Settings beside the ones that every image processor has.
 
     crop_template: five points (x, y) as fractions of the crop side.
@@ -69,7 +69,7 @@ class GeaauImageProcessorKwargs(ImagesKwargs, total=False):
     crop_template: list[list[float]] | None
 
 
-class _GeaauImageProcessing:
+class _GeaauImageProcessing(BaseImageProcessor):
     """The steps that both backends share."""
 
     valid_kwargs = GeaauImageProcessorKwargs

@@ -11,6 +11,7 @@ reproduced here, because its data are licensed.
 import math
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 import timm
 import torch
@@ -108,7 +109,7 @@ def triplet_loss(embeddings: Tensor, margins: Tensor) -> Tensor:
     return (F.relu(d12 - d13 + margins) + F.relu(d12 - d23 + margins)).mean()
 
 
-def create_backbone(config: GeaauConfig, pretrained: bool = False) -> nn.Module:
+def create_backbone(config: GeaauConfig, pretrained: bool = False) -> Any:
     """Build the timm feature extractor that ends at the configured stage.
 
     Raises:
@@ -146,7 +147,7 @@ class GeaauExpressionEncoder(nn.Module):
 
     def __init__(self, config: GeaauConfig, pretrained_backbone: bool = False):
         super().__init__()
-        self.backbone = create_backbone(config, pretrained_backbone)
+        self.backbone: Any = create_backbone(config, pretrained_backbone)
         self.num_channels = self.backbone.feature_info.channels()[-1]
         self.norm = nn.LayerNorm(self.num_channels)
         self.projection = nn.Linear(self.num_channels, config.embedding_dim, bias=False)
@@ -237,8 +238,9 @@ class GeaauPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         # from_pretrained builds on the meta device, where non-persistent buffers lose their values; timm restores them.
-        if hasattr(module, "init_non_persistent_buffers"):
-            module.init_non_persistent_buffers()
+        restore = getattr(module, "init_non_persistent_buffers", None)
+        if callable(restore):
+            restore()
 
     def _set_gradient_checkpointing(self, enable: bool = True, *args, **kwargs) -> None:
         backbone = self.gee.backbone

@@ -1,0 +1,216 @@
+"""The pipeline on real input: a saved checkpoint, a public portrait, and everything that can be wrong with a file."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, pipeline
+
+import hf_geaau
+from hf_geaau.errors import CheckpointError, PhotoError
+from hf_geaau.pipeline import BUNDLED_CHECKPOINT, load_pipeline
+
+
+@pytest.fixture
+def detect(tiny_checkpoint):
+    return pipeline(hf_geaau.TASK, model=str(tiny_checkpoint))
+
+
+def montage(photo: np.ndarray) -> Image.Image:
+    """The portrait twice, the second at half the size."""
+    small = Image.fromarray(photo).resize((256, 256))
+    canvas = Image.new("RGB", (800, 512), "grey")
+    canvas.paste(small, (530, 0))
+    canvas.paste(Image.fromarray(photo), (0, 0))
+    return canvas
+
+
+def test_the_result_says_who_is_where_and_what_moves(detect, portrait):
+    photo, points = portrait
+    faces = detect(Image.fromarray(photo), return_masks=True, return_embedding=True)
+    assert len(faces) == 1
+    face = faces[0]
+    assert list(face) == ["box", "score", "points", "action_units", "present", "masks", "embedding"]
+    assert list(face["box"]) == ["xmin", "ymin", "xmax", "ymax"]
+    assert list(face["action_units"]) == ["AU01", "AU12", "AU25"]
+    assert all(0 <= probability <= 1 for probability in face["action_units"].values())
+    eyes = np.linalg.norm(np.subtract(points[1], points[0]))
+    assert np.abs(np.subtract(face["points"], points)).max() < 0.15 * eyes
+    assert face["box"]["xmin"] < points[0][0] < points[1][0] < face["box"]["xmax"]
+    assert face["masks"].shape == (3, 2, 2)
+    assert np.linalg.norm(face["embedding"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_probabilities_are_the_sigmoid_of_the_models_logits(detect, portrait):
+    photo, _ = portrait
+    face = detect(photo)[0]
+    pixel_values = detect.image_processor(photo, points=face["points"], return_tensors="pt").pixel_values
+    with torch.no_grad():
+        expected = detect.model(pixel_values).logits.sigmoid()[0].tolist()
+    assert list(face["action_units"].values()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_present_follows_the_configs_thresholds(detect, portrait):
+    photo, _ = portrait
+    probabilities = detect(photo)[0]["action_units"]
+    middle = sorted(probabilities.values())[1]
+    detect.model.config.thresholds = [middle] * 3
+    expected = [name for name, probability in probabilities.items() if probability >= np.float32(middle)]
+    assert detect(photo)[0]["present"] == expected
+    assert len(expected) == 2
+
+
+def test_faces_come_largest_first_and_batches_cross_photos(detect, portrait):
+    photo, _ = portrait
+    photos = [montage(photo), Image.new("RGB", (200, 200)), Image.fromarray(photo), montage(photo)]
+    one_by_one = [detect(picture) for picture in photos]
+    assert [len(faces) for faces in one_by_one] == [2, 0, 1, 2]
+    for faces in one_by_one:
+        widths = [face["box"]["xmax"] - face["box"]["xmin"] for face in faces]
+        assert widths == sorted(widths, reverse=True)
+    batched = detect(photos, batch_size=3)
+    for alone, together in zip(one_by_one, batched, strict=True):
+        assert [face["present"] for face in alone] == [face["present"] for face in together]
+        for first, second in zip(alone, together, strict=True):
+            assert first["action_units"] == pytest.approx(second["action_units"], abs=1e-5)
+            assert first["box"] == second["box"]
+
+
+def test_every_kind_of_source_gives_the_same_face(detect, portrait, tmp_path):
+    photo, _ = portrait
+    path = tmp_path / "photo.png"
+    Image.fromarray(photo).save(path)
+    expected = detect(photo)[0]["action_units"]
+    for source in (str(path), Image.open(path), photo, torch.from_numpy(photo).permute(2, 0, 1)):
+        assert detect(source)[0]["action_units"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_aligned_crops_skip_detection(detect, portrait):
+    photo, points = portrait
+    processor = AutoImageProcessor.from_pretrained(detect.model.name_or_path)
+    crop = np.moveaxis(
+        np.asarray(processor(photo, points=points, do_rescale=False, do_normalize=False).pixel_values[0]), 0, -1
+    )
+    face = detect(crop.astype(np.uint8), aligned=True)[0]
+    with torch.no_grad():
+        expected = detect.model(processor(photo, points=points, return_tensors="pt").pixel_values).logits.sigmoid()
+    assert list(face["action_units"].values()) == pytest.approx(expected[0].tolist(), abs=1e-5)
+    assert face["box"] == {"xmin": 0, "ymin": 0, "xmax": 64, "ymax": 64}
+
+
+def test_the_stock_pipeline_shows_every_action_unit(tiny_checkpoint, portrait):
+    classify = pipeline("image-classification", model=str(tiny_checkpoint))
+    scores = classify(Image.fromarray(portrait[0]), top_k=3)
+    assert {score["label"] for score in scores} == {"AU01", "AU12", "AU25"}
+
+
+def test_bfloat16_weights(tiny_checkpoint, portrait):
+    detect = pipeline(hf_geaau.TASK, model=str(tiny_checkpoint), dtype=torch.bfloat16)
+    reference = pipeline(hf_geaau.TASK, model=str(tiny_checkpoint))
+    face, expected = detect(portrait[0])[0], reference(portrait[0])[0]
+    assert face["action_units"] == pytest.approx(expected["action_units"], abs=0.05)
+
+
+# --- bad input ---
+
+
+def bad_files(folder) -> dict[str, str]:
+    """Paths of files that are no photo, and what is said of each."""
+    (folder / "empty.jpg").touch()
+    buffer = io.BytesIO()
+    Image.new("RGB", (200, 200), "red").save(buffer, "JPEG")
+    (folder / "truncated.jpg").write_bytes(buffer.getvalue()[:300])
+    (folder / "notes.jpg").write_text("not a photo")
+    (folder / "folder").mkdir()
+    return {
+        str(folder / "empty.jpg"): "empty",
+        str(folder / "truncated.jpg"): "",
+        str(folder / "notes.jpg"): "",
+        str(folder / "folder"): "folder|directory",
+        str(folder / "missing.jpg"): "",
+    }
+
+
+def test_a_bad_photo_raises_or_is_returned_and_the_rest_goes_on(detect, portrait, tmp_path):
+    good = Image.fromarray(portrait[0])
+    sources = bad_files(tmp_path)
+    for source, words in sources.items():
+        with pytest.raises(PhotoError, match=words):
+            detect(source)
+    results = detect([good, *sources, good], on_error="return", batch_size=4)
+    assert len(results[0]) == len(results[-1]) == 1
+    for source, result in zip(sources, results[1:-1], strict=True):
+        assert isinstance(result, PhotoError)
+        assert source in str(result)
+        assert "\n" not in str(result)
+
+
+def test_nan_and_wrong_channels_are_refused(detect):
+    for array in (np.full((64, 64, 3), np.nan), np.zeros((64, 64, 7), np.uint8)):
+        with pytest.raises(PhotoError):
+            detect(array)
+
+
+def test_wrong_arguments_are_named(detect):
+    with pytest.raises(ValueError, match="'raise' or 'return', got 'ignore'"):
+        detect("x.jpg", on_error="ignore")
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got 2"):
+        detect("x.jpg", min_score=2)
+
+
+def test_a_bad_checkpoint_is_one_line(tiny_checkpoint, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(CheckpointError, match="must hold config.json"):
+        load_pipeline(empty)
+    with pytest.raises(CheckpointError, match="got the file"):
+        load_pipeline(tiny_checkpoint / "config.json")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text('{"model_type": "vit"}')
+    (foreign / "model.safetensors").touch()
+    with pytest.raises(CheckpointError, match="model type 'geaau', got 'vit'"):
+        load_pipeline(foreign)
+    (foreign / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="must load, got"):
+        load_pipeline(foreign)
+    (tiny_checkpoint / "model.safetensors").rename(tiny_checkpoint / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin, a pickle, which can run code"):
+        load_pipeline(tiny_checkpoint)
+
+
+def test_a_damaged_or_disguised_weight_file_is_one_line(tiny_model, tiny_checkpoint):
+    weights = tiny_checkpoint / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CheckpointError, match="must load, got"):
+        load_pipeline(tiny_checkpoint)
+    torch.save(tiny_model.state_dict(), weights)
+    with pytest.raises(CheckpointError, match="must load, got"):
+        load_pipeline(tiny_checkpoint)
+
+
+# --- the bundled checkpoint ---
+
+
+def test_the_bundled_checkpoint_is_the_default_and_reads_a_smile(portrait):
+    code = """
+from transformers import pipeline
+import hf_geaau
+detect = pipeline("facial-action-unit-detection")
+from skimage.data import astronaut
+face, = detect(astronaut())
+assert {"AU12", "AU25"} <= set(face["present"]), face
+assert not {"AU04", "AU15", "AU43"} & set(face["present"]), face
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_bundled_checkpoint_is_small_and_free(tmp_path):
+    assert sum(path.stat().st_size for path in BUNDLED_CHECKPOINT.iterdir()) <= 12e6
+    assert load_pipeline().model.config.action_units == list(hf_geaau.facs.SYNTHETIC)
+    card = (BUNDLED_CHECKPOINT / "README.md").read_text()
+    assert "license: apache-2.0" in card
