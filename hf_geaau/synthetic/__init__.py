@@ -1,4 +1,4 @@
-"""Rendered faces with known action units: who and what is drawn in `sampling`, how in `rendering`, many in `dataset`."""
+"""Rendered faces with known action units: `sampling` says what, `rendering` how, `dataset` how many."""
 
 import importlib
 from typing import Any

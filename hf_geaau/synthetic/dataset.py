@@ -1,7 +1,7 @@
 """Render many faces: to memory for training scripts, or to a folder of JPEG files with a table of labels.
 
-Image i of seed s does not depend on the number of workers, nor on what was rendered before. Images come in blocks of one
-identity, because an identity's texture and hair are built once per block.
+Image i of seed s does not depend on the number of workers, nor on what was rendered before. Images come in blocks of
+one identity, because an identity's texture and hair are built once per block.
 """
 
 import json
@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -152,7 +152,8 @@ def render_dataset(
     """Render faces into a folder; an interrupted run continues where it stopped.
 
     The folder gets `images/…jpg` and, when all are there, `labels.parquet` with the columns file_name, labels (18),
-    intensities (18), subject_id, sequence_id, frame, points (10: x, y of five points in pixels), yaw and pitch (radians).
+    intensities (18), subject_id, sequence_id, frame, points (10: x, y of the five
+    points in pixels), yaw and pitch (radians).
 
     Args:
         face_model, count, seed, size, identities, images_per_identity, first_identity, workers: See `iter_renders`.
@@ -329,7 +330,7 @@ def _parallel(face_model: Any, size: int, workers: int, work: Callable, tasks: l
         _single_threaded_children(),
         ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, (face_model, size)) as pool,
     ):
-        waiting, remaining = deque(), iter(tasks)
+        waiting, remaining = deque[Future[Any]](), iter(tasks)
         try:
             for task in remaining:
                 waiting.append(pool.submit(_in_worker, work, task))

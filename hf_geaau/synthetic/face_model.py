@@ -1,7 +1,7 @@
 """Load the ICT-FaceKit face model: a mesh, 100 identity components and 55 FACS-like expression shapes.
 
-Two sources: a packed `.npz`, or a clone of https://github.com/ICT-VGL/ICT-FaceKit (MIT licence), whose OBJ files are parsed
-once and then kept as `.npz` in the user's cache directory. The face model is never part of this package.
+Two sources: a packed `.npz`, or a clone of https://github.com/ICT-VGL/ICT-FaceKit (MIT licence), whose OBJ files are
+parsed once and then kept as `.npz` in the user's cache directory. The face model is never part of this package.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _REMEDY = f"Clone {REPOSITORY} and pass the clone's folder, or pass a packed .np
 
 @dataclass(frozen=True)
 class FaceModel:
-    """The face model as arrays. V vertices, U texture coordinates, T triangles; about centimetres, y up, z to the camera.
+    """The face model: V vertices, U texture coordinates, T triangles; about centimetres, y up, z to the camera.
 
     Attributes:
         vertices: (V, 3) float32, neutral mesh.
@@ -151,7 +151,8 @@ def _clone_files(folder: Path) -> list[Path]:
     if missing := [name for name in names if not (folder / name).is_file()]:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise FaceModelError(
-            f"A clone of ICT-FaceKit must hold FaceXModel/*.obj and vertex_indices.json, but {str(folder)!r} lacks {shown}. {_REMEDY}"
+            f"A clone of ICT-FaceKit must hold FaceXModel/*.obj and vertex_indices.json, "
+            f"but {str(folder)!r} lacks {shown}. {_REMEDY}"
         )
     return [folder / name for name in names]
 
@@ -235,7 +236,7 @@ def _write_atomically(path: Path, arrays: dict[str, NDArray]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz.partial")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, allow_pickle=False, **arrays)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

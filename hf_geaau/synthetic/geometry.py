@@ -5,6 +5,7 @@ Lengths in cm, y up, z towards the camera, x to the image's right (the subject's
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,14 @@ from .face_model import FaceModel
 from .sampling import Glasses, Hair
 from .textures import smooth_noise
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # what it holds is said beside it; numpy's own types would hide the code
 
 SKIN, BACK_HEAD, MOUTH, TEETH, EYE, LASHES = range(6)
 _MATERIALS = {
     "M_Face": SKIN, "M_BackHead": BACK_HEAD, "M_GumsTongue": MOUTH, "M_Teeth": TEETH, "M_ScleraLeft": EYE,
     "M_ScleraRight": EYE, "M_EyeLashes": LASHES,
 }  # fmt: skip
-"""What is drawn. The sclera meshes bulge over the iris meshes, so irises are coloured on the sclera by angle instead."""
+"""What is drawn. Sclera meshes bulge over the iris meshes, so irises are coloured on the sclera by angle instead."""
 
 
 class HeadMesh:
@@ -78,18 +79,15 @@ class HeadMesh:
             ball = np.unique(model.triangles[model.material(f"M_Sclera{side}")])
             iris = np.unique(model.triangles[model.material(f"M_Iris{side}")])
             center = model.vertices[ball].mean(0)
-            gaze = model.vertices[iris].mean(0) - center
-            gaze /= np.linalg.norm(gaze)
-            right = np.cross([0, 1, 0], gaze)
-            right /= np.linalg.norm(right)
-            ray = model.vertices[ball] - center
-            ray /= np.linalg.norm(ray, axis=1, keepdims=True)
+            gaze = unit(model.vertices[iris].mean(0) - center)
+            right = unit(np.cross([0, 1, 0], gaze))
+            ray = unit(model.vertices[ball] - center)
             x, y = ray @ right, ray @ np.cross(gaze, right)
             angle = np.degrees(np.arccos((ray @ gaze).clip(-1, 1)))
             place = np.array([renumber[vertex] for vertex in ball])
             angles[place] = (angle / np.maximum(np.hypot(x, y), 1e-6))[:, None] * np.stack([x, y], 1)
             self._eyeballs.append(place)
-            # The cornea bulges so far that it would pierce a lid that closes over it: flatten it, and sit back a little.
+            # The cornea bulges so far that it would pierce a closing lid: flatten it, and sit back a little.
             length = np.linalg.norm(model.vertices[ball] - center, axis=1)
             self.neutral[place] += ray * (np.minimum(length, np.median(length) + 0.02) - length)[:, None]
             self.neutral[place, 2] -= 0.05
@@ -99,12 +97,15 @@ class HeadMesh:
         """Find from each lash vertex the way back to the lid, so that lashes can be short."""
         lashes = np.flatnonzero(self.material_of_vertex == LASHES)
         lids = self.neutral[self.material_of_vertex == SKIN]
-        lids = lids[(np.abs(lids[:, 1] - 3.3) < 1.6) & (lids[:, 2] > 8)]
-        distance = np.linalg.norm(self.neutral[lashes][:, None] - lids, axis=-1)
         self.lash_roots = np.zeros_like(self.neutral)
+        if not (len(lashes) and len(lids)):
+            return
+        box = self.neutral[lashes].min(0) - 0.5, self.neutral[lashes].max(0) + 0.5
+        lids = lids[((lids > box[0]) & (lids < box[1])).all(1)]
+        distance = np.linalg.norm(self.neutral[lashes][:, None] - lids, axis=-1)
         self.lash_roots[lashes] = lids[distance.argmin(1)] - self.neutral[lashes]
 
-    def _prepare_normals(self, corners: NDArray[np.int_], code: NDArray[np.int_]) -> None:
+    def _prepare_normals(self, corners: Array, code: Array) -> None:
         """Sort the skin's triangle corners by vertex, so that normals are one gather and one segmented sum."""
         self._skin_corners = corners[code <= BACK_HEAD].astype(np.int32)
         flat = self._skin_corners.reshape(-1)
@@ -121,7 +122,7 @@ class HeadMesh:
         self._rest_normals = unit(self._rest_normals)
 
     def normals(self, vertices: Array) -> Array:
-        """Vertex normals (V, 3); the skin's are exact, eyeballs are spheres, and the mouth keeps those of the rest pose."""
+        """Vertex normals (V, 3): exact on skin, spheres on eyeballs, those of the rest pose in the mouth."""
         normals = self._rest_normals.copy()
         cross = _triangle_cross(vertices, self._skin_corners)[self._face_of_corner]
         normals[self._skin_vertices] = unit(np.add.reduceat(cross, self._corner_starts, axis=0))
@@ -129,16 +130,16 @@ class HeadMesh:
             normals[ball] = self._eyeball_normals(vertices, ball)
         return normals
 
-    def _eyeball_normals(self, vertices: Array, ball: NDArray[np.int_]) -> Array:
+    def _eyeball_normals(self, vertices: Array, ball: Array) -> Array:
         return unit(vertices[ball] - vertices[ball].mean(0))
 
     @cached_property
-    def is_skin(self) -> NDArray[np.bool_]:
+    def is_skin(self) -> Array:
         """(V,) whether a vertex lies on the face or the back of the head."""
         return self.material_of_vertex <= BACK_HEAD
 
 
-def _triangle_cross(vertices: Array, triangles: NDArray[np.int32]) -> Array:
+def _triangle_cross(vertices: Array, triangles: Array) -> Array:
     a, b, c = (vertices[triangles[:, place]] for place in range(3))
     u, v = (b - a).T, (c - a).T
     return np.stack([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]], 1)
@@ -156,19 +157,19 @@ class Surface:
     vertices: Array
     normals: Array
     extra: Array
-    triangles: NDArray[np.int32]
+    triangles: Array
 
 
 _SKULL_CENTER = np.array([0.0, 4.5, 0.0])
 _AROUND, _DOWN = 129, 34  # grid of the hair surface
 
 
-def _smoothstep(low: float, high: float, value: NDArray[np.floating]) -> NDArray[np.floating]:
+def _smoothstep(low: float, high: float, value: Array) -> Array:
     t = ((value - low) / (high - low)).clip(0, 1)
     return t * t * (3 - 2 * t)
 
 
-def hair_end(hair: Hair, around: NDArray[np.floating], line_only: bool = False) -> NDArray[np.floating]:
+def hair_end(hair: Hair, around: Array, line_only: bool = False) -> Array:
     """Height in cm where hair ends, at angles around the head (0 front, ±π back, radians).
 
     With `line_only`, the hairline on the scalp instead of the ends of fringe and long hair.
@@ -188,7 +189,7 @@ def hair_end(hair: Hair, around: NDArray[np.floating], line_only: bool = False) 
     return front + (below - front) * _smoothstep(edge - 0.14, edge + 0.14, side)
 
 
-def _skull_radius(vertices: Array) -> NDArray[np.float64]:
+def _skull_radius(vertices: Array) -> Array:
     """Distance of the surface from _SKULL_CENTER on a grid: (polar angle 0–2 rad in 24, angle around in 64)."""
     ray = vertices - _SKULL_CENTER
     ears = (np.abs(vertices[:, 0]) > 7.4) & (vertices[:, 1] < 5.5) & (vertices[:, 2] < 4)
@@ -212,7 +213,7 @@ def _skull_radius(vertices: Array) -> NDArray[np.float64]:
     return filled / weight
 
 
-def _lookup(grid: NDArray[np.float64], polar: NDArray[np.float64], around: NDArray[np.float64]) -> NDArray[np.float64]:
+def _lookup(grid: Array, polar: Array, around: Array) -> Array:
     row = (polar / 2.0 * 24 - 0.5).clip(0, 22.999)
     column = ((around / (2 * np.pi) + 0.5) * 64 - 0.5) % 64
     r, c = row.astype(int), column.astype(int) % 64
@@ -233,20 +234,13 @@ def hair_surface(hair: Hair, vertices: Array) -> Surface | None:
     """
     if hair.style in ("bald", "buzz"):
         return None
-    skull = _skull_radius(vertices)
-    rng = np.random.default_rng([hair.shade, 5])
+    rng, skull = np.random.default_rng([hair.shade, 5]), _skull_radius(vertices)
     around = np.linspace(-np.pi, np.pi, _AROUND)[:, None]
-    side = np.abs(around)
-    end = hair_end(hair, around[:, 0])[:, None]
-    polar = np.linspace(0, 1.85, 50)[None, :] + 0 * around
-    height = _SKULL_CENTER[1] + _lookup(skull, polar, around + 0 * polar) * np.cos(polar)
-    stop = np.array([np.interp(-e, -h, p) for e, h, p in zip(end[:, 0], height, polar, strict=True)])[:, None]
-    hangs = (hair.length < 3) & (side > hair.face_angle - 0.2) & (end < 4.2)
-    stop = np.where(hangs, 1.45, stop)
     t = np.linspace(0, 1, _DOWN)[None, :]
+    end = hair_end(hair, around) + _uneven_ends(hair, rng)[:, None]
+    hangs = (hair.length < 3) & (np.abs(around) > hair.face_angle - 0.2) & (end < 4.2)
     share = np.where(hangs, 0.5, 1.0)  # of the grid that lies on the skull
-    on_skull = (t / share).clip(0, 1)
-    polar = on_skull * stop
+    polar = (t / share).clip(0, 1) * np.where(hangs, 1.45, _polar_of_height(skull, around, end))
     lumps = smooth_noise(rng, 64, 7 if hair.style == "curly" else 12)
     rows = np.abs(((np.arange(_AROUND) / (_AROUND - 1)) * 100).astype(int) - 50)[:, None]  # mirrored: no seam
     lumps = lumps[rows.clip(0, 63), (t * 63).astype(int) + 0 * rows]
@@ -255,24 +249,41 @@ def hair_surface(hair: Hair, vertices: Array) -> Surface | None:
     radius = _lookup(skull, polar, around + 0 * polar) + thickness.clip(0.05)
     across, y = radius * np.sin(polar), _SKULL_CENTER[1] + radius * np.cos(polar)
     fall = ((t - share) / (1 - share + 1e-9)).clip(0, 1) * hangs
-    wide = np.maximum(across, np.where(hangs, 8.0 + 0.6 * hair.thickness - 1.2 * np.cos(side - 1.57) ** 8 * 0, 0))
-    across = (
-        across
-        + (wide - across) * _smoothstep(0, 0.35, fall)
-        + hair.wave * np.sin(7 * fall + 5 * lumps) * 0.6 * (fall > 0)
-    )
+    covering_ears = np.maximum(across, np.where(hangs, 8.0 + 0.6 * hair.thickness, 0))
+    across = across + (covering_ears - across) * _smoothstep(0, 0.35, fall)
+    across = across + hair.wave * np.sin(7 * fall + 5 * lumps) * 0.6 * (fall > 0)
     across = across * (1 + 0.10 * np.sin(np.pi * fall))
-    y = y + (end - y) * fall
-    grid = np.stack([across * np.sin(around), y, across * np.cos(around)], -1)
+    grid = np.stack([across * np.sin(around), y + (end - y) * fall, across * np.cos(around)], -1)
+    return _grid_surface(grid, around / (2 * np.pi) + 0.5 + 0 * t, t + 0 * around)
+
+
+def _uneven_ends(hair: Hair, rng: np.random.Generator) -> Array:
+    """Let locks end at different heights, in cm around the head; mirrored, so that there is no seam at the back."""
+    if hair.style == "cap":
+        return np.zeros(_AROUND)
+    place = np.abs(np.arange(_AROUND) - _AROUND // 2)
+    sides = np.sin(np.linspace(-np.pi, np.pi, _AROUND)) * smooth_noise(rng, _AROUND, 9)[:, 0]
+    return 0.22 * (smooth_noise(rng, _AROUND // 2 + 1, 5)[place, 0] + 0.6 * sides)
+
+
+def _polar_of_height(skull: Array, around: Array, height: Array) -> Array:
+    """Polar angle (A, 1) at which the skull has a given height (A, 1), at angles around the head (A, 1)."""
+    polar = np.linspace(0, 1.85, 50)[None, :] + 0 * around
+    heights = _SKULL_CENTER[1] + _lookup(skull, polar, around + 0 * polar) * np.cos(polar)
+    rows = zip(height[:, 0], heights, polar, strict=True)
+    return np.array([np.interp(-wanted, -row, angles) for wanted, row, angles in rows])[:, None]
+
+
+def _grid_surface(grid: Array, turn: Array, down: Array) -> Surface:
+    """Turn a grid of points (A, D, 3) into triangles; `turn` and `down` (A, D) become its extra values."""
     normals = unit(np.cross(np.gradient(grid, axis=1), np.gradient(grid, axis=0)))
     normals[:, 0] = [0, 1, 0]
     length = np.cumsum(np.linalg.norm(np.diff(grid, axis=1, prepend=grid[:, :1]), axis=-1), 1)
-    extra = np.stack([around / (2 * np.pi) + 0.5 + 0 * t, t + 0 * around, length], -1)
-    index = (np.arange(_AROUND - 1)[:, None] * _DOWN + np.arange(_DOWN - 1)).reshape(-1)
-    quads = np.stack([index, index + 1, index + _DOWN, index + _DOWN, index + 1, index + _DOWN + 1], 1)
-    return Surface(
-        *(a.reshape(-1, 3).astype(np.float32) for a in (grid, normals, extra)), quads.reshape(-1, 3).astype(np.int32)
-    )
+    count, depth = grid.shape[:2]
+    index = (np.arange(count - 1)[:, None] * depth + np.arange(depth - 1)).reshape(-1)
+    quads = np.stack([index, index + 1, index + depth, index + depth, index + 1, index + depth + 1], 1)
+    flat = [array.reshape(-1, 3).astype(np.float32) for array in (grid, normals, np.stack([turn, down, length], -1))]
+    return Surface(flat[0], flat[1], flat[2], quads.reshape(-1, 3).astype(np.int32))
 
 
 def scalp_cover(hair: Hair, vertices: Array) -> tuple[Array, Array]:
@@ -293,7 +304,7 @@ def scalp_cover(hair: Hair, vertices: Array) -> tuple[Array, Array]:
     return cover.astype(np.float32), shade.astype(np.float32)
 
 
-def _tube(path: NDArray[np.floating], radius: float, closed: bool) -> tuple[Array, Array, NDArray[np.int32]]:
+def _tube(path: Array, radius: float, closed: bool) -> tuple[Array, Array, Array]:
     """Sweep a hexagon along a path (K, 3)."""
     tangent = np.roll(path, -1, 0) - np.roll(path, 1, 0) if closed else np.gradient(path, axis=0)
     tangent = unit(tangent)
@@ -327,7 +338,7 @@ def glasses_surfaces(glasses: Glasses, landmarks: Array) -> tuple[Surface, Surfa
     height = eyes[:, 1].mean() - 0.25 + glasses.drop
     center = max(abs(eyes[:, 0]).mean(), glasses.half_width + 0.75)
 
-    def bend(x: NDArray[np.floating]) -> NDArray[np.floating]:
+    def bend(x: Array) -> Array:
         return front - 0.022 * x**2
 
     angle = np.linspace(0, 2 * np.pi, 36, endpoint=False)
@@ -364,8 +375,8 @@ def glasses_surfaces(glasses: Glasses, landmarks: Array) -> tuple[Surface, Surfa
     )
 
 
-def _merge(parts: list[tuple[Array, Array, Array, NDArray[np.int_]]]) -> Surface:
+def _merge(parts: list[tuple[Array, Array, Array, Array]]) -> Surface:
     starts = np.cumsum([0] + [len(part[0]) for part in parts[:-1]])
-    arrays = (np.concatenate([part[place] for part in parts]).astype(np.float32) for place in range(3))
+    vertices, normals, extra = (np.concatenate([part[place] for part in parts]).astype("f4") for place in range(3))
     triangles = np.concatenate([part[3] + start for part, start in zip(parts, starts, strict=True)]).astype(np.int32)
-    return Surface(*arrays, triangles)
+    return Surface(vertices, normals, extra, triangles)

@@ -4,6 +4,7 @@ Images are (H, W, 3) uint8, display-coded. Nothing here is a photo: everything i
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from .sampling import Camera
 
-Image = NDArray[np.uint8]
+Image = NDArray[Any]
 
 
-def _soft_noise(rng: np.random.Generator, height: int, width: int, cells: int) -> NDArray[np.float32]:
+def _soft_noise(rng: np.random.Generator, height: int, width: int, cells: int) -> Image:
     """Smooth noise (H, W, 3) of mean 0.5."""
     gray = rng.random((cells + 1, cells + 1, 1), dtype=np.float32)
     grid = gray + rng.uniform(0, 0.35) * (rng.random((cells + 1, cells + 1, 3), dtype=np.float32) - 0.5)
@@ -27,7 +28,7 @@ def background(rng: np.random.Generator, height: int, width: int) -> Image:
     level = rng.uniform(5, 250) if rng.random() < 0.7 else rng.choice([12.0, 245.0])
     base = (level * (1 + rng.normal(0, 0.12, 3))).clip(0, 255)
     small = max(height // 2, 8), max(width // 2, 8)
-    canvas = np.empty((*small, 3), np.float32)
+    canvas: Image = np.empty((*small, 3), np.float32)
     canvas[:] = base
     if kind < 0.15:
         pass
@@ -45,7 +46,7 @@ def background(rng: np.random.Generator, height: int, width: int) -> Image:
     return cv2.resize(canvas.clip(0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _draw_shapes(rng: np.random.Generator, canvas: NDArray[np.float32], straight: bool) -> None:
+def _draw_shapes(rng: np.random.Generator, canvas: Image, straight: bool) -> None:
     height, width = canvas.shape[:2]
     for _ in range(rng.integers(4, 22)):
         color = tuple(float(v) for v in (rng.uniform(5, 250) * (1 + rng.normal(0, 0.25, 3))).clip(0, 255))
@@ -61,23 +62,28 @@ def _draw_shapes(rng: np.random.Generator, canvas: NDArray[np.float32], straight
 
 
 def shoulders(
-    rng: np.random.Generator, image: Image, neck: tuple[float, float], unit: float, upright: tuple[float, float]
+    rng: np.random.Generator,
+    image: Image,
+    neck: tuple[float, float],
+    unit: float,
+    upright: tuple[float, float],
+    color: Image,
 ) -> None:
     """Paint clothed shoulders behind the neck, in place.
 
     Args:
-        rng: Source of colour and cut.
+        rng: Source of the cut.
         image: (H, W, 3) background.
         neck: x, y of the neck's foot in pixels.
         unit: Half a head's width in pixels.
         upright: Unit vector from head to feet, in pixels.
+        color: (3,) of the cloth, 0–255.
     """
     down = np.array(upright)
     right = np.array([down[1], -down[0]])
     width, slope = rng.uniform(2.0, 2.7), rng.uniform(0.5, 1.0)
     outline = [(-0.5, -0.35), (-0.75, 0.1), (-width * 0.8, slope), (-width, slope + 0.7), (-width - 0.2, 9)]
     points = [np.array(neck) + unit * (x * right + y * down) for x, y in outline + [(-x, y) for x, y in outline[::-1]]]
-    color = (rng.uniform(10, 230) * rng.uniform(0.6, 1.2, 3)).clip(0, 255)
     mask = np.zeros(image.shape[:2], np.uint8)
     cv2.fillPoly(mask, [np.round(np.array(points) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     shade = cv2.resize(
@@ -87,7 +93,7 @@ def shoulders(
     _blend(image, cloth, mask)
 
 
-def _blend(image: Image, paint: NDArray[np.float32], mask: NDArray[np.uint8]) -> None:
+def _blend(image: Image, paint: Image, mask: Image) -> None:
     x, y, w, h = cv2.boundingRect(mask)
     if w == 0:
         return
@@ -97,7 +103,7 @@ def _blend(image: Image, paint: NDArray[np.float32], mask: NDArray[np.uint8]) ->
     image[box] = image[box] * (1 - alpha) + paint * alpha
 
 
-def occlude(image: Image, kind: str, rng: np.random.Generator, skin: NDArray[np.floating]) -> None:
+def occlude(image: Image, kind: str, rng: np.random.Generator, skin: Image) -> None:
     """Draw something in front of the face, in place.
 
     Args:
@@ -106,7 +112,7 @@ def occlude(image: Image, kind: str, rng: np.random.Generator, skin: NDArray[np.
         rng: Source of place and shape.
         skin: (3,) linear skin colour, for hands.
     """
-    mask = np.zeros(image.shape[:2], np.uint8)
+    mask: Image = np.zeros(image.shape[:2], np.uint8)
     color = _OCCLUDERS[kind](mask, rng, skin)
     mask = cv2.GaussianBlur(mask, (0, 0), max(image.shape[0] * (0.05 if kind == "shadow" else 0.004), 0.3))
     if kind == "shadow":
@@ -115,14 +121,14 @@ def occlude(image: Image, kind: str, rng: np.random.Generator, skin: NDArray[np.
         return
     relief = cv2.GaussianBlur(mask, (0, 0), image.shape[0] * 0.02).astype(np.float32)
     light = rng.normal(0, 1, 2)
-    shade = 0.8 + 0.004 * (
+    shade = 0.8 + 0.0012 * (
         light[0] * cv2.Sobel(relief, cv2.CV_32F, 1, 0) + light[1] * cv2.Sobel(relief, cv2.CV_32F, 0, 1)
     )
-    shade += 0.1 * _soft_noise(rng, *image.shape[:2], 6)[..., 0]
+    shade += 0.1 * _soft_noise(rng, image.shape[0], image.shape[1], 6)[..., 0]
     _blend(image, (shade[..., None] * color.astype(np.float32)).clip(0, 255), mask)
 
 
-def _hand(mask: NDArray[np.uint8], rng: np.random.Generator, skin: NDArray[np.floating]) -> NDArray[np.floating]:
+def _hand(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
     """A palm with fingers that reaches in from below or the side."""
     side = mask.shape[0]
     start = np.array([rng.uniform(-0.1, 1.1), rng.uniform(0.75, 1.15)]) * side
@@ -140,7 +146,7 @@ def _hand(mask: NDArray[np.uint8], rng: np.random.Generator, skin: NDArray[np.fl
     return 255 * (skin * rng.uniform(0.6, 1.1)).clip(0, 1) ** (1 / 2.2)
 
 
-def _bar(mask: NDArray[np.uint8], rng: np.random.Generator, skin: NDArray[np.floating]) -> NDArray[np.floating]:
+def _bar(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
     """A bar, a microphone stand or a strand: a straight stroke anywhere."""
     side = mask.shape[0]
     start, end = rng.uniform(-0.2, 1.2, 2) * side, rng.uniform(-0.2, 1.2, 2) * side
@@ -149,7 +155,7 @@ def _bar(mask: NDArray[np.uint8], rng: np.random.Generator, skin: NDArray[np.flo
     return rng.uniform(5, 245) * rng.uniform(0.7, 1.1, 3)
 
 
-def _mug(mask: NDArray[np.uint8], rng: np.random.Generator, skin: NDArray[np.floating]) -> NDArray[np.floating]:
+def _mug(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
     """A mug, book or phone before the lower half of the face."""
     side = mask.shape[0]
     center, half = np.array([rng.uniform(0.2, 0.8), rng.uniform(0.75, 1.0)]) * side, rng.uniform(0.08, 0.22, 2) * side
@@ -158,7 +164,7 @@ def _mug(mask: NDArray[np.uint8], rng: np.random.Generator, skin: NDArray[np.flo
     return rng.uniform(20, 245) * rng.uniform(0.5, 1.1, 3)
 
 
-def _shadow(mask: NDArray[np.uint8], rng: np.random.Generator, skin: NDArray[np.floating]) -> NDArray[np.floating]:
+def _shadow(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
     """A half plane or a blob of shade."""
     side = mask.shape[0]
     center = rng.uniform(0.1, 0.9, 2) * side
@@ -170,20 +176,21 @@ def _shadow(mask: NDArray[np.uint8], rng: np.random.Generator, skin: NDArray[np.
 _OCCLUDERS: dict[str, Callable] = {"hand": _hand, "bar": _bar, "mug": _mug, "shadow": _shadow}
 
 
-def develop(image: Image, camera: Camera, rng: np.random.Generator) -> Image:
+def develop(image: Image, camera: Camera, rng: np.random.Generator, unit: float) -> Image:
     """Photograph: blur, resolution, colour, noise and compression, in the order of a camera.
 
     Args:
-        image: (H, W, 3) uint8; lengths in `camera` refer to W.
+        image: (H, W, 3) uint8.
         camera: What to do.
         rng: Source of the noise.
+        unit: Side in pixels of a crop around the face, to which the lengths in `camera` refer.
     """
     height, width = image.shape[:2]
-    work = image.astype(np.float32)
+    work: Image = image.astype(np.float32)
     if camera.blur:
-        work = cv2.GaussianBlur(work, (0, 0), max(camera.blur * width, 0.25))
+        work = cv2.GaussianBlur(work, (0, 0), max(camera.blur * unit, 0.25))
     if camera.motion[0]:
-        work = _motion_blur(work, camera.motion[0] * width, camera.motion[1])
+        work = _motion_blur(work, camera.motion[0] * unit, camera.motion[1])
     if camera.low_resolution < 1:
         small = max(int(width * camera.low_resolution), 8), max(int(height * camera.low_resolution), 8)
         work = cv2.resize(
@@ -196,14 +203,14 @@ def develop(image: Image, camera: Camera, rng: np.random.Generator) -> Image:
     work = gray[..., None] + camera.saturation * (work - gray[..., None])
     work *= camera.white_balance if camera.saturation else 1.0
     work = 127.5 + (work - 127.5) * camera.contrast
-    result = work.clip(0, 255).astype(np.uint8)
+    result: Any = work.clip(0, 255).astype(np.uint8)
     if camera.jpeg_quality:
         _, coded = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg_quality])
         result = cv2.imdecode(coded, cv2.IMREAD_COLOR)
     return result
 
 
-def _motion_blur(work: NDArray[np.float32], length: float, angle: float) -> NDArray[np.float32]:
+def _motion_blur(work: Image, length: float, angle: float) -> Image:
     size = max(int(length) | 1, 3)
     kernel = np.zeros((size, size), np.float32)
     half = size / 2 * np.array([np.cos(angle), np.sin(angle)])

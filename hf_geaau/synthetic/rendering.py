@@ -1,29 +1,25 @@
 """Render scenes with OpenGL: a `Scene` becomes pixels and the five points in them.
 
-Needs moderngl (extra `[synthetic]`) and an OpenGL driver with EGL; Mesa's software driver is enough and is what the speed
-is tuned for. A `Renderer` belongs to one process.
+Needs moderngl (extra `[synthetic]`) and an OpenGL driver with EGL; Mesa's software driver is enough and is what the
+speed is tuned for. A `Renderer` belongs to one process.
 """
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import MissingExtraError
 from ..models.geaau.configuration_geaau import CROP_TEMPLATE
 from ..models.geaau.image_processing_geaau import similarity_transform
 from .face_model import FaceModel
-from .geometry import EYE, LASHES, HeadMesh, Surface, glasses_surfaces, hair_surface, scalp_cover, unit
+from .geometry import EYE, LASHES, Array, HeadMesh, Surface, glasses_surfaces, hair_surface, scalp_cover, unit
 from .photography import background, develop, occlude, shoulders
 from .sampling import Identity, Scene
 from .shaders import HAIR_FRAGMENT, HAIR_VERTEX, HEAD_FRAGMENT, HEAD_VERTEX, LASH_FRAGMENT, PLAIN_FRAGMENT, PLAIN_VERTEX
 from .textures import SIZE, WRINKLE_SIZE, beard_mask, blend_wrinkles, hair_texture, skin_texture, wrinkle_maps
-
-if TYPE_CHECKING:
-    import moderngl
 
 _NEAR, _FAR = 1.0, 40.0
 _BAKE_DIRECTIONS, _BAKE_SIZE, _BAKE_BIAS_CM = 96, 256, 0.22
@@ -38,11 +34,11 @@ class Render:
         points: (5, 2) float32, true five points in pixels of `image`, in the order of CROP_TEMPLATE.
     """
 
-    image: NDArray[np.uint8]
-    points: NDArray[np.float32]
+    image: Array
+    points: Array
 
 
-def rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
+def rotation(yaw: float, pitch: float, roll: float) -> Array:
     """Rotation matrix of a head pose: roll first, then pitch, then yaw; radians.
 
     Example:
@@ -56,17 +52,17 @@ def rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
     return turn @ nod @ tilt
 
 
-def five_points(landmarks: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Reduce (68, D) landmarks to (5, D): centres of the eyes, tip of the nose, corners of the mouth, from image-left."""
+def five_points(landmarks: Array) -> Array:
+    """Reduce (68, D) landmarks to (5, D): eyes, tip of the nose, corners of the mouth, from image-left."""
     return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]])
 
 
-def _lip_gap(landmarks: NDArray[np.floating]) -> float:
+def _lip_gap(landmarks: Array) -> float:
     """Distance of the inner lips, cm, from (68, 3)."""
     return float(landmarks[[61, 62, 63], 1].mean() - landmarks[[65, 66, 67], 1].mean())
 
 
-def _connect() -> "moderngl.Context":
+def _connect() -> Any:
     os.environ.setdefault("LP_NUM_THREADS", "1")  # one process per core renders faster than threads
     try:
         import moderngl
@@ -75,7 +71,8 @@ def _connect() -> "moderngl.Context":
             "Rendering needs 'moderngl'. Install it with `pip install \"hf_geaau[synthetic]\"`."
         ) from error
     try:
-        return moderngl.create_context(standalone=True, backend="egl")
+        settings: dict[str, Any] = {"standalone": True, "backend": "egl"}
+        return moderngl.create_context(**settings)
     except Exception as error:
         raise MissingExtraError(
             f"Rendering needs OpenGL 3.3 through EGL, got: {error}. On Debian: apt install libegl1 libgl1-mesa-dri."
@@ -125,8 +122,8 @@ class Renderer:
         self.mesh = HeadMesh(face_model)
         self._context = _connect()
         self._context.enable(self._context.DEPTH_TEST)
-        self._look: _Look | None = None
-        self._wrinkles: dict[int, NDArray[np.float32]] = {}
+        self._look: Any = None  # a _Look once something was drawn
+        self._wrinkles: dict[int, Array] = {}
         self._targets: dict[tuple[int, int], Any] = {}
         self._build()
         self._sky, seen = _bake_visibility(self._context, self.mesh)
@@ -212,7 +209,7 @@ class Renderer:
         shift = np.array(center) - linear @ points[:2].mean(0)
         return self._draw(scene, view, np.column_stack([linear, shift]), points, height, width, body=True)
 
-    def _pose(self, scene: Scene) -> tuple[NDArray[np.float64], "_View"]:
+    def _pose(self, scene: Scene) -> tuple[Array, "_View"]:
         """Shape the head and look at it: landmarks on the camera plane (68, 2), y down, and what drawing needs."""
         look = self._prepare_look(scene.identity)
         active = np.flatnonzero(scene.shape_weights)
@@ -269,38 +266,42 @@ class Renderer:
         return self._targets[height, width]
 
     def _draw(
-        self, scene: Scene, view: "_View", matrix: NDArray[np.float64], points: NDArray[np.float64],
+        self, scene: Scene, view: "_View", matrix: Array, points: Array,
         height: int, width: int, body: bool = False,
     ) -> Render:  # fmt: skip
-        """Draw head over background, put things before it, and photograph; `matrix` maps camera plane to pixels (2, 3)."""
+        """Draw, put things before it, and photograph; `matrix` (2, 3) maps the camera plane to pixels."""
         rng = np.random.default_rng(scene.backdrop_seed)
         fine = self.supersample
         tall, wide = round(height * fine), round(width * fine)
         layer = self._draw_head(scene, view, matrix * fine, tall, wide)
         image = background(rng, tall, wide)
         if body:
-            self._draw_body(rng, image, view, matrix * fine)
+            self._draw_body(rng, image, view, matrix * fine, 255 * np.sqrt(1 - np.exp(-scene.cloth)))
         alpha = layer[..., 3:].astype(np.uint16)
         image = ((layer[..., :3] * alpha + image * (255 - alpha)) // 255).astype(np.uint8)
         if scene.occluder:
             occlude(image, scene.occluder, rng, scene.identity.skin.tone)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         final = points @ matrix[:, :2].T + matrix[:, 2]
-        return Render(develop(image, scene.camera, rng), final.astype(np.float32))
+        unit = np.hypot(*matrix[:, 0]) * 2.6  # about the side of a crop
+        return Render(develop(image, scene.camera, rng, unit), final.astype(np.float32))
 
     def _draw_body(
-        self, rng: np.random.Generator, image: NDArray[np.uint8], view: "_View", matrix: NDArray[np.float64]
+        self,
+        rng: np.random.Generator,
+        image: Array,
+        view: "_View",
+        matrix: Array,
+        color: Array,
     ) -> None:
         foot = np.array([0.0, -14.5, -2.0]) - view.center
         seen = foot * view.scale
         plane = seen[:2] / (view.focal - seen[2]) * view.focal * [1, -1]
         x, y = matrix[:, :2] @ plane + matrix[:, 2]
         unit = np.hypot(*matrix[:, 0]) * 7.5 * view.scale
-        shoulders(rng, image, (x, y), unit, tuple(matrix[:, 1] / np.hypot(*matrix[:, 1])))
+        shoulders(rng, image, (x, y), unit, tuple(matrix[:, 1] / np.hypot(*matrix[:, 1])), color)
 
-    def _draw_head(
-        self, scene: Scene, view: "_View", matrix: NDArray[np.float64], height: int, width: int
-    ) -> NDArray[np.uint8]:
+    def _draw_head(self, scene: Scene, view: "_View", matrix: Array, height: int, width: int) -> Array:
         """Draw the head alone: (H, W, 4) uint8 with coverage in the fourth channel."""
         import moderngl
 
@@ -316,7 +317,9 @@ class Renderer:
         self._folds.use(1)
         self._strands.use(2)
         context.enable(moderngl.CULL_FACE)
-        self._head.render(vertices=-1 if _lip_gap(view.landmarks) > _lip_gap(look.landmarks) + 0.02 else self._without_mouth)
+        self._head.render(
+            vertices=-1 if _lip_gap(view.landmarks) > _lip_gap(look.landmarks) + 0.02 else self._without_mouth
+        )
         context.disable(moderngl.CULL_FACE)
         context.enable(moderngl.BLEND)
         context.blend_func = moderngl.SRC_ALPHA, moderngl.ONE_MINUS_SRC_ALPHA, moderngl.ONE, moderngl.ONE
@@ -333,7 +336,7 @@ class Renderer:
             context.disable(moderngl.BLEND)
         return np.frombuffer(target.read(components=4), np.uint8).reshape(height, width, 4)[::-1]
 
-    def _write_geometry(self, scene: Scene, view: "_View", turn: NDArray[np.float64]) -> None:
+    def _write_geometry(self, scene: Scene, view: "_View", turn: Array) -> None:
         """Upload positions, normals, and how much of the sky and of each light every vertex sees."""
         look = self._look
         towards = scene.light.directions.astype(np.float64) @ turn  # lights in the head's frame
@@ -347,18 +350,20 @@ class Renderer:
             data[skin, 7 + place] = (weight[near] / weight[near].sum()).astype(np.float32) @ self._seen[near] * unshaded
         self._moving.write(data.take(self.mesh.source, 0))
 
-    def _set_uniforms(self, scene: Scene, view: "_View", clip: NDArray[np.float64], turn: NDArray[np.float64]) -> None:
+    def _set_uniforms(self, scene: Scene, view: "_View", clip: Array, turn: Array) -> None:
         identity, light = scene.identity, scene.light
         lids = view.landmarks[[36, 37, 38, 39, 42, 43, 44, 45], :2]
         glasses = identity.glasses
         shared = {
             "clip": clip.T, "turn": turn.T, "light_directions": light.directions, "light_colors": light.colors,
-            "light_halves": unit(light.directions + [0, 0, 1]),
+            "light_halves": unit(light.directions + np.array([0, 0, 1])),
             "ambient": light.ambient, "exposure": 2.0**scene.camera.exposure, "hair_color": identity.hair.color,
             "skin_tone": identity.skin.tone, "oil": identity.skin.oil,
             "lids": lids, "lip_depth": view.landmarks[[51, 57], 2].mean(), "lip_gap": _lip_gap(view.landmarks),
+            "cloth_color": scene.cloth, "collar": scene.collar, "sweep": identity.hair.sweep,
             "iris_color": identity.eyes.iris, "iris_radius": identity.eyes.iris_radius, "pupil": scene.pupil,
-            "sclera_color": identity.eyes.sclera, "lash_density": identity.eyes.lash_density, "liner": identity.eyes.liner,
+            "sclera_color": identity.eyes.sclera, "lash_density": identity.eyes.lash_density,
+            "liner": identity.eyes.liner,
             "teeth_color": identity.teeth, "strand": identity.hair.strand, "shade": identity.hair.shade / 1000,
             "gray": identity.hair.gray, "buzz": 0.8 if identity.hair.style == "buzz" else 1.0,
             "cap": float(identity.hair.style == "cap"),
@@ -375,7 +380,7 @@ class Renderer:
                         uniform.value = value
 
 
-def _jitter_matrix(turn: float, scale: float, shift: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+def _jitter_matrix(turn: float, scale: float, shift: Array, size: int) -> Array:
     """Rotate and scale around the crop's centre, then shift; (3, 3)."""
     linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     center = np.full(2, size / 2)
@@ -386,16 +391,14 @@ def _jitter_matrix(turn: float, scale: float, shift: NDArray[np.float64], size: 
 class _View:
     """A shaped head before the camera: vertices (V, 3), landmarks (68, 3), rotation, and how it is placed."""
 
-    vertices: NDArray[np.float32]
-    landmarks: NDArray[np.float32]
-    turn: NDArray[np.float64]
+    vertices: Array
+    landmarks: Array
+    turn: Array
     scale: float
-    center: NDArray[np.floating]
+    center: Array
     focal: float
 
-    def matrices(
-        self, matrix: NDArray[np.float64], height: int, width: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def matrices(self, matrix: Array, height: int, width: int) -> tuple[Array, Array]:
         """Clip matrix (4, 4), and the rotation (3, 3) that carries normals into the upright picture."""
         place = np.eye(4)
         place[:3, :3] = self.turn * self.scale
@@ -415,18 +418,19 @@ class _View:
         return align @ lens @ place, flat @ self.turn
 
 
-def _bake_visibility(context: "moderngl.Context", mesh: HeadMesh) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def _bake_visibility(context: Any, mesh: HeadMesh) -> tuple[Array, Array]:
     """Find which directions each vertex of the neutral head sees, from shadow maps.
 
     Returns:
-        Unit vectors (D, 3) spread evenly over the sphere, and visibility (D, V) in 0–1. A light's shadow on any head is
-        then a small weighted sum; that expression and identity move shadows a little is left out.
+        Unit vectors (D, 3) spread evenly over the sphere, and visibility (D, V) in 0–1. A light's shadow is then a
+        small weighted sum; that expression and identity move shadows a little is left out.
     """
     number = np.arange(_BAKE_DIRECTIONS) + 0.5
     polar, around = np.arccos(1 - 2 * number / _BAKE_DIRECTIONS), np.pi * (1 + 5**0.5) * number
     sky = np.stack([np.sin(polar) * np.cos(around), np.cos(polar), np.sin(polar) * np.sin(around)], 1)
     program = context.program(
-        vertex_shader="#version 330\nin vec3 position; uniform mat4 clip; void main() { gl_Position = clip * vec4(position, 1); }",
+        vertex_shader="#version 330\nin vec3 position; uniform mat4 clip;\n"
+        "void main() { gl_Position = clip * vec4(position, 1); }",
         fragment_shader="#version 330\nvoid main() {}",
     )
     solid = mesh.triangles[mesh.material[mesh.triangles[:, 0]] <= EYE]

@@ -1,11 +1,11 @@
 """Draw what a rendered face is made of: who it is, what it does, how it is lit and photographed. Numpy only, no OpenGL.
 
-Everything random is decided here, in one `Scene` per image, from `(seed, index)` alone, so that image i of seed s is the
-same in every process. Identities are drawn from `(seed, identity_id)`: disjoint ranges of ids give disjoint people.
+Everything random is decided here, in one `Scene` per image, from `(seed, index)` alone, so that image i of seed s is
+the same in every process. Identities are drawn from `(seed, identity_id)`: disjoint ranges of ids give disjoint people.
 
-Words: `intensity` is FACS A–E as 1–5, 0 for none. An action unit counts as present (label 1) from intensity 1 on. Traces,
-0 < intensity < 1, exist on purpose and count as absent, and no action unit is drawn within `TRACE_MAX`–`PRESENT_MIN`, so
-that the two do not touch. Two values per action unit or wrinkle are (subject's left, subject's right).
+Words: `intensity` is FACS A–E as 1–5, 0 for none. An action unit counts as present (label 1) from intensity 1 on.
+Traces, 0 < intensity < 1, exist on purpose and count as absent, and no action unit is drawn between `TRACE_MAX` and
+`PRESENT_MIN`, so that the two do not touch. Pairs of values are (subject's left, right).
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,15 @@ ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25, 26, 43)
 PRESENT_MIN, TRACE_MAX = 1.2, 0.8
 IDENTITY_SIZE = 100  # identity components of ICT-FaceKit
 
-SIDED_SHAPES = (
-    "browDown browInnerUp browOuterUp cheekPuff cheekSquint eyeBlink eyeLookDown eyeLookIn eyeLookOut eyeLookUp eyeSquint "
-    "eyeWide mouthDimple mouthFrown mouthLowerDown mouthPress mouthSmile mouthStretch mouthUpperUp noseSneer cheekRaiser"
-).split()
-CENTRAL_SHAPES = (
-    "jawForward jawLeft jawOpen jawRight mouthClose mouthFunnel mouthLeft mouthPucker mouthRight mouthRollLower "
-    "mouthRollUpper mouthShrugLower mouthShrugUpper"
-).split()
+SIDED_SHAPES = [
+    "browDown", "browInnerUp", "browOuterUp", "cheekPuff", "cheekSquint", "eyeBlink", "eyeLookDown", "eyeLookIn",
+    "eyeLookOut", "eyeLookUp", "eyeSquint", "eyeWide", "mouthDimple", "mouthFrown", "mouthLowerDown", "mouthPress",
+    "mouthSmile", "mouthStretch", "mouthUpperUp", "noseSneer", "cheekRaiser",
+]  # fmt: skip
+CENTRAL_SHAPES = [
+    "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthFunnel", "mouthLeft", "mouthPucker",
+    "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
+]  # fmt: skip
 EXPRESSION_SHAPES = tuple(f"{name}_{side}" for name in SIDED_SHAPES for side in "LR") + tuple(CENTRAL_SHAPES)
 """The 55 expression shapes of ICT-FaceKit, in the order of `Scene.shape_weights`; L is the subject's left."""
 
@@ -52,8 +53,9 @@ AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
     26: (("jawOpen", 0.75),),
     43: (("eyeBlink", 1.0),),
 }
-"""Which expression shapes an action unit moves, and their weights at intensity 5. Source: our reading of the shapes' names
-beside the FACS manual; AU06's cheekRaiser beside cheekSquint, because either alone lifts the cheek too little."""
+"""Which expression shapes an action unit moves, and their weights at intensity 5. Source: our reading of the shapes'
+names beside the FACS manual, strengths judged by eye; AU06 takes two shapes, because either alone lifts the cheek too
+little."""
 
 # Change of the gap between the inner lips, in cm per unit of shape weight, measured on the neutral ICT-FaceKit mesh.
 LIP_GAP_CM = {
@@ -70,16 +72,17 @@ LID_GAP_CM = {
 LID_OPENING_CM = 0.83
 
 PROTOTYPES: tuple[tuple[int, ...], ...] = (
-    (6, 12, 25), (6, 12), (12,), (12, 25), (6, 7, 12, 25, 26), (1, 2, 5, 25, 26), (1, 2), (1, 2, 5), (1, 2, 12, 25), (1,),
-    (2,), (1, 4), (1, 4, 15), (1, 4, 15, 17), (4,), (4, 7), (4, 7, 24), (4, 5, 7, 23), (4, 7, 23), (4, 6, 7, 9, 10),
-    (9,), (4, 9, 10, 17), (9, 10, 25), (10,), (10, 25), (1, 2, 4), (1, 2, 4, 5, 20, 25), (14,), (12, 14), (15, 17), (17,),
-    (17, 24), (20, 25), (23,), (25,), (25, 26), (6, 7), (6,), (7,), (5,), (43,), (4, 6, 7, 43), (1, 2, 26, 25), (2, 12),
+    (6, 12, 25), (6, 12), (12,), (12, 25), (6, 7, 12, 25, 26), (1, 2, 5, 25, 26), (1, 2), (1, 2, 5), (1, 2, 12, 25),
+    (1,), (2,), (1, 4), (1, 4, 15), (1, 4, 15, 17), (4,), (4, 7), (4, 7, 24), (4, 5, 7, 23), (4, 7, 23),
+    (4, 6, 7, 9, 10), (9,), (4, 9, 10, 17), (9, 10, 25), (10,), (10, 25), (1, 2, 4), (1, 2, 4, 5, 20, 25), (14,),
+    (12, 14), (15, 17), (17,), (17, 24), (20, 25), (23,), (25,), (25, 26), (6, 7), (6,), (7,), (5,), (43,),
+    (4, 6, 7, 43), (1, 2, 26, 25), (2, 12),
 )  # fmt: skip
-"""Combinations seen on people: smiles, surprise, fear, sadness, anger, disgust, pain, doubt, contempt, and single units,
-so that every unit is also seen alone."""
+"""Combinations seen on people: smiles, surprise, fear, sadness, anger, disgust, pain, doubt, contempt, and single
+units, so that every unit is also seen alone."""
 
 EXCLUSIONS = ((5, 43), (5, 6), (5, 7), (23, 25), (24, 25), (23, 26), (24, 26), (17, 26), (20, 23), (20, 24), (12, 15))
-"""Pairs that oppose each other, or hide each other at photo resolution; the weaker one goes (12 with 15 rarely stays)."""
+"""Pairs that oppose or hide each other at photo resolution; the weaker one goes (12 with 15 rarely stays)."""
 
 WRINKLES = (
     "forehead_centre", "forehead_side", "glabella", "crows_feet",
@@ -91,11 +94,12 @@ WRINKLES = (
 # Layer, action unit and strength: how much a full-strength action unit deepens each layer.
 WRINKLE_SOURCES = (
     ("forehead_centre", 1, 1.2), ("forehead_centre", 2, 0.5), ("forehead_side", 2, 1.3), ("forehead_side", 1, 0.2),
-    ("glabella", 4, 1.3), ("glabella", 9, 0.4), ("crows_feet", 6, 1.4), ("crows_feet", 7, 0.25), ("crows_feet", 12, 0.15),
-    ("lower_lid", 7, 1.0), ("lower_lid", 6, 1.0), ("nose_root", 9, 1.0), ("nasolabial", 12, 0.8), ("nasolabial", 10, 0.8),
-    ("nasolabial", 9, 0.5), ("nasolabial", 6, 0.2), ("nasolabial", 20, 0.3), ("dimple", 14, 1.0), ("dimple", 12, 0.3),
-    ("chin", 17, 1.0), ("chin", 15, 0.2), ("mouth_corner", 15, 0.9), ("mouth_corner", 24, 0.2), ("lip_lines", 23, 0.7),
-    ("lip_lines", 24, 0.6), ("cheek_stretch", 20, 0.8),
+    ("glabella", 4, 1.3), ("glabella", 9, 0.4), ("crows_feet", 6, 1.4), ("crows_feet", 7, 0.25),
+    ("crows_feet", 12, 0.15), ("lower_lid", 7, 1.0), ("lower_lid", 6, 1.0), ("nose_root", 9, 1.0),
+    ("nasolabial", 12, 0.8), ("nasolabial", 10, 0.8), ("nasolabial", 9, 0.5), ("nasolabial", 6, 0.2),
+    ("nasolabial", 20, 0.3), ("dimple", 14, 1.0), ("dimple", 12, 0.3), ("chin", 17, 1.0), ("chin", 15, 0.2),
+    ("mouth_corner", 15, 0.9), ("mouth_corner", 24, 0.2), ("lip_lines", 23, 0.7), ("lip_lines", 24, 0.6),
+    ("cheek_stretch", 20, 0.8),
 )  # fmt: skip
 
 
@@ -165,6 +169,7 @@ class Hair:
         length: Height of the lower end at the sides, cm.
         face_angle: Half angle around the head that stays free for the face, radians.
         wave: Amplitude of waves or curls, cm.
+        sweep: -1–1, how far strands lean to one side on their way down.
         strand: Contrast of strands, 0–1.
         gray: Share of grey strands, 0–1.
         shade: Per-strand randomness seed.
@@ -180,6 +185,7 @@ class Hair:
     length: float
     face_angle: float
     wave: float
+    sweep: float
     strand: float
     gray: float
     shade: int
@@ -303,6 +309,7 @@ class Scene:
         focal: Distance of the camera in units of half a face.
         wears_glasses: Whether identity.glasses is on.
         pupil: Radius in degrees.
+        cloth: Linear RGB (3) of what is worn below `collar`, a height in cm.
         point_jitter: (5, 2) error of a detector's points, as a fraction of the eye distance.
         crop_jitter: Rotation (radians), log scale, and shift x, y (fractions of the crop side).
         backdrop_seed: Seed of background and occluder.
@@ -322,6 +329,8 @@ class Scene:
     focal: float
     wears_glasses: bool
     pupil: float
+    cloth: NDArray[np.float32]
+    collar: float
     light: Light
     camera: Camera
     point_jitter: NDArray[np.float32]
@@ -442,6 +451,7 @@ def _sample_hair(rng: np.random.Generator, tone_place: float, age: float, femini
         length=float(long.get(style, rng.uniform(3.0, 5.0))),
         face_angle=float(rng.uniform(0.75, 1.35)),
         wave=float(rng.uniform(0.3, 0.9) if style == "curly" else rng.exponential(0.12)),
+        sweep=float(rng.normal(0, 0.6)),
         strand=float(0.08 if style == "cap" else rng.uniform(0.35, 1.0)),
         gray=gray,
         shade=int(rng.integers(1000)),
@@ -654,13 +664,14 @@ def _settle_lips(weights: _Weights, final: NDArray[np.float64], rng: np.random.G
     """Make AU25 and the lip gap agree: open lips that should part, close or relabel lips that parted unasked."""
     place, jaw = ACTION_UNITS.index(25), ACTION_UNITS.index(26)
     wanted, gap = final[place], weights.gap(LIP_GAP_CM)
+    pressed = max(final[ACTION_UNITS.index(number)] for number in (23, 24)) >= 1
     if wanted >= 1:
         if rng.random() < 0.7 and final[jaw] < 1:  # the jaw helps a little, below a visible AU26
             weights.add("jawOpen", *[rng.uniform(0.02, 0.16)] * 2)
         missing = 0.3 - weights.gap(LIP_GAP_CM)
         if missing > 0:
             weights.add("jawOpen", missing / 2.89, missing / 2.89)
-    elif final[jaw] < 1 and gap > 0.05 and (rng.random() < 0.6 or gap < 0.25 or wanted > 0):
+    elif final[jaw] < 1 and gap > 0.05 and (pressed or rng.random() < 0.6 or gap < 0.25 or wanted > 0):
         weights.add("mouthClose", gap / 3.72, gap / 3.72)
     gap = weights.gap(LIP_GAP_CM)
     final[place] = 5 * np.clip(gap / LIPS_APART_CM, 0, 1) ** 0.75
@@ -721,15 +732,15 @@ def sample_light(rng: np.random.Generator) -> Light:
 
 
 def sample_camera(rng: np.random.Generator, luminance: float = 0.35) -> Camera:
-    """Draw how the picture is degraded: about a quarter stay clean. Exposure follows the skin's luminance a third of the way."""
+    """Draw how the picture is degraded; a quarter stay clean. Exposure follows the skin's luminance in part."""
     clean = rng.random() < 0.25
     dirty = 0.0 if clean else 1.0
     return Camera(
-        blur=float(dirty * (rng.random() < 0.4) * rng.uniform(0.002, 0.012)),
+        blur=float(dirty * (rng.random() < 0.32) * rng.uniform(0.002, 0.011)),
         motion=(float(dirty * (rng.random() < 0.1) * rng.uniform(0.02, 0.06)), float(rng.uniform(0, np.pi))),
-        low_resolution=float(rng.uniform(0.3, 0.9) if dirty and rng.random() < 0.35 else 1.0),
+        low_resolution=float(rng.uniform(0.35, 0.9) if dirty and rng.random() < 0.3 else 1.0),
         noise=float(dirty * (rng.random() < 0.6) * rng.exponential(4.0)),
-        exposure=float(rng.normal(0.1, 0.3) + 0.33 * np.log2(0.35 / max(luminance, 0.02))),
+        exposure=float(rng.normal(0.12, 0.26) + 0.33 * np.log2(0.35 / max(luminance, 0.02))),
         white_balance=(1 + rng.normal(0, 0.04) * np.array([1, 0, -1]) + rng.normal(0, 0.015, 3)).astype(np.float32),
         contrast=float(rng.uniform(0.85, 1.2)),
         saturation=0.0 if rng.random() < 0.1 else float(rng.uniform(0.65, 1.25)),
@@ -783,6 +794,8 @@ def sample_scene(
         focal=float(rng.uniform(4.5, 12)),
         wears_glasses=identity.glasses is not None and bool(rng.random() < 0.65),
         pupil=float(rng.uniform(6.5, 13)),
+        cloth=(rng.uniform(0.01, 0.7) * rng.uniform(0.4, 1.0, 3)).astype(np.float32),
+        collar=float(rng.uniform(-14.5, -11.5)),
         light=sample_light(rng),
         camera=sample_camera(rng, float(identity.skin.tone.mean())),
         point_jitter=rng.normal(0, 0.03, (5, 2)).astype(np.float32),

@@ -68,7 +68,8 @@ out vec4 color;
 uniform mat3 turn;
 uniform sampler2D skin, wrinkles, strands;
 uniform vec3 skin_tone, hair_color, iris_color, sclera_color, teeth_color;
-uniform float oil, iris_radius, pupil, lip_depth, lip_gap, buzz;
+uniform float oil, iris_radius, pupil, lip_depth, lip_gap, buzz, collar;
+uniform vec3 cloth_color;
 uniform vec2 lids[8];
 
 vec3 shade_skin(vec3 n) {
@@ -91,6 +92,7 @@ vec3 shade_skin(vec3 n) {
         cover = smoothstep(0.0, 1.0, cover + (grain - 0.5) * 2.7 * f_scalp * (1.0 - f_scalp));
         base = mix(base, hair_color * (0.6 + 0.7 * grain), cover * (buzz < 1.0 ? 0.75 : 1.0));
     }
+    if (f_place.y < collar && f_place.z < 8.0) base = cloth_color;
     vec3 wrap = vec3(0.28, 0.14, 0.09);
     float rim = 1.0 - max(n.z, 0.0);
     vec3 bounce = mix(vec3(1.0), vec3(1.25, 1.0, 0.92), 1.0 - f_seen.x);  // light between folds turns red
@@ -98,8 +100,10 @@ vec3 shade_skin(vec3 n) {
     for (int i = 0; i < 3; i++) {
         float facing = dot(n, light_directions[i]), seen = f_seen[i + 1];
         float x = max(dot(n, light_halves[i]), 0.0);
-        light += light_colors[i] * max((facing + wrap) / (1.0 + wrap), vec3(0.0)) * (seen + wrap * (seen - seen * seen));
-        shine += light_colors[i] * (seen * step(0.0, facing) * (0.8 * lobe(x, 12.0) + 0.35 * (0.3 + oil) * lobe(x, 48.0)));
+        vec3 creep = max((facing + wrap) / (1.0 + wrap), vec3(0.0));
+        light += light_colors[i] * creep * (seen + wrap * (seen - seen * seen));
+        float lobes = 0.8 * lobe(x, 12.0) + 0.35 * (0.3 + oil) * lobe(x, 48.0);
+        shine += light_colors[i] * (seen * step(0.0, facing) * lobes);
     }
     float gloss = painted.a * (0.25 + 0.9 * oil) * (1.0 - cover) * (0.03 + 0.25 * rim * rim * rim * rim);
     return base * light + gloss * (shine + 0.25 * f_seen.x * ambient[0]);
@@ -126,7 +130,7 @@ vec3 shade_eye(vec3 n) {
     vec3 base = mix(iris, white, smoothstep(iris_radius - 2.5, iris_radius + 1.5, radius));
     float lid = lid_shade(f_place.xy);
     vec3 seen = vec3(0.25 + 0.75 * lid);
-    vec3 result = base * (diffuse(n, seen, vec3(0.35)) * 0.85 + sky(n) * 0.85) * mix(0.4, 1.0, lid);
+    vec3 result = base * (diffuse(n, seen, vec3(0.35)) * 0.62 + sky(n) * 0.62) * mix(0.4, 1.0, lid);
     return result + highlight(n, seen, 120.0) * 0.1 * lid + sky(vec3(0.0, 0.8, 0.6)) * 0.03;
 }
 
@@ -136,7 +140,8 @@ vec3 shade_mouth(vec3 n) {
         * (0.15 + 0.85 * smoothstep(0.1, 0.5, lip_gap));
     bool teeth = f_material > 2.5;
     float inside = teeth ? 0.8 : 0.7;
-    vec3 base = teeth ? teeth_color : mix(vec3(0.33, 0.10, 0.09), vec3(0.42, 0.17, 0.15), smoothstep(-5.0, -2.0, f_place.y));
+    vec3 flesh = mix(vec3(0.33, 0.10, 0.09), vec3(0.42, 0.17, 0.15), smoothstep(-5.0, -2.0, f_place.y));
+    vec3 base = teeth ? teeth_color : flesh;
     vec3 seen = vec3(open * inside);
     vec3 result = base * (diffuse(n, seen, vec3(0.3)) + sky(n) * open * inside);
     return result + highlight(n, seen, 60.0) * (teeth ? 0.03 : 0.02) * open;
@@ -164,8 +169,10 @@ uniform vec3 hair_color;
 uniform float lash_density, liner;
 void main() {
     float strand = texture(strands, vec2(f_uv.x * 1.3, 0.5)).r;
-    float cover = lash_density * (f_uv.y > 0.5 ? 0.6 : 0.13) * smoothstep(0.25, 0.75, strand) + (f_uv.y > 0.5 ? 0.3 : 0.1) * liner;
-    color = vec4(developed(mix(vec3(0.012), hair_color * 0.3, 0.5) * (0.3 + sky(normalize(f_normal)))).rgb, min(cover, 1.0));
+    bool upper = f_uv.y > 0.5;
+    float cover = lash_density * (upper ? 0.6 : 0.13) * smoothstep(0.25, 0.75, strand) + (upper ? 0.3 : 0.1) * liner;
+    vec3 base = mix(vec3(0.012), hair_color * 0.3, 0.5);
+    color = vec4(developed(base * (0.3 + sky(normalize(f_normal)))).rgb, min(cover, 1.0));
 }
 """
 )
@@ -190,10 +197,10 @@ in vec3 f_normal; in vec3 f_extra; in vec3 f_along;
 out vec4 color;
 uniform sampler2D strands;
 uniform vec3 hair_color;
-uniform float strand, shade, gray, cap;
+uniform float strand, shade, gray, cap, sweep;
 void main() {
     float around = f_extra.x, end = f_extra.y, along = f_extra.z;
-    vec2 place = vec2(around * 5.0 + shade, along * 0.03 + shade);
+    vec2 place = vec2(around * 5.0 + shade + sweep * along * 0.02, along * 0.03 + shade);
     vec2 tuft = texture(strands, place).rg, fine = texture(strands, place * vec2(2.7, 1.3)).rg;
     float ragged = cap > 0.5 ? 0.0 : 0.05 + 0.16 * tuft.r + 0.12 * fine.r;
     if (end > 1.0 - ragged) discard;
@@ -212,7 +219,8 @@ void main() {
             float along_half = dot(t, light_halves[i]);
             float s = sqrt(max(1.0 - along_half * along_half, 0.0));
             float lit = smoothstep(-0.2, 0.4, dot(n, light_directions[i]));
-            result += light_colors[i] * lit * depth * (0.035 * lobe(s, 60.0) * 0.4 + hair_color * 0.5 * lobe(s, 18.0)) * (0.4 + fine.r);
+            vec3 lobes = vec3(0.014 * lobe(s, 60.0)) + hair_color * 0.5 * lobe(s, 18.0);
+            result += light_colors[i] * lit * depth * lobes * (0.4 + fine.r);
         }
     }
     color = developed(result);
@@ -240,12 +248,13 @@ void main() {
     vec3 n = normalize(f_normal);
     vec3 seen = vec3(1.0);
     if (lens < 0.5) {
-        color = developed(frame_color * (diffuse(n, seen, vec3(0.1)) + sky(n)) + highlight(n, seen, 30.0) * 0.12 + sky(n) * 0.02);
+        vec3 result = frame_color * (diffuse(n, seen, vec3(0.1)) + sky(n));
+        color = developed(result + highlight(n, seen, 30.0) * 0.12 + sky(n) * 0.02);
         return;
     }
     vec3 m = normalize(n + vec3(f_extra.xy * 0.25, 0.0));
-    vec3 mirror = 0.05 * sky(m) + highlight(m, seen, 40.0) * 0.05
-        + sky(vec3(0.0, 1.0, 0.0)) * 0.22 * smoothstep(0.25, 0.4, sin(f_extra.x * 3.0 + f_extra.y * 2.0 + tint * 50.0) - 0.5);
+    float band = smoothstep(0.25, 0.4, sin(f_extra.x * 3.0 + f_extra.y * 2.0 + tint * 50.0) - 0.5);
+    vec3 mirror = 0.05 * sky(m) + highlight(m, seen, 40.0) * 0.05 + sky(vec3(0.0, 1.0, 0.0)) * 0.22 * band;
     float cover = clamp(tint + dot(mirror, vec3(0.33)) * 0.7, 0.0, 0.97);
     color = vec4(developed(frame_color * tint * 0.4 * sky(n) + mirror).rgb, cover);
 }

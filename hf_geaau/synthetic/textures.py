@@ -1,8 +1,11 @@
 """Paint what lies on the face, in the texture space of the mesh: skin, lips, brows, beard, and maps of wrinkles.
 
-Texture space: u to the image's right, v up the face, both 0–1 over M_Face; arrays are indexed [v, u], so row 0 is v = 0.
+Texture space: u to the image's right, v up the face, both 0–1 over M_Face; arrays are indexed [v, u], row 0 is v = 0.
 Landmarks are given as (68, 2) texture coordinates. Everything is drawn from the identity's own seed.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,8 +17,8 @@ SIZE, WRINKLE_SIZE = 384, 256  # texels; at a 128 px crop a texel is about a thi
 _GAMMA = 2.0  # what the shader undoes by squaring
 _SHIFT = 4  # fractional bits of cv2's drawing coordinates
 
-Canvas = NDArray[np.float32]
-Points = NDArray[np.floating]
+Canvas = NDArray[Any]  # float32 unless said otherwise
+Points = NDArray[Any]  # (…, 2)
 
 
 def smooth_noise(rng: np.random.Generator, size: int, cell: int) -> Canvas:
@@ -24,7 +27,7 @@ def smooth_noise(rng: np.random.Generator, size: int, cell: int) -> Canvas:
     return cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
-def _lines(canvas: NDArray[np.uint8], lines: list[Points], value: int, width: int = 1) -> None:
+def _lines(canvas: Canvas, lines: list[Points], value: int, width: int = 1) -> None:
     """Draw polylines given in texture coordinates (K, 2)."""
     scaled = [np.round(line * (canvas.shape[0] << _SHIFT)).astype(np.int32) for line in lines]
     cv2.polylines(canvas, scaled, False, value, width, cv2.LINE_AA, _SHIFT)
@@ -37,18 +40,22 @@ def _polygon(points: Points, blur: float) -> Canvas:
     return cv2.GaussianBlur(canvas.astype(np.float32) / 255, (0, 0), blur)
 
 
-def _spot(center: Points, radius: tuple[float, float]) -> Canvas:
+def _spot(center: Points | tuple[float, float], radius: tuple[float, float]) -> Canvas:
     """A Gaussian spot; centre and radii (u, v) in texture coordinates."""
     place = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE
     u, v = (np.exp(-0.5 * ((place - center[c]) / radius[c]) ** 2) for c in range(2))
     return np.outer(v, u)
 
 
+def _by(u: float, v: float) -> Points:
+    return np.array([u, v])
+
+
 def _mirrored(points: Points) -> Points:
     return np.stack([1 - points[..., 0], points[..., 1]], -1)
 
 
-def skin_texture(identity: Identity, landmarks: Points) -> NDArray[np.uint8]:
+def skin_texture(identity: Identity, landmarks: Points) -> Canvas:
     """Paint one person's face.
 
     Args:
@@ -74,25 +81,25 @@ def skin_texture(identity: Identity, landmarks: Points) -> NDArray[np.uint8]:
 
 
 def _paint_complexion(color: Canvas, rng: np.random.Generator, identity: Identity, landmarks: Points) -> None:
-    """Unevenness at all scales, red cheeks and nose, rings around the eyes, freckles, and an even border for the seam."""
+    """Paint unevenness, red cheeks and nose, rings around the eyes, freckles, and an even border for the seam."""
     skin = identity.skin
     uneven = 0.030 * skin.blotches * smooth_noise(rng, SIZE, 48) + 0.022 * skin.blotches * smooth_noise(rng, SIZE, 14)
     uneven += 0.030 * skin.pores * smooth_noise(rng, SIZE, 3) + 0.012 * rng.standard_normal((SIZE, SIZE)).astype(
         np.float32
     )
-    cheek = 0.55 * landmarks[48] + 0.45 * landmarks[1] + [0.03, 0.06]
+    cheek = 0.55 * landmarks[48] + 0.45 * landmarks[1] + _by(0.03, 0.06)
     red = _spot(cheek, (0.07, 0.07)) + _spot(_mirrored(cheek), (0.07, 0.07)) + 0.8 * _spot(landmarks[30], (0.04, 0.05))
     red = skin.redness * red * (1 + 0.4 * smooth_noise(rng, SIZE, 24)) + 0.12 * skin.blotches * smooth_noise(
         rng, SIZE, 30
     )
     dark = np.zeros((SIZE, SIZE), np.float32)
     for eye in (landmarks[36:42].mean(0), landmarks[42:48].mean(0)):
-        inner = eye + [0.012 if eye[0] < 0.5 else -0.012, 0]
+        inner = eye + _by(0.012 if eye[0] < 0.5 else -0.012, 0)
         dark += skin.eye_shadow * (
-            0.8 * _spot(inner - [0, 0.035], (0.055, 0.022)) + 0.5 * _spot(inner + [0, 0.03], (0.06, 0.02))
+            0.8 * _spot(inner - _by(0, 0.035), (0.055, 0.022)) + 0.5 * _spot(inner + _by(0, 0.03), (0.06, 0.02))
         )
         if skin.lipstick > 0:  # made-up lids come with made-up lips
-            dark += 1.5 * skin.lipstick * identity.eyes.liner * _spot(eye + [0, 0.02], (0.055, 0.014))
+            dark += 1.5 * skin.lipstick * identity.eyes.liner * _spot(eye + _by(0, 0.02), (0.055, 0.014))
     freckles = np.zeros((SIZE, SIZE), np.uint8)
     for _ in range(int(220 * skin.freckles)):
         place = rng.normal(0.5, 0.16), rng.normal(0.62, 0.10)
@@ -101,11 +108,11 @@ def _paint_complexion(color: Canvas, rng: np.random.Generator, identity: Identit
             freckles, center, int(16 * rng.uniform(0.8, 2.2)), int(rng.uniform(60, 220)), -1, cv2.LINE_AA, _SHIFT
         )
     for _ in range(rng.poisson(1.5)):  # moles
-        center = tuple(int(value * SIZE * 16) for value in rng.uniform(0.2, 0.9, 2))
-        cv2.circle(freckles, center, int(16 * rng.uniform(1.0, 2.5)), 255, -1, cv2.LINE_AA, _SHIFT)
+        x, y = (int(value * SIZE * 16) for value in rng.uniform(0.2, 0.9, 2))
+        cv2.circle(freckles, (x, y), int(16 * rng.uniform(1.0, 2.5)), 255, -1, cv2.LINE_AA, _SHIFT)
     spots = cv2.GaussianBlur(freckles, (0, 0), 0.8).astype(np.float32) / 255
-    place = np.arange(SIZE, dtype=np.float32) / SIZE
-    inside = np.minimum(np.minimum(place, 1 - place) * 12, 1)
+    across = np.arange(SIZE, dtype=np.float32) / SIZE
+    inside = np.minimum(np.minimum(across, 1 - across) * 12, 1)
     inside = np.outer(inside, inside)
     shade = inside * (uneven - 0.10 * dark - 0.16 * spots)
     red = inside * red
@@ -132,9 +139,7 @@ def _paint_lips(color: Canvas, gloss: Canvas, rng: np.random.Generator, identity
     gloss += mask * (0.25 + 0.5 * skin.lipstick)
 
 
-def _paint_hairs(
-    color: Canvas, gloss: Canvas, hairs: NDArray[np.uint8], tint: Points, opacity: float, soft: float
-) -> None:
+def _paint_hairs(color: Canvas, gloss: Canvas, hairs: Canvas, tint: Points, opacity: float, soft: float) -> None:
     cover = cv2.GaussianBlur(hairs, (0, 0), soft).astype(np.float32)[..., None] * (opacity / 255)
     color *= 1 - cover
     color += cover * tint.astype(np.float32)
@@ -179,18 +184,18 @@ def beard_mask(identity: Identity, landmarks: Points) -> Canvas:
     mask = np.zeros((SIZE, SIZE), np.float32)
     lower = _polygon(points[[48, 59, 58, 57, 56, 55, 54, 64, 62, 60]], 2.0)
     if beard.moustache:
-        top = points[[35, 34, 33, 32, 31]] - [0, 0.012]
-        shape = np.concatenate([points[48:55], [points[54] + [0.035, -0.03]], top, [points[48] - [0.035, 0.03]]])
+        top = points[[35, 34, 33, 32, 31]] - _by(0, 0.012)
+        shape = np.concatenate([points[48:55], [points[54] + _by(0.035, -0.03)], top, [points[48] - _by(0.035, 0.03)]])
         mask = np.maximum(mask, beard.moustache * _polygon(shape, 3.5))
     if beard.chin:
-        shape = points[[48, 6, 7, 8, 9, 10, 54, 55, 56, 57, 58, 59]] + [0, 0.0]
+        shape = points[[48, 6, 7, 8, 9, 10, 54, 55, 56, 57, 58, 59]] + _by(0, 0.0)
         shape[[1, 5]] = 0.5 * (points[[6, 10]] + points[[48, 54]])
         below = shape.copy()
         below[:6, 1] -= 0.10
         mask = np.maximum(mask, beard.chin * np.maximum(_polygon(shape, 6), _polygon(below[:7], 7)))
     if beard.cheeks:
         left = np.concatenate(
-            [points[[1, 2, 3, 4, 5, 6]] - [0.03, 0.06], points[[7, 48]], [0.5 * points[48] + 0.5 * points[2]]]
+            [points[[1, 2, 3, 4, 5, 6]] - _by(0.03, 0.06), points[[7, 48]], [0.5 * points[48] + 0.5 * points[2]]]
         )
         mask = np.maximum(mask, beard.cheeks * np.maximum(_polygon(left, 9), _polygon(_mirrored(left), 9)))
     lips = _polygon(points[48:60], 2.0)
@@ -217,8 +222,8 @@ def _paint_beard(color: Canvas, gloss: Canvas, rng: np.random.Generator, identit
     _paint_hairs(color, gloss, hairs, _facial_hair_tint(identity), 0.55 if beard.stubble else 0.92, 0.8)
 
 
-def hair_texture(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Strands: (256, 512, 2) uint8, brightness and height of strands that run along the first axis; tiles in the second."""
+def hair_texture(rng: np.random.Generator) -> Canvas:
+    """Draw strands: (256, 512, 2) uint8, brightness and height; along the first axis, tiling in the second."""
     fine = rng.standard_normal((10, 512)).astype(np.float32)
     coarse = cv2.resize(rng.standard_normal((5, 96)).astype(np.float32), (512, 10), interpolation=cv2.INTER_LINEAR)
     strands = cv2.resize(0.7 * fine + 0.8 * coarse, (512, 256), interpolation=cv2.INTER_CUBIC)
@@ -244,16 +249,16 @@ def wrinkle_maps(pattern: int, landmarks: Points) -> Canvas:
         for line, width in _CREASES[name](rng, landmarks):
             _lines(canvas, [line, _mirrored(line)], int(rng.uniform(170, 255)), width)
         crease = canvas.astype(np.float32) * (1 + 0.35 * smooth_noise(rng, 512, 20)).clip(0.1, 1.5)
-        width = 2.8 if name in ("nasolabial", "lower_lid", "chin", "dimple", "mouth_corner") else 2.0
-        sharp = cv2.GaussianBlur(crease, (0, 0), width)
-        soft = cv2.GaussianBlur(crease, (0, 0), width * 3.2)
+        spread = 2.8 if name in ("nasolabial", "lower_lid", "chin", "dimple", "mouth_corner") else 2.0
+        sharp = cv2.GaussianBlur(crease, (0, 0), spread)
+        soft = cv2.GaussianBlur(crease, (0, 0), spread * 3.2)
         height = ((1.1 * soft - 1.5 * sharp) / 128).clip(-1, 0.6)
         layers[place] = cv2.resize(height, (WRINKLE_SIZE, WRINKLE_SIZE), interpolation=cv2.INTER_AREA)
     return layers
 
 
-def blend_wrinkles(layers: Canvas, depths: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Add up wrinkle layers by their depth (12, 2) on the subject's left and right: (256, 256) uint8, 128 for smooth."""
+def blend_wrinkles(layers: Canvas, depths: Points) -> Canvas:
+    """Add up wrinkle layers by depth (12, 2), subject's left and right: (256, 256) uint8, 128 for smooth."""
     half, band = WRINKLE_SIZE // 2, WRINKLE_SIZE // 24
     height = np.empty((WRINKLE_SIZE, WRINKLE_SIZE), np.float32)
     height[:, :half] = np.tensordot(depths[:, 1], layers[..., :half], 1)
@@ -269,7 +274,7 @@ def blend_wrinkles(layers: Canvas, depths: NDArray[np.float32]) -> NDArray[np.ui
 _Crease = tuple[Points, int]
 
 
-def _curve(points: list[Points], rng: np.random.Generator, wobble: float = 0.002, count: int = 14) -> Points:
+def _curve(points: Sequence[Any], rng: np.random.Generator, wobble: float = 0.002, count: int = 14) -> Points:
     """A smooth line through two or three control points, with a little wobble."""
     t = np.linspace(0, 1, count)[:, None]
     start, end = np.asarray(points[0], float), np.asarray(points[-1], float)
@@ -297,9 +302,9 @@ def _glabella(rng: np.random.Generator, points: Points) -> list[_Crease]:
 
 
 def _crows_feet(rng: np.random.Generator, points: Points) -> list[_Crease]:
-    corner = points[36] - [0.018, 0.0]
+    corner = points[36] - _by(0.018, 0.0)
     return [
-        (_curve([corner + 0.3 * reach, corner + 0.65 * reach + [0, 0.004], corner + reach], rng, 0.0012), 2)
+        (_curve([corner + 0.3 * reach, corner + 0.65 * reach + _by(0, 0.004), corner + reach], rng, 0.0012), 2)
         for angle in np.linspace(-0.75, 0.65, rng.integers(3, 6)) + rng.normal(0, 0.08)
         for reach in [rng.uniform(0.04, 0.075) * np.array([-np.cos(angle), np.sin(angle)])]
     ]
@@ -308,7 +313,7 @@ def _crows_feet(rng: np.random.Generator, points: Points) -> list[_Crease]:
 def _lower_lid(rng: np.random.Generator, points: Points) -> list[_Crease]:
     inner, outer, low = points[39], points[36], points[[40, 41]].mean(0)
     return [
-        (_curve([inner - [0.0, d * 0.8], low - [0.0, d * 1.35], outer - [0.006, d * 0.6]], rng, 0.0015), 2)
+        (_curve([inner - _by(0.0, d * 0.8), low - _by(0.0, d * 1.35), outer - _by(0.006, d * 0.6)], rng, 0.0015), 2)
         for d in rng.uniform(0.016, 0.024) * np.arange(1, rng.integers(2, 4))
     ]
 
@@ -319,18 +324,18 @@ def _nose_root(rng: np.random.Generator, points: Points) -> list[_Crease]:
         lines.append((_curve([(0.475, v + 0.004), (0.5, v - 0.002)], rng, 0.001), 2))
     for d in (0.0, 0.02, 0.04):
         start = np.array([0.485, points[28][1] + 0.01 - d])
-        lines.append((_curve([start, start + [-0.03, 0.012], start + [-0.05, 0.03]], rng, 0.001), 2))
+        lines.append((_curve([start, start + _by(-0.03, 0.012), start + _by(-0.05, 0.03)], rng, 0.001), 2))
     return lines
 
 
 def _nasolabial(rng: np.random.Generator, points: Points) -> list[_Crease]:
-    top, bottom = points[31] + [-0.020, 0.035], points[48] + [-0.035, rng.uniform(-0.03, 0.01)]
-    return [(_curve([top, 0.5 * (top + bottom) + [-0.012, 0.014], bottom], rng, 0.0015), 3)]
+    top, bottom = points[31] + _by(-0.020, 0.035), points[48] + _by(-0.035, rng.uniform(-0.03, 0.01))
+    return [(_curve([top, 0.5 * (top + bottom) + _by(-0.012, 0.014), bottom], rng, 0.0015), 3)]
 
 
 def _dimple(rng: np.random.Generator, points: Points) -> list[_Crease]:
-    center = points[48] - [rng.uniform(0.022, 0.034), 0.0]
-    return [(_curve([center + [0.008, 0.028], center - [0.006, 0], center + [0.008, -0.028]], rng, 0.001), 3)]
+    center = points[48] - _by(rng.uniform(0.022, 0.034), 0.0)
+    return [(_curve([center + _by(0.008, 0.028), center - _by(0.006, 0), center + _by(0.008, -0.028)], rng, 0.001), 3)]
 
 
 def _chin(rng: np.random.Generator, points: Points) -> list[_Crease]:
@@ -344,7 +349,14 @@ def _chin(rng: np.random.Generator, points: Points) -> list[_Crease]:
 
 def _mouth_corner(rng: np.random.Generator, points: Points) -> list[_Crease]:
     corner = points[48]
-    return [(_curve([corner + [-0.006, -0.004], corner + [-0.018, -0.025], corner + [-0.022, -0.06]], rng, 0.001), 3)]
+    return [
+        (
+            _curve(
+                [corner + _by(-0.006, -0.004), corner + _by(-0.018, -0.025), corner + _by(-0.022, -0.06)], rng, 0.001
+            ),
+            3,
+        )
+    ]
 
 
 def _lip_lines(rng: np.random.Generator, points: Points) -> list[_Crease]:
@@ -361,12 +373,12 @@ def _lip_lines(rng: np.random.Generator, points: Points) -> list[_Crease]:
 def _cheek_stretch(rng: np.random.Generator, points: Points) -> list[_Crease]:
     corner = points[48]
     return [
-        (_curve([corner + [-d, 0.04], corner + [-d - 0.012, 0.0], corner + [-d, -0.045]], rng, 0.0015), 2)
+        (_curve([corner + _by(-d, 0.04), corner + _by(-d - 0.012, 0.0), corner + _by(-d, -0.045)], rng, 0.0015), 2)
         for d in np.linspace(0.04, 0.085, rng.integers(2, 4))
     ]
 
 
-_CREASES = {
+_CREASES: dict[str, Callable[[np.random.Generator, Points], list[_Crease]]] = {
     "forehead_centre": lambda rng, points: _forehead(rng, 0.0, 0.13),
     "forehead_side": lambda rng, points: _forehead(rng, 0.10, 0.23),
     "glabella": _glabella,

@@ -1,0 +1,135 @@
+"""Rendered pictures. Needs the face model, which is not part of the repository, and OpenGL through EGL."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from hf_geaau.errors import MissingExtraError
+from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
+from hf_geaau.synthetic import dataset as dataset_module
+from hf_geaau.synthetic import iter_renders, load_face_model, render_dataset, sample_scene
+from hf_geaau.synthetic.sampling import ACTION_UNITS, expression, wrinkle_depths
+from tests.conftest import FACE_MODEL
+
+pytest.importorskip("moderngl", reason="moderngl is not installed")
+if not FACE_MODEL.is_file():
+    pytest.skip(f"no face model at {FACE_MODEL}", allow_module_level=True)
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def renderer():
+    from hf_geaau.synthetic import Renderer
+
+    try:
+        renderer = Renderer(load_face_model(FACE_MODEL), SIZE)
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    yield renderer
+    renderer.close()
+
+
+def plain(identity_id=2, **levels):
+    """A frontal, clean scene of one person with the given action units."""
+    wanted = np.zeros(len(ACTION_UNITS))
+    for name, level in levels.items():
+        wanted[ACTION_UNITS.index(int(name[2:]))] = level
+    weights, final, gains = expression(wanted, np.random.default_rng(0), nuisances=False)
+    scene = sample_scene(0, 0, identity_id)
+    camera = replace(
+        scene.camera, blur=0.0, motion=(0.0, 0.0), low_resolution=1.0, noise=0.0, saturation=1.0, jpeg_quality=0
+    )
+    return replace(
+        scene, intensities=final, shape_weights=weights, camera=camera,
+        wrinkles=wrinkle_depths(scene.identity, final, gains), yaw=0.0, pitch=0.0, roll=0.0, occluder="",
+        wears_glasses=False,
+        point_jitter=np.zeros((5, 2), np.float32), crop_jitter=np.zeros(4, np.float32),
+    )  # fmt: skip
+
+
+def change(renderer, box, **levels):
+    """Mean change of grey levels inside a box (x0, y0, x1, y1, fractions), against the rest face."""
+    x0, y0, x1, y1 = (int(value * SIZE) for value in box)
+    before, after = (renderer.render(scene).image.astype(float) for scene in (plain(), plain(**levels)))
+    return np.abs(after - before)[y0:y1, x0:x1].mean()
+
+
+def test_picture_is_not_empty_and_points_lie_on_the_template(renderer):
+    template = np.array(CROP_TEMPLATE) * SIZE
+    for index in range(6):
+        render = renderer.render(sample_scene(1, index, index))
+        assert render.image.shape == (SIZE, SIZE, 3)
+        assert render.image.dtype == np.uint8
+        assert render.points.shape == (5, 2)
+        assert np.abs(render.points - template).max() < 0.2 * SIZE
+    clean = renderer.render(plain())
+    assert clean.image.std() > 15
+    assert np.abs(clean.points - template).max() < 0.06 * SIZE
+
+
+def test_same_scene_same_bytes(renderer):
+    scenes = [sample_scene(2, index, index // 2) for index in range(4)]
+    first = [renderer.render(scene).image.tobytes() for scene in scenes]
+    assert first == [renderer.render(scene).image.tobytes() for scene in scenes]
+    assert len(set(first)) == 4
+
+
+def test_units_change_the_face_where_they_act(renderer):
+    brows, mouth = (0.2, 0.15, 0.8, 0.33), (0.3, 0.65, 0.7, 0.95)
+    assert change(renderer, mouth, AU26=5) > 2 * change(renderer, brows, AU26=5)
+    assert change(renderer, mouth, AU26=5) > 8
+    assert change(renderer, brows, AU01=5, AU02=5) > 1.5
+
+
+def test_dropped_jaw_moves_no_eye_and_smile_moves_mouth_corners(renderer):
+    rest, smile = renderer.render(plain()), renderer.render(plain(AU12=5))
+    width = [np.linalg.norm(np.diff(render.points[3:], axis=0)) for render in (rest, smile)]
+    assert width[1] > 1.08 * width[0]
+
+
+def test_a_photo_shows_the_face_where_it_was_asked_for(renderer):
+    photo = renderer.render_photo(plain(), 120, 160, eye_distance=30, center=(90, 50), roll=0.5)
+    assert photo.image.shape == (120, 160, 3)
+    eyes = photo.points[:2]
+    np.testing.assert_allclose(eyes.mean(0), [90, 50], atol=0.1)
+    across = eyes[1] - eyes[0]
+    np.testing.assert_allclose(np.linalg.norm(across), 30, rtol=0.1)
+    np.testing.assert_allclose(np.arctan2(across[1], across[0]), 0.5, atol=0.12)
+
+
+def test_workers_do_not_change_the_pictures(renderer):
+    settings = {"count": 52, "seed": 4, "size": 32, "images_per_identity": 26}
+    one = [face.image.tobytes() for face in iter_renders(FACE_MODEL, **settings)]
+    two = [face.image.tobytes() for face in iter_renders(FACE_MODEL, **settings, workers=2)]
+    assert one == two
+
+
+def test_an_interrupted_run_continues(renderer, tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset_module, "_CHUNK", 4)
+    settings = {"size": 32, "images_per_identity": 4, "first_identity": 7, "workers": 1}
+
+    def stop(done, _):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        render_dataset(FACE_MODEL, 8, 5, tmp_path / "a", **settings, progress=stop)
+    early = (tmp_path / "a" / "images" / "00000000.jpg").stat().st_mtime_ns
+    assert not (tmp_path / "a" / "labels.parquet").exists()
+    steps = []
+    table = render_dataset(FACE_MODEL, 8, 5, tmp_path / "a", **settings, progress=lambda *step: steps.append(step))
+    assert steps == [(4, 8), (8, 8)]
+    assert (tmp_path / "a" / "images" / "00000000.jpg").stat().st_mtime_ns == early
+    rows = pq.read_table(table).to_pylist()
+    assert [row["subject_id"] for row in rows] == ["render-5-7"] * 4 + ["render-5-8"] * 4
+    assert [row["frame"] for row in rows] == [0, 1, 2, 3] * 2
+    assert all(len(row["labels"]) == len(row["intensities"]) == 18 and len(row["points"]) == 10 for row in rows)
+    assert cv2.imread(str(tmp_path / "a" / rows[7]["file_name"])).shape == (32, 32, 3)
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["images", "labels.parquet", "render.json"]
+    assert render_dataset(FACE_MODEL, 8, 5, tmp_path / "a", **settings) == table
+    with pytest.raises(ValueError, match="seed=5 instead of 6"):
+        render_dataset(FACE_MODEL, 8, 6, tmp_path / "a", **settings)

@@ -1,0 +1,272 @@
+"""What a rendered face is made of, and the face model it is made from. No OpenGL."""
+
+import json
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+import pytest
+
+from hf_geaau.errors import FaceModelError
+from hf_geaau.synthetic import sampling
+from hf_geaau.synthetic.dataset import RenderFolderError, _claim, _Plan
+from hf_geaau.synthetic.face_model import REQUIRED_MATERIALS, load_face_model, parse_obj
+from hf_geaau.synthetic.geometry import HeadMesh
+from hf_geaau.synthetic.sampling import (
+    ACTION_UNITS,
+    AU_SHAPES,
+    EXCLUSIONS,
+    EXPRESSION_SHAPES,
+    PRESENT_MIN,
+    TRACE_MAX,
+    expression,
+    sample_identity,
+    sample_scene,
+)
+
+CUBE = [(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]
+QUADS = [(1, 2, 4, 3), (5, 7, 8, 6), (1, 5, 6, 2), (3, 4, 8, 7), (1, 3, 7, 5), (2, 6, 8, 4)]
+
+
+def same(first, second):
+    if is_dataclass(first):
+        return all(same(getattr(first, field.name), getattr(second, field.name)) for field in fields(first))
+    return np.array_equal(first, second)
+
+
+def many(count=300):
+    return [sample_scene(3, index, index // 4) for index in range(count)]
+
+
+def intensities(**levels):
+    values = np.zeros(len(ACTION_UNITS))
+    for name, level in levels.items():
+        values[ACTION_UNITS.index(int(name[2:]))] = level
+    return values
+
+
+def weight(weights, name):
+    return weights[EXPRESSION_SHAPES.index(name)]
+
+
+def test_order_of_action_units_and_shapes():
+    assert ACTION_UNITS == (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25, 26, 43)
+    assert len(EXPRESSION_SHAPES) == len(set(EXPRESSION_SHAPES)) == 55
+    bare = {name.removesuffix("_L").removesuffix("_R") for name in EXPRESSION_SHAPES}
+    assert all(name in bare for shapes in AU_SHAPES.values() for name, _ in shapes)
+    assert set(AU_SHAPES) == set(ACTION_UNITS)
+
+
+def test_labels_follow_intensities_and_leave_a_gap():
+    for scene in many():
+        assert np.array_equal(scene.labels, (scene.intensities >= 1).astype(np.float32))
+        assert scene.intensities.min() >= 0
+        assert scene.intensities.max() <= 5
+        between = (scene.intensities > TRACE_MAX + 0.02) & (scene.intensities < PRESENT_MIN - 0.02)
+        assert not between.any(), f"{scene.intensities} has a unit that is neither a trace nor visible"
+
+
+def test_every_unit_occurs_and_neutral_faces_occur():
+    labels = np.array([scene.labels for scene in many(1200)])
+    assert (labels.mean(0) > 0.04).all()
+    assert (labels.mean(0) < 0.55).all()
+    assert (labels.sum(1) == 0).mean() > 0.02
+
+
+def test_opposites_do_not_meet():
+    for scene in many(600):
+        for pair in EXCLUSIONS:
+            first, second = (scene.labels[ACTION_UNITS.index(number)] for number in pair)
+            assert pair == (12, 15) or not (first and second), pair
+
+
+def test_dropped_jaw_parts_the_lips():
+    for seed in range(20):
+        _, final, _ = expression(intensities(AU26=3), np.random.default_rng(seed))
+        assert final[ACTION_UNITS.index(25)] >= 1
+
+
+def test_lips_that_no_unit_parts_are_not_labelled_parted():
+    weights, final, _ = expression(intensities(AU12=4), np.random.default_rng(0), nuisances=False)
+    assert final[ACTION_UNITS.index(25)] < 1
+    assert weight(weights, "jawOpen") == 0
+
+
+@pytest.mark.parametrize("number", [n for n in ACTION_UNITS if n not in (25, 26)])
+def test_a_unit_moves_its_shapes_and_no_others(number):
+    weights, _, _ = expression(intensities(**{f"AU{number:02d}": 5}), np.random.default_rng(1), nuisances=False)
+    own = {name for name, _ in AU_SHAPES[number]} | {"mouthClose", "mouthShrugUpper", "eyeWide", "eyeBlink"}
+    moved = {EXPRESSION_SHAPES[i].removesuffix("_L").removesuffix("_R") for i in np.flatnonzero(weights)}
+    assert {name for name, _ in AU_SHAPES[number]} <= moved <= own
+
+
+def test_stronger_means_more():
+    tops = [
+        expression(intensities(AU01=level), np.random.default_rng(2), nuisances=False)[0].max()
+        for level in (0, 1, 3, 5)
+    ]
+    assert tops == sorted(tops)
+    assert tops[1] > 0.25
+
+
+def test_closed_eyes_are_closed_and_downcast_eyes_are_not():
+    shut, _, _ = expression(intensities(AU43=4), np.random.default_rng(0))
+    assert min(weight(shut, "eyeBlink_L"), weight(shut, "eyeBlink_R")) > 0.4
+    for scene in many(300):
+        if not scene.labels[ACTION_UNITS.index(43)]:
+            closing = 0.79 * scene.shape_weights[EXPRESSION_SHAPES.index("eyeBlink_L")]
+            assert closing < 0.7
+
+
+def test_sides_differ_and_may_be_one_sided():
+    pairs = np.array(
+        [
+            [weight(w, "mouthSmile_L"), weight(w, "mouthSmile_R")]
+            for seed in range(200)
+            for w in [expression(intensities(AU12=4), np.random.default_rng(seed))[0]]
+        ]
+    )
+    ratio = pairs.min(1) / pairs.max(1)
+    assert (ratio < 0.35).any()
+    assert np.median(ratio) > 0.8
+
+
+def test_wrinkles_come_from_age_and_action():
+    young, old = (
+        next(i for k in range(99) if lo <= (i := sample_identity(0, k)).age < hi) for lo, hi in ((0, 0.1), (0.8, 1))
+    )
+    rest, frown = intensities(), intensities(AU04=5)
+    gains = np.ones((len(ACTION_UNITS), 2))
+    assert sampling.wrinkle_depths(old, rest, gains).mean() > sampling.wrinkle_depths(young, rest, gains).mean()
+    glabella = sampling.WRINKLES.index("glabella")
+    assert (sampling.wrinkle_depths(young, frown, gains) > sampling.wrinkle_depths(young, rest, gains))[glabella].all()
+
+
+def test_scenes_and_identities_are_reproducible():
+    sample_identity.cache_clear()
+    first = sample_scene(5, 17, 4)
+    sample_identity.cache_clear()
+    assert same(first, sample_scene(5, 17, 4))
+    assert not same(first.identity, sample_identity(5, 5))
+    assert not same(first.identity, sample_identity(6, 4))
+    assert same(sample_identity(5, 4), sample_scene(5, 99, 4).identity)
+
+
+def test_disjoint_ranges_hold_disjoint_people():
+    shapes = [sample_identity(0, number).shape.tobytes() for number in range(60)]
+    assert len(set(shapes)) == 60
+
+
+def test_skin_covers_the_human_range():
+    tones = np.array([sample_identity(1, number).skin.tone.mean() for number in range(200)])
+    assert tones.min() < 0.08
+    assert tones.max() > 0.5
+
+
+def test_given_intensities_must_have_one_value_per_unit():
+    with pytest.raises(ValueError, match=r"`intensities` must have shape \(18,\), got \(3,\)"):
+        sample_scene(0, 0, 0, [1, 2, 3])
+
+
+def test_plan_assigns_blocks_of_identities():
+    plan = _Plan(seed=0, size=64, images_per_identity=3, identities=2, first_identity=10)
+    assert [plan.identity_of(i) for i in range(8)] == [
+        (10, 0),
+        (10, 1),
+        (10, 2),
+        (11, 0),
+        (11, 1),
+        (11, 2),
+        (10, 3),
+        (10, 4),
+    ]
+    with pytest.raises(ValueError, match="`images_per_identity` must be at least 1, got 0"):
+        _Plan(0, 64, 0, None, 0)
+
+
+def test_a_folder_refuses_other_settings(tmp_path):
+    _claim(tmp_path / "a", {"seed": 1, "size": 64})
+    _claim(tmp_path / "a", {"seed": 1, "size": 64})
+    with pytest.raises(RenderFolderError, match="has seed=1 instead of 2"):
+        _claim(tmp_path / "a", {"seed": 2, "size": 64})
+    (tmp_path / "b" / "images").mkdir(parents=True)
+    (tmp_path / "b" / "images" / "x.jpg").touch()
+    with pytest.raises(RenderFolderError, match="has images but no render.json"):
+        _claim(tmp_path / "b", {"seed": 2})
+
+
+def write_obj(path, vertices, materials=()):
+    lines = [f"v {x} {y} {z}" for x, y, z in vertices]
+    if materials:
+        lines += [f"vt {i / 8} {i / 8}" for i in range(8)]
+        for material in materials:
+            lines += [f"usemtl {material}", *("f " + " ".join(f"{v}/{v}" for v in quad) for quad in QUADS)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A made-up clone of ICT-FaceKit: a cube that every shape shifts a little."""
+    folder = tmp_path / "ICT-FaceKit" / "FaceXModel"
+    folder.mkdir(parents=True)
+    write_obj(folder / "generic_neutral_mesh.obj", CUBE, REQUIRED_MATERIALS)
+    for number, name in enumerate(EXPRESSION_SHAPES):
+        write_obj(folder / f"{name}.obj", [(x + (number + 1) / 64, y, z) for x, y, z in CUBE])
+    for number in range(100):
+        write_obj(folder / f"identity{number:03d}.obj", [(x, y + number / 128, z) for x, y, z in CUBE])
+    (folder / "vertex_indices.json").write_text(json.dumps({"idx_to_landmark_verts": [i % 8 for i in range(68)]}))
+    return folder.parent
+
+
+def test_a_clone_is_parsed_once_and_cached(clone, tmp_path):
+    model = load_face_model(clone, cache_dir=tmp_path / "cache")
+    assert model.vertices.shape == (8, 3)
+    assert model.triangles.shape == (12 * len(REQUIRED_MATERIALS), 3)
+    assert set(model.materials) == set(REQUIRED_MATERIALS)
+    np.testing.assert_allclose(model.expression_deltas[:, 0, 0], (np.arange(55) + 1) / 64)
+    np.testing.assert_allclose(model.identity_deltas[:, 0, 1], np.arange(100) / 128)
+    (cached,) = (tmp_path / "cache").iterdir()
+    assert cached.suffix == ".npz"
+    again = load_face_model(clone / "FaceXModel", cache_dir=tmp_path / "cache")
+    assert np.array_equal(again.expression_deltas, model.expression_deltas)
+    assert np.array_equal(load_face_model(cached).triangles, model.triangles)
+    cached.write_bytes(b"damaged")
+    assert np.array_equal(load_face_model(clone, tmp_path / "cache").triangles, model.triangles)
+
+
+def test_a_made_up_mesh_has_unit_normals(clone, tmp_path):
+    mesh = HeadMesh(load_face_model(clone, tmp_path))
+    np.testing.assert_allclose(np.linalg.norm(mesh.normals(mesh.neutral), axis=1), 1, atol=1e-5)
+    assert (mesh.triangles < len(mesh.source)).all()
+    assert mesh.landmark_uv.shape == (68, 2)
+
+
+def test_quads_become_triangles(tmp_path):
+    write_obj(tmp_path / "a.obj", CUBE, ["M_Face"])
+    parsed = parse_obj(tmp_path / "a.obj")
+    assert parsed["triangles"][:2].tolist() == [[0, 1, 3], [0, 3, 2]]
+    assert parsed["triangle_material"].tolist() == [0] * 12
+
+
+def test_face_model_errors(clone, tmp_path):
+    with pytest.raises(FaceModelError, match="must be an .npz file or a folder, got .*nowhere'.*Clone https"):
+        load_face_model(tmp_path / "nowhere")
+    with pytest.raises(FaceModelError, match=r"must hold FaceXModel/\*.obj .* lacks generic_neutral_mesh.obj, .* more"):
+        load_face_model(tmp_path)
+    (tmp_path / "bad.npz").write_bytes(b"no zip")
+    with pytest.raises(FaceModelError, match="must be a packed face model"):
+        load_face_model(tmp_path / "bad.npz")
+    np.savez(tmp_path / "part.npz", vertices=np.zeros((3, 3)))
+    with pytest.raises(FaceModelError, match="but lacks .*'expression_deltas'"):
+        load_face_model(tmp_path / "part.npz")
+    write_obj(clone / "FaceXModel" / "jawOpen.obj", CUBE[:5])
+    with pytest.raises(FaceModelError, match=r"jawOpen.obj' must have 8 vertices .* got 5"):
+        load_face_model(clone, tmp_path / "cache")
+    (clone / "FaceXModel" / "jawOpen.obj").unlink()
+    with pytest.raises(FaceModelError, match="lacks jawOpen.obj"):
+        load_face_model(clone, tmp_path / "cache")
+
+
+def test_errors_are_one_line(tmp_path):
+    with pytest.raises(FaceModelError) as caught:
+        load_face_model(tmp_path)
+    assert "\n" not in str(caught.value)
