@@ -49,7 +49,7 @@ def background(rng: np.random.Generator, height: int, width: int) -> Image:
 def _draw_shapes(rng: np.random.Generator, canvas: Image, straight: bool) -> None:
     height, width = canvas.shape[:2]
     for _ in range(rng.integers(4, 22)):
-        color = tuple(float(v) for v in (rng.uniform(5, 250) * (1 + rng.normal(0, 0.25, 3))).clip(0, 255))
+        color = tuple(float(v) for v in (rng.uniform(5, 250) * (1 + rng.normal(0, 0.17, 3))).clip(0, 255))
         x, y = int(rng.uniform(0, width)), int(rng.uniform(0, height))
         if straight:
             w, h = (int(rng.uniform(0.02, 0.5) * side) for side in (width, height))

@@ -490,7 +490,7 @@ def _sample_eyes(rng: np.random.Generator, tone_place: float, feminine: float) -
         iris=(_IRIS_COLORS[place] * rng.uniform(0.6, 1.4) * rng.uniform(0.9, 1.1, 3)).astype(np.float32),
         iris_radius=float(rng.uniform(27, 31)),
         sclera=(
-            np.array([0.52, 0.48, 0.46]) * rng.uniform(0.75, 1.1) * [1, rng.uniform(0.92, 1), rng.uniform(0.88, 1)]
+            np.array([0.42, 0.39, 0.37]) * rng.uniform(0.75, 1.1) * [1, rng.uniform(0.92, 1), rng.uniform(0.88, 1)]
         ).astype(np.float32),
         lash_density=float(np.clip(rng.normal(0.35 + 0.4 * feminine, 0.2), 0.05, 1)),
         lash_length=float(np.clip(rng.normal(0.2 + 0.3 * feminine, 0.12), 0.05, 1)),
@@ -739,11 +739,11 @@ def sample_camera(rng: np.random.Generator, luminance: float = 0.35) -> Camera:
         blur=float(dirty * (rng.random() < 0.32) * rng.uniform(0.002, 0.011)),
         motion=(float(dirty * (rng.random() < 0.1) * rng.uniform(0.02, 0.06)), float(rng.uniform(0, np.pi))),
         low_resolution=float(rng.uniform(0.35, 0.9) if dirty and rng.random() < 0.3 else 1.0),
-        noise=float(dirty * (rng.random() < 0.6) * rng.exponential(4.0)),
+        noise=float(dirty * (rng.random() < 0.55) * min(rng.exponential(4.0), 14.0)),
         exposure=float(rng.normal(0.12, 0.26) + 0.33 * np.log2(0.35 / max(luminance, 0.02))),
         white_balance=(1 + rng.normal(0, 0.04) * np.array([1, 0, -1]) + rng.normal(0, 0.015, 3)).astype(np.float32),
         contrast=float(rng.uniform(0.85, 1.2)),
-        saturation=0.0 if rng.random() < 0.1 else float(rng.uniform(0.65, 1.25)),
+        saturation=0.0 if rng.random() < 0.1 else float(rng.uniform(0.75, 1.35)),
         jpeg_quality=int(rng.integers(25, 95)) if dirty and rng.random() < 0.5 else 0,
     )
 
