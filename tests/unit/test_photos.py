@@ -1,5 +1,6 @@
 """read_photo: what is accepted, what comes out, and the text of every refusal."""
 
+import contextlib
 import http.server
 import io
 import struct
@@ -353,10 +354,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(404 if path == "/none" else 200)
         self.end_headers()
         if path == "/slow":
-            for _ in range(20):
-                time.sleep(0.05)
-                self.wfile.write(b".")
-                self.wfile.flush()
+            with contextlib.suppress(BrokenPipeError):  # the reader has given up, as it should
+                for _ in range(20):
+                    time.sleep(0.05)
+                    self.wfile.write(b".")
+                    self.wfile.flush()
+            return
         self.wfile.write(b"<html>" if path in ("/none", "/page") else self.content)
 
     def log_message(self, *args):
