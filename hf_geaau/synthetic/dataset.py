@@ -11,7 +11,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,10 +126,9 @@ def iter_renders(
     plan = _Plan(seed, size, images_per_identity, identities, first_identity)
     chunks = _chunks(first_image, first_image + count)
     if workers <= 1:
-        renderer = _start(face_model, size)
-        for start, stop in chunks:
-            yield from (plan.render(renderer, index) for index in range(start, stop))
-        renderer.close()
+        with closing(_start(face_model, size)) as renderer:
+            for start, stop in chunks:
+                yield from (plan.render(renderer, index) for index in range(start, stop))
         return
     for faces in _parallel(face_model, size, workers, _render_chunk, [(plan, *chunk) for chunk in chunks]):
         yield from faces
@@ -167,6 +166,8 @@ def render_dataset(
     Raises:
         RenderFolderError: If the folder holds renders of other settings.
     """
+    if count < 1:
+        raise ValueError(f"`count` must be at least 1, got {count}.")
     plan, folder = _Plan(seed, size, images_per_identity, identities, first_identity), Path(output)
     _claim(folder, {"count": count, "quality": quality, "action_units": list(ACTION_UNITS), **asdict(plan)})
     table = folder / LABELS_FILE
@@ -282,13 +283,12 @@ def _run(face_model: Any, size: int, workers: int, work: Callable, tasks: list[t
     if workers > 1:
         yield from _parallel(face_model, size, workers, work, tasks)
     elif tasks:
-        renderer = _start(face_model, size)
-        for task in tasks:
-            yield work(renderer, *task)
-        renderer.close()
+        with closing(_start(face_model, size)) as renderer:
+            for task in tasks:
+                yield work(renderer, *task)
 
 
-_renderer: "Renderer | None" = None  # of a worker process
+_renderer: "Renderer | Exception | None" = None  # of a worker process
 
 
 def _start_worker(face_model: Any, size: int) -> None:
@@ -296,10 +296,15 @@ def _start_worker(face_model: Any, size: int) -> None:
 
     global _renderer
     cv2.setNumThreads(1)
-    _renderer = _start(face_model, size)
+    try:
+        _renderer = _start(face_model, size)
+    except GeaauError as error:  # raised here, it would only break the pool; the first task tells it
+        _renderer = error
 
 
 def _in_worker(work: Callable, task: tuple) -> Any:
+    if isinstance(_renderer, Exception):
+        raise _renderer
     return work(_renderer, *task)
 
 

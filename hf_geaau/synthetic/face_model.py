@@ -129,6 +129,10 @@ def _from_arrays(arrays: dict[str, NDArray], source: Path) -> FaceModel:
         arrays["triangles"].max() >= count or arrays["uv_triangles"].max() >= len(arrays["uv"])
     ):
         raise FaceModelError(f"Triangles of the face model {str(source)!r} point past its {count} vertices. {_REMEDY}")
+    if arrays["landmarks68"].max() >= count:
+        raise FaceModelError(
+            f"landmarks68 of the face model {str(source)!r} point past its {count} vertices. {_REMEDY}"
+        )
     order = [names.index(name) for name in EXPRESSION_SHAPES]
     return FaceModel(
         vertices=arrays["vertices"].astype(np.float32),

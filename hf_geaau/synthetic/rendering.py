@@ -259,6 +259,10 @@ class Renderer:
 
     def _target(self, height: int, width: int) -> Any:
         if (height, width) not in self._targets:
+            if len(self._targets) > 3:  # photos of many sizes must not pile up
+                for target in self._targets.values():
+                    target.release()
+                self._targets.clear()
             color = self._context.texture((width, height), 4)
             self._targets[height, width] = self._context.framebuffer(
                 [color], self._context.depth_renderbuffer((width, height))

@@ -38,7 +38,7 @@ AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
     2: (("browOuterUp", 1.15),),
     4: (("browDown", 1.6),),
     5: (("eyeWide", 1.1),),
-    6: (("cheekRaiser", 1.0), ("cheekSquint", 0.8)),
+    6: (("cheekRaiser", 1.2), ("cheekSquint", 0.95)),
     7: (("eyeSquint", 1.3),),
     9: (("noseSneer", 1.0),),
     10: (("mouthUpperUp", 1.0),),
