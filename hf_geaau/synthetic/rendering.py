@@ -261,7 +261,8 @@ class Renderer:
         if (height, width) not in self._targets:
             if len(self._targets) > 3:  # photos of many sizes must not pile up
                 for target in self._targets.values():
-                    target.release()
+                    for part in (*target.color_attachments, target.depth_attachment, target):
+                        part.release()
                 self._targets.clear()
             color = self._context.texture((width, height), 4)
             self._targets[height, width] = self._context.framebuffer(

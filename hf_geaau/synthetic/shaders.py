@@ -171,6 +171,7 @@ void main() {
     float strand = texture(strands, vec2(f_uv.x * 1.3, 0.5)).r;
     bool upper = f_uv.y > 0.5;
     float cover = lash_density * (upper ? 0.6 : 0.13) * smoothstep(0.25, 0.75, strand) + (upper ? 0.3 : 0.1) * liner;
+    cover *= smoothstep(0.08, 0.30, abs(f_uv.x - 6.5));  // lashes thin out towards the nose
     vec3 base = mix(vec3(0.012), hair_color * 0.3, 0.5);
     color = vec4(developed(base * (0.3 + sky(normalize(f_normal)))).rgb, min(cover, 1.0));
 }
