@@ -28,9 +28,13 @@ SMALL_MARGIN = 0.3
 # Candidates below this score are looked at in eight directions. Measured on 27 real faces: upright ones score 0.87 or
 # more, upside-down ones at most 0.85 and with the eyes where the mouth is.
 SURE_SCORE = 0.86
-SCAN_EYES, SCAN_SIDE, SCAN_ANGLES = 32, 128, range(0, 360, 45)
+SCAN_EYES, SCAN_SIDE, SCAN_ANGLES = 40, 160, range(0, 360, 45)
 # The area of YuNet's box is 2.4² squares of the distance between the eyes, in the median of rendered faces.
 EYES_PER_BOX = 0.42
+
+# Around each candidate a patch is cut out once, 4 eye distances to each side, and shrunk until the eyes are about 80
+# pixels apart: faces of large photos cost no more than those of small ones.
+PATCH_EYES, PATCH_REACH = 80, 4
 
 # The upright crop, in which YuNet is most precise: at 70 pixels between the eyes.
 CROP_EYES, CROP_SIDE = 70, 224
@@ -42,6 +46,7 @@ Pixels = NDArray[Any]  # H×W×3, uint8, BGR as OpenCV has it
 Points = NDArray[Any]  # (5, 2), x then y
 Row = NDArray[Any]  # (15,), as YuNet gives it: x, y, width, height, five points, score
 Rows = NDArray[Any]  # (n, 15)
+Matrix = NDArray[Any]  # (2, 3), an affine map
 
 # The template of the crops that the model sees, about its middle, with 1 between the eyes.
 UPRIGHT_POINTS = (np.array(CROP_TEMPLATE) - np.mean(CROP_TEMPLATE, axis=0)) / (
@@ -83,7 +88,7 @@ class FaceDetector:
     Two passes of YuNet find candidates: one over the photo at `max_side`, one over a small copy with a margin, for
     faces that fill the photo. YuNet knows upright faces and pulls the points of a tilted face toward upright; so each
     face is turned upright by its points, and they are found again, until they rest. The result is the mean of what
-    YuNet sees on the upright crop and on its mirror image. If there is no face, the photo is tried once more on its side.
+    YuNet sees on the upright crop and on its mirror image. If there is no face, the photo is tried again on its side.
 
     A detector is cheap to make, can be pickled and shared between threads: networks are loaded on first use.
 
@@ -135,7 +140,14 @@ class FaceDetector:
 
     def _faces(self, bgr: Pixels, candidates: Rows, min_score: float) -> list[Face]:
         """Turn candidates upright, drop what is no face then or was found twice, and sort by size."""
-        rows = _without_doubles(np.array([self._upright(bgr, row) for row in candidates]).reshape(-1, 15))
+        import cv2
+
+        found = []
+        for row in candidates:
+            patch, to_photo = _patch(bgr, row)
+            here = self._upright(patch, _mapped(row[None], cv2.invertAffineTransform(to_photo))[0])
+            found.append(_mapped(here[None], to_photo)[0])
+        rows = _without_doubles(np.array(found).reshape(-1, 15))
         limits = np.tile(bgr.shape[1::-1], 2)
         faces = []
         for row in rows[rows[:, 14] >= min_score]:
@@ -145,23 +157,12 @@ class FaceDetector:
 
     def _candidates(self, bgr: Pixels) -> Rows:
         """Look for faces in the shrunk photo and in a small copy with a margin; rows in photo pixels."""
-        longer = max(bgr.shape[:2])
-        rows = [self._scaled(bgr, SMALL_SIDE / longer, SMALL_MARGIN)]
-        if longer > SMALL_SIDE:
-            rows.append(self._scaled(bgr, min(1.0, self.max_side / longer), 0.0))
-        return _without_doubles(np.concatenate(rows))
-
-    def _scaled(self, bgr: Pixels, scale: float, margin: float) -> Rows:
-        """Run YuNet on a scaled copy with a black margin (a share of the longer side); rows in photo pixels."""
-        import cv2
-
-        height, width = (max(1, round(side * scale)) for side in bgr.shape[:2])
-        copy = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        edge = round(margin * max(height, width))
-        copy = cv2.copyMakeBorder(copy, edge, edge, edge, edge, cv2.BORDER_CONSTANT)
-        x, y = bgr.shape[1] / width, bgr.shape[0] / height
-        to_photo = np.array([[x, 0, -edge * x + (x - 1) / 2], [0, y, -edge * y + (y - 1) / 2]])
-        return _mapped(self._yunet(copy), to_photo)
+        shrunk, to_photo = _scaled(bgr, min(1.0, self.max_side / max(bgr.shape[:2])))
+        small, to_shrunk = _scaled(shrunk, SMALL_SIDE / max(shrunk.shape[:2]), SMALL_MARGIN)
+        rows = [_mapped(self._yunet(small), to_shrunk)]
+        if max(shrunk.shape[:2]) > SMALL_SIDE:
+            rows.append(self._yunet(shrunk))
+        return _without_doubles(_mapped(np.concatenate(rows), to_photo))
 
     def _upright(self, bgr: Pixels, row: Row) -> Row:
         """Turn a candidate upright by its points and find them again, until they rest, then in the mirror image.
@@ -190,7 +191,7 @@ class FaceDetector:
 
         template = CROP_SIDE / 2 + UPRIGHT_POINTS * CROP_EYES
         to_crop = similarity_transform(row[4:14].reshape(5, 2), template)
-        crop = _warp(bgr, to_crop, CROP_SIDE)
+        crop = cv2.warpAffine(bgr, to_crop, (CROP_SIDE, CROP_SIDE))
         rows = self._yunet(cv2.flip(crop, 1) if mirrored else crop)
         if mirrored:
             rows = _mapped(rows, np.array([[-1, 0, CROP_SIDE - 1], [0, 1, 0]]))
@@ -211,7 +212,7 @@ class FaceDetector:
         for angle in np.deg2rad(SCAN_ANGLES):
             turn = SCAN_EYES / eyes * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             to_crop = np.column_stack([turn, SCAN_SIDE / 2 - turn @ middle])
-            rows = self._yunet(_warp(bgr, to_crop, SCAN_SIDE))
+            rows = self._yunet(cv2.warpAffine(bgr, to_crop, (SCAN_SIDE, SCAN_SIDE)))
             offsets = np.linalg.norm(rows[:, :2] + rows[:, 2:4] / 2 - SCAN_SIDE / 2, axis=1)
             rows = rows[offsets < SCAN_EYES]
             if len(rows) and rows[:, 14].max() > best[14]:
@@ -247,7 +248,7 @@ def _without_doubles(rows: Rows) -> Rows:
     return rows[np.asarray(cv2.dnn.NMSBoxes(boxes, scores, 0.0, NMS_OVERLAP), int)]
 
 
-def _mapped(rows: Rows, matrix: NDArray[Any]) -> Rows:
+def _mapped(rows: Rows, matrix: Matrix) -> Rows:
     """Carry rows through a 2×3 matrix: points exactly, boxes by their middle and scale."""
     turn, shift = matrix[:, :2], matrix[:, 2]
     middles = (rows[:, :2] + rows[:, 2:4] / 2) @ turn.T + shift
@@ -256,24 +257,28 @@ def _mapped(rows: Rows, matrix: NDArray[Any]) -> Rows:
     return np.column_stack([middles - sizes / 2, sizes, points.reshape(-1, 10), rows[:, 14:]])
 
 
-def _warp(bgr: Pixels, to_crop: NDArray[Any], side: int) -> Pixels:
-    """Cut a square crop; what lies outside the photo is black. Large faces are shrunk first, as areas."""
+def _scaled(bgr: Pixels, scale: float, margin: float = 0.0) -> tuple[Pixels, Matrix]:
+    """Make a scaled copy with a black margin (a share of its longer side), and the matrix copy -> original."""
     import cv2
 
-    scale = float(np.hypot(to_crop[0, 0], to_crop[1, 0]))
-    if scale < 0.5:
-        to_photo = cv2.invertAffineTransform(to_crop)
-        corners = np.array([[0, 0], [side, 0], [0, side], [side, side]]) @ to_photo[:, :2].T + to_photo[:, 2]
-        left, top = np.maximum(np.floor(corners.min(axis=0)).astype(int), 0)
-        right, bottom = np.ceil(corners.max(axis=0)).astype(int)
-        part = bgr[top : max(bottom, 0), left : max(right, 0)]
-        if part.size:
-            height, width = (max(1, round(length * scale)) for length in part.shape[:2])
-            bgr = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
-            steps = np.array([part.shape[1] / width, part.shape[0] / height])
-            shift = to_crop[:, :2] @ (np.array([left, top]) + (steps - 1) / 2) + to_crop[:, 2]
-            to_crop = np.column_stack([to_crop[:, :2] * steps, shift])
-    return cv2.warpAffine(bgr, to_crop, (side, side), flags=cv2.INTER_LINEAR)
+    height, width = (max(1, round(side * scale)) for side in bgr.shape[:2])
+    copy = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    edge = round(margin * max(height, width))
+    copy = cv2.copyMakeBorder(copy, edge, edge, edge, edge, cv2.BORDER_CONSTANT)
+    x, y = bgr.shape[1] / width, bgr.shape[0] / height
+    return copy, np.array([[x, 0, (x - 1) / 2 - edge * x], [0, y, (y - 1) / 2 - edge * y]])
+
+
+def _patch(bgr: Pixels, row: Row) -> tuple[Pixels, Matrix]:
+    """Cut out a candidate with its surroundings, shrunk if large, and the matrix patch -> photo."""
+    eyes = EYES_PER_BOX * np.sqrt(row[2] * row[3])
+    middle, reach = row[:2] + row[2:4] / 2, PATCH_REACH * eyes
+    limits = np.array(bgr.shape[1::-1])
+    left, top = np.clip(np.floor(middle - reach), 0, limits - 1).astype(int)
+    right, bottom = np.clip(np.ceil(middle + reach), [left + 1, top + 1], limits).astype(int)
+    patch, to_photo = _scaled(bgr[top:bottom, left:right], min(1.0, PATCH_EYES / eyes))
+    to_photo[:, 2] += [left, top]
+    return patch, to_photo
 
 
 def _distance(points: Points, others: Points) -> float:
