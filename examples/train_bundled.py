@@ -27,12 +27,12 @@ from hf_geaau.synthetic import render_dataset
 SEED = 2026
 RENDER_PX, MODEL_PX = 128, 112
 SPLITS = {  # images, first identity: the ranges share no identity
-    "train": (40_000, 0),
+    "train": (32_000, 0),
     "validation": (3_000, 100_000),
     "test": (6_000, 200_000),
 }
 IMAGES_PER_IDENTITY = 8
-BATCH, EPOCHS, LEARNING_RATE, WEIGHT_DECAY, EMA_DECAY = 64, 6, 2e-3, 0.05, 0.998
+BATCH, EPOCHS, LEARNING_RATE, WEIGHT_DECAY, EMA_DECAY = 64, 5, 2e-3, 0.05, 0.998
 
 
 def load_split(folder: Path) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -1,7 +1,8 @@
 """Image processor of GTLE-Net: aligned face crops, or photos with five points, become `pixel_values`.
 
-The crop (its size and where the five points lie in it) is part of `preprocessor_config.json`, so that training, rendering
-and inference cut the same crop. Two backends, torchvision and PIL, do the same steps and agree within one grey level.
+The crop (its size and where the five points lie in it) is part of `preprocessor_config.json`, so that training,
+rendering and inference cut the same crop. Two backends, torchvision and PIL, do the same steps and agree within one
+grey level.
 """
 
 from collections.abc import Sequence
@@ -186,8 +187,8 @@ def _checked_points(points: ArrayLike, width: int, height: int) -> NDArray[np.fl
         raise ValueError("`points` must span a face, got eyes and mouth on one line or spot.")
     if (area < 0).any():
         raise ValueError(
-            "`points` must come in the order image-left eye, image-right eye, nose, image-left mouth corner, image-right"
-            " mouth corner, got left and right swapped."
+            "`points` must come in the order image-left eye, image-right eye, nose, image-left mouth corner,"
+            " image-right mouth corner, got left and right swapped."
         )
     return array
 

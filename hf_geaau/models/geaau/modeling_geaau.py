@@ -1,8 +1,8 @@
 """GTLE-Net: Global-to-local Expression-aware Embeddings for facial action unit detection (An et al., arXiv 2210.15160).
 
-photo crop -> GEE (backbone -> expression map -> 16-d expression embedding)
-           -> LAM (a feature map and a mask per AU, both from the expression map; their product is the AU masked feature)
-           -> one classifier per AU
+crop -> GEE (backbone -> expression map -> 16-d expression embedding)
+     -> LAM (a feature map and a mask per AU, both from the expression map; their product is the AU masked feature)
+     -> one classifier per AU
 
 Only the paper's abstract was available to us. What it leaves open is marked "our choice". The paper's F1 values are not
 reproduced here, because its data are licensed.
@@ -134,8 +134,8 @@ def create_backbone(config: GeaauConfig, pretrained: bool = False) -> Any:
         )
     except (IndexError, AssertionError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"timm cannot build '{config.backbone}' as a feature extractor with backbone_stage={config.backbone_stage}, "
-            f"image_size={config.image_size}, backbone_kwargs={config.backbone_kwargs}: {error}."
+            f"timm cannot build '{config.backbone}' as a feature extractor with"
+            f" backbone_stage={config.backbone_stage}, image_size={config.image_size}, backbone_kwargs={config.backbone_kwargs}: {error}."
         ) from error
 
 
