@@ -41,6 +41,7 @@ CROP_EYES, CROP_SIDE = 70, 224
 MAX_TURNS = 4
 RESTING = 0.15
 MAX_DISAGREEMENT = 0.6
+SCORE_LOSS = 0.05
 
 Pixels = NDArray[Any]  # H×W×3, uint8, BGR as OpenCV has it
 Points = NDArray[Any]  # (5, 2), x then y
@@ -170,19 +171,17 @@ class FaceDetector:
         YuNet's points carry noise of a tenth of the distance between the eyes, much of it from its anchor grid; the
         mirror image meets another part of the grid.
         """
-        if row[14] < SURE_SCORE:
-            row = self._scan(bgr, row)
+        start = row = self._scan(bgr, row) if row[14] < SURE_SCORE else row
         for _ in range(MAX_TURNS):
             found = self._on_crop(bgr, row)
-            if found is None:
-                return row
+            if found is None or found[14] < start[14] - SCORE_LOSS:
+                return start  # it wandered off the face
             moved, row = _distance(found[4:14].reshape(5, 2), row[4:14].reshape(5, 2)), found
             if moved < RESTING:
                 break
-        row = row.copy()
         mirrored = self._on_crop(bgr, row, mirrored=True)
-        seen = row[4:14] if mirrored is None else (row[4:14] + mirrored[4:14]) / 2
-        row[4:14] = seen
+        if mirrored is not None:
+            row[4:14] = (row[4:14] + mirrored[4:14]) / 2
         return row
 
     def _on_crop(self, bgr: Pixels, row: Row, mirrored: bool = False) -> Row | None:
@@ -203,12 +202,11 @@ class FaceDetector:
         return _mapped(rows[best : best + 1], cv2.invertAffineTransform(to_crop))[0]
 
     def _scan(self, bgr: Pixels, row: Row) -> Row:
-        """Look at a candidate in eight directions and take the best; its score falls to 0 if none shows a face."""
+        """Look at a candidate in eight directions and take the best."""
         import cv2
 
         middle, eyes = row[:2] + row[2:4] / 2, EYES_PER_BOX * np.sqrt(row[2] * row[3])
-        best = row.copy()
-        best[14] = 0
+        best = row
         for angle in np.deg2rad(SCAN_ANGLES):
             turn = SCAN_EYES / eyes * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             to_crop = np.column_stack([turn, SCAN_SIDE / 2 - turn @ middle])

@@ -135,7 +135,8 @@ def create_backbone(config: GeaauConfig, pretrained: bool = False) -> Any:
     except (IndexError, AssertionError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
             f"timm cannot build '{config.backbone}' as a feature extractor with"
-            f" backbone_stage={config.backbone_stage}, image_size={config.image_size}, backbone_kwargs={config.backbone_kwargs}: {error}."
+            f" backbone_stage={config.backbone_stage}, image_size={config.image_size},"
+            f" backbone_kwargs={config.backbone_kwargs}: {error}."
         ) from error
 
 
