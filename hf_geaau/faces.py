@@ -16,6 +16,7 @@ from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 from hf_geaau.photos import read_photo
 
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
+YUNET_LEAST = 64
 NMS_OVERLAP = 0.3
 
 # A tilted face scores low until it is turned upright: weaker candidates are worth a second look.
@@ -27,7 +28,7 @@ SMALL_MARGIN = 0.3
 
 # Candidates below this score are looked at in eight directions. Measured on 27 real faces: upright ones score 0.87 or
 # more, upside-down ones at most 0.85 and with the eyes where the mouth is.
-SURE_SCORE = 0.86
+SURE_SCORE, LIKELY_SCORE = 0.86, 0.8
 SCAN_EYES, SCAN_SIDE, SCAN_ANGLES = 40, 160, range(0, 360, 45)
 # The area of YuNet's box is 2.4² squares of the distance between the eyes, in the median of rendered faces.
 EYES_PER_BOX = 0.42
@@ -171,11 +172,14 @@ class FaceDetector:
         YuNet's points carry noise of a tenth of the distance between the eyes, much of it from its anchor grid; the
         mirror image meets another part of the grid.
         """
-        start = row = self._scan(bgr, row) if row[14] < SURE_SCORE else row
+        sure = row[14] >= SURE_SCORE
+        start = row = row if sure else self._scan(bgr, row)
         for _ in range(MAX_TURNS):
             found = self._on_crop(bgr, row)
-            if found is None or found[14] < start[14] - SCORE_LOSS:
-                return start  # it wandered off the face
+            if found is None:
+                return start
+            if found[14] < start[14] - SCORE_LOSS:  # lost the face, or it never was one
+                return start if sure else found
             moved, row = _distance(found[4:14].reshape(5, 2), row[4:14].reshape(5, 2)), found
             if moved < RESTING:
                 break
@@ -206,7 +210,8 @@ class FaceDetector:
         import cv2
 
         middle, eyes = row[:2] + row[2:4] / 2, EYES_PER_BOX * np.sqrt(row[2] * row[3])
-        best = row
+        best = row.copy()
+        best[14] = 0 if row[14] < LIKELY_SCORE else row[14]
         for angle in np.deg2rad(SCAN_ANGLES):
             turn = SCAN_EYES / eyes * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             to_crop = np.column_stack([turn, SCAN_SIDE / 2 - turn @ middle])
@@ -219,13 +224,15 @@ class FaceDetector:
 
     def _yunet(self, bgr: Pixels) -> Rows:
         """Run YuNet; rows in pixels of `bgr`."""
+        import cv2
+
+        # With a side of 32 pixels or less, OpenCV's layer for large faces reads memory that nobody wrote.
+        bottom, right = (max(0, YUNET_LEAST - side) for side in bgr.shape[:2])
+        bgr = cv2.copyMakeBorder(bgr, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
         session = _session(self._path())
         session.setInputSize(bgr.shape[1::-1])
         rows = session.detect(bgr)[1]
-        if rows is None:
-            return np.zeros((0, 15))
-        # On tiny input the exponential that gives the box's size overflows.
-        return rows[(np.abs(rows[:, :14]) < 4 * max(bgr.shape)).all(axis=1)].astype(np.float64)
+        return np.zeros((0, 15)) if rows is None else rows.astype(np.float64)
 
     def _path(self) -> str:
         if self.model_path is None:

@@ -166,6 +166,13 @@ def test_no_face(picture, detector):
     assert detector(picture) == []
 
 
+def test_narrow_photos_read_no_memory_that_nobody_wrote(detector):
+    noise = np.random.default_rng(0)
+    for _ in range(20):
+        detector._yunet(noise.integers(0, 255, (200, 200, 3), np.uint8))  # leaves something in memory
+        assert len(detector._yunet(np.zeros((2, 640, 3), np.uint8))) == 0
+
+
 @pytest.mark.parametrize("name", ["coffee", "chelsea", "rocket", "coins", "brick", "text"])
 def test_no_face_in_photos_of_things(name, detector):
     data = pytest.importorskip("skimage.data")
