@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import CheckpointError, MissingExtraError
-from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
+from hf_geaau.five_points import find_five_points, upright_points
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 from hf_geaau.photos import read_photo
 
@@ -43,17 +43,13 @@ MAX_TURNS = 4
 RESTING = 0.15
 MAX_DISAGREEMENT = 0.6
 SCORE_LOSS = 0.05
+OURS_AT_MOST = 0.25
 
 Pixels = NDArray[Any]  # H×W×3, uint8, BGR as OpenCV has it
 Points = NDArray[Any]  # (5, 2), x then y
 Row = NDArray[Any]  # (15,), as YuNet gives it: x, y, width, height, five points, score
 Rows = NDArray[Any]  # (n, 15)
 Matrix = NDArray[Any]  # (2, 3), an affine map
-
-# The template of the crops that the model sees, about its middle, with 1 between the eyes.
-UPRIGHT_POINTS = (np.array(CROP_TEMPLATE) - np.mean(CROP_TEMPLATE, axis=0)) / (
-    CROP_TEMPLATE[1][0] - CROP_TEMPLATE[0][0]
-)
 
 _thread = threading.local()  # FaceDetectorYN keeps the input size between calls: one session per thread
 
@@ -90,7 +86,8 @@ class FaceDetector:
     Two passes of YuNet find candidates: one over the photo at `max_side`, one over a small copy with a margin, for
     faces that fill the photo. YuNet knows upright faces and pulls the points of a tilted face toward upright; so each
     face is turned upright by its points, and they are found again, until they rest. The result is the mean of what
-    YuNet sees on the upright crop and on its mirror image. If there is no face, the photo is tried again on its side.
+    YuNet sees on the upright crop and its mirror image, and of what `hf_geaau.five_points` sees. If there is no face,
+    the photo is tried again on its side.
 
     A detector is cheap to make, can be pickled and shared between threads: networks are loaded on first use.
 
@@ -102,7 +99,8 @@ class FaceDetector:
 
     Source:
         Wu, Peng, Yu: YuNet: a tiny millisecond-level face detector, 2023. Weights: face_detection_yunet_2023mar from
-        the OpenCV Zoo, MIT licence. Passes and turns are our choice.
+        the OpenCV Zoo, MIT licence. Passes, turns and means are our choice; examples/measure_alignment.py
+        measures them.
 
     Example:
         >>> FaceDetector()(np.zeros((120, 160, 3), np.uint8))
@@ -167,11 +165,13 @@ class FaceDetector:
         return _without_doubles(_mapped(np.concatenate(rows), to_photo))
 
     def _upright(self, bgr: Pixels, row: Row) -> Row:
-        """Turn a candidate upright by its points and find them again, until they rest, then in the mirror image.
+        """Turn a candidate upright by its points and find them again, until they rest, then by all means we have.
 
         YuNet's points carry noise of a tenth of the distance between the eyes, much of it from its anchor grid; the
-        mirror image meets another part of the grid.
+        mirror image meets another part of the grid, and our own cascade errs independently of both.
         """
+        import cv2
+
         sure = row[14] >= SURE_SCORE
         start = row = row if sure else self._scan(bgr, row)
         for _ in range(MAX_TURNS):
@@ -186,13 +186,17 @@ class FaceDetector:
         mirrored = self._on_crop(bgr, row, mirrored=True)
         if mirrored is not None:
             row[4:14] = (row[4:14] + mirrored[4:14]) / 2
+        points = row[4:14].reshape(5, 2)
+        ours = find_five_points(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), points)
+        if _distance(ours, points) < OURS_AT_MOST:
+            row[4:14] = (points + ours).ravel() / 2
         return row
 
     def _on_crop(self, bgr: Pixels, row: Row, mirrored: bool = False) -> Row | None:
         """Find a face again on the crop turned upright by its points, or on the crop's mirror image."""
         import cv2
 
-        template = CROP_SIDE / 2 + UPRIGHT_POINTS * CROP_EYES
+        template = upright_points(CROP_SIDE, CROP_EYES)
         to_crop = similarity_transform(row[4:14].reshape(5, 2), template)
         crop = cv2.warpAffine(bgr, to_crop, (CROP_SIDE, CROP_SIDE))
         rows = self._yunet(cv2.flip(crop, 1) if mirrored else crop)

@@ -16,6 +16,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in pa
 LAYERS = [
     {"facs", "errors"},
     {"models", "photos", "data", "metrics", "synthetic"},
+    {"five_points"},
     {"faces"},
     {"pipeline", "plots", "video", "training", "model_card", "hub"},
     {"__init__", "__main__"},

@@ -12,6 +12,7 @@ from PIL import Image
 from hf_geaau import faces
 from hf_geaau.errors import CheckpointError, MissingExtraError
 from hf_geaau.faces import Face, FaceDetector
+from hf_geaau.five_points import find_five_points
 
 EXIF_ORIENTATION = 0x0112
 
@@ -245,3 +246,17 @@ def test_faces_are_compared_by_identity():
     face = Face(np.zeros(4, np.float32), 0.5, np.zeros((5, 2), np.float32))
     assert face == face
     assert face != Face(face.box, face.score, face.points)
+
+
+def test_five_points_correct_a_rough_start(photo):
+    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+    rough = POINTS + np.random.default_rng(1).normal(0, 4, (5, 2)) + [4, -3]
+    found = find_five_points(grey, rough)
+    eyes = np.linalg.norm(POINTS[1] - POINTS[0])
+    assert np.linalg.norm(found - POINTS, axis=1).mean() / eyes < 0.1
+    large = find_five_points(cv2.resize(grey, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC), rough * 3 + 1)
+    assert np.linalg.norm((large - 1) / 3 - found, axis=1).mean() / eyes < 0.05
+
+
+def test_five_points_of_nothing_are_finite():
+    assert np.isfinite(find_five_points(np.zeros((1, 1), np.uint8), np.zeros((5, 2)))).all()
