@@ -122,7 +122,7 @@ def main() -> None:
             )
     print("\nMean offset of eye, eye, nose tip, mouth corner, mouth corner (right, down), upright photos:")
     for name, offsets in upright.items():
-        print(f"{name}: {np.mean(offsets, axis=0).round(3).tolist()}")
+        print(f"{name}: {np.mean(offsets, axis=0, dtype=float).round(3).tolist()}")
 
 
 if __name__ == "__main__":

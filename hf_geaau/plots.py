@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from hf_geaau.errors import MissingExtraError
 from hf_geaau.facs import ACTION_UNITS
 
-# Okabe & Ito's colour-blind-safe palette, without the black and the yellow that vanish on photos.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2")
+# Okabe & Ito's colour-blind-safe palette, without black and the dark blue that cannot be read on it.
+COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#F0E442")
 
 
 def require_matplotlib() -> None:
