@@ -7,6 +7,7 @@ Importing this package registers the model type "geaau" with transformers' Auto 
 import importlib
 from typing import Any
 
+from hf_geaau import facs
 from hf_geaau.pipeline import TASK, register_pipeline
 
 from .models.geaau import (
@@ -38,6 +39,7 @@ __all__ = [
     "GeaauImageProcessor",
     "GeaauImageProcessorPil",
     "GeaauModel",
+    "facs",
     "read_photo",
 ]
 

@@ -169,6 +169,8 @@ def render_dataset(
     if count < 1:
         raise ValueError(f"`count` must be at least 1, got {count}.")
     plan, folder = _Plan(seed, size, images_per_identity, identities, first_identity), Path(output)
+    if not isinstance(face_model, FaceModel):
+        load_face_model(face_model)  # a wrong path must not leave a claimed folder behind
     _claim(folder, {"count": count, "quality": quality, "action_units": list(ACTION_UNITS), **asdict(plan)})
     table = folder / LABELS_FILE
     if table.is_file():

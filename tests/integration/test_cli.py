@@ -126,6 +126,7 @@ def test_rendering_without_a_face_model_is_one_line(tmp_path):
     result = run("render", "--face-model", tmp_path / "none", "--count", 1, "--output", tmp_path / "out", code=1)
     assert result.stderr.startswith("error: ")
     assert str(tmp_path / "none") in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_python_m_is_the_same_command():

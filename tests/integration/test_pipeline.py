@@ -127,11 +127,11 @@ def bad_files(folder) -> dict[str, str]:
     (folder / "notes.jpg").write_text("not a photo")
     (folder / "folder").mkdir()
     return {
-        str(folder / "empty.jpg"): "empty",
-        str(folder / "truncated.jpg"): "",
-        str(folder / "notes.jpg"): "",
-        str(folder / "folder"): "folder|directory",
-        str(folder / "missing.jpg"): "",
+        str(folder / "empty.jpg"): "must hold image data",
+        str(folder / "truncated.jpg"): "complete image",
+        str(folder / "notes.jpg"): "must be an image",
+        str(folder / "folder"): "got the folder",
+        str(folder / "missing.jpg"): "which is not there",
     }
 
 
