@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
@@ -54,6 +56,17 @@ def test_another_list_on_loading_resets_what_no_longer_fits(tmp_path):
 def test_a_wrong_setting_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         GeaauConfig(**arguments)
+
+
+def test_a_file_of_another_version_loads_but_a_misspelt_one_does_not(tmp_path):
+    GeaauConfig(action_units=[6, 12]).save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "use_cache": False, "zzz_of_the_future": 1}))
+    assert GeaauConfig.from_pretrained(tmp_path).action_units == [6, 12]
+    path.write_text(json.dumps({**content, "thresholdss": [0.1, 0.2]}))
+    with pytest.raises(ValueError, match="Did you mean 'thresholds'"):
+        GeaauConfig.from_pretrained(tmp_path)
 
 
 def test_a_wrong_type_is_named():

@@ -6,6 +6,9 @@ from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 CROP_TEMPLATE = ((0.34, 0.36), (0.66, 0.36), (0.50, 0.543), (0.367, 0.73), (0.633, 0.73))
 """Where the five points lie in the square crop, as fractions of its side (x, then y).
@@ -21,6 +24,7 @@ BP4D_ACTION_UNITS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
 _TRANSFORMERS_KEYWORDS = frozenset(
     {"model_type", "auto_map", "torch_dtype", "name_or_path", "num_labels", "attn_implementation", "output_attentions"}
     | {"experts_implementation", "per_layer_config", "quantization_config", "custom_pipelines", "license"}
+    | {"use_cache"}  # Trainer sets it on every config
 )
 
 
@@ -122,6 +126,20 @@ class GeaauConfig(PreTrainedConfig):
         self.problem_type = "multi_label_classification"
         super().__post_init__(**kwargs)
         self._check()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
+        """Build a config from a file's content; what another version of transformers wrote there is passed over."""
+        known = {field.name for field in fields(cls)} | _TRANSFORMERS_KEYWORDS
+        foreign = [
+            name
+            for name in config_dict
+            if name not in known and not name.startswith("_") and not get_close_matches(name, sorted(known))
+        ]
+        if foreign:
+            logger.warning(f"GeaauConfig passes over unknown entries of the config file: {', '.join(foreign)}.")
+        kept = {name: value for name, value in config_dict.items() if name not in foreign}
+        return super().from_dict(kept, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
