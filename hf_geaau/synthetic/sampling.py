@@ -15,7 +15,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-ACTION_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 24, 25, 26, 43)
+from hf_geaau import facs
+
+ACTION_UNITS = facs.SYNTHETIC
 """The action units that a rendered face can show, in the order of labels and intensities."""
 
 PRESENT_MIN, TRACE_MAX = 1.2, 0.8
