@@ -21,5 +21,9 @@ class CheckpointError(GeaauError, ValueError):
     """A checkpoint directory is missing, foreign or unsafe to load."""
 
 
+class DeviceError(GeaauError, ValueError):
+    """The device asked for is not there."""
+
+
 class MissingExtraError(GeaauError, ImportError):
     """An optional dependency is not installed."""

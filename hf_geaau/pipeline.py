@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassi
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
-from hf_geaau.errors import CheckpointError, PhotoError
+from hf_geaau.errors import CheckpointError, DeviceError, PhotoError
 from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.photos import read_photo
 
@@ -172,9 +172,12 @@ def load_pipeline(model: str | Path | None = None, **kwargs: Any) -> FacialActio
 
     Raises:
         CheckpointError: If the checkpoint is missing, of another model type, or not in safetensors.
+        DeviceError: If torch cannot use the device.
     """
     source = str(BUNDLED_CHECKPOINT if model is None else model)
     _check_directory(Path(source))
+    if isinstance(kwargs.get("device"), str):
+        _check_device(kwargs["device"])
     try:
         config = AutoConfig.from_pretrained(source)
         if config.model_type != "geaau":
@@ -189,6 +192,18 @@ def load_pipeline(model: str | Path | None = None, **kwargs: Any) -> FacialActio
         reason = " ".join(str(error).split())
         raise CheckpointError(f"A checkpoint must load, got '{source}', which does not: {reason[:300]}") from error
     return FacialActionUnitPipeline(model=network, image_processor=processor, task=TASK, **kwargs)
+
+
+def _check_device(device: Any) -> None:
+    """Say that a device is not there before anything is loaded."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise DeviceError(
+            f"`device` must be one that torch can use here, got '{device}': {reason}."
+            " Leave it out for the best one that is there."
+        ) from error
 
 
 def _check_directory(directory: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, pipeline
 
 import hf_geaau
-from hf_geaau.errors import CheckpointError, PhotoError
+from hf_geaau.errors import CheckpointError, DeviceError, PhotoError
 from hf_geaau.pipeline import BUNDLED_CHECKPOINT, load_pipeline
 
 
@@ -181,6 +181,13 @@ def test_a_bad_checkpoint_is_one_line(tiny_checkpoint, tmp_path):
     (tiny_checkpoint / "model.safetensors").rename(tiny_checkpoint / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin, a pickle, which can run code"):
         load_pipeline(tiny_checkpoint)
+
+
+@pytest.mark.parametrize("device", ["nonsense", "xpu:7"])
+def test_a_missing_device_is_one_line(tiny_checkpoint, device):
+    with pytest.raises(DeviceError, match=f"`device` must be one that torch can use here, got '{device}'") as caught:
+        load_pipeline(tiny_checkpoint, device=device)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_or_disguised_weight_file_is_one_line(tiny_model, tiny_checkpoint):
