@@ -5,8 +5,7 @@ Apart from `_base`, so that `hf_geaau.data` can be imported, and its datasets de
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
 
 from hf_geaau import facs
-from hf_geaau.errors import DatasetError, DatasetWarning, GeaauError, LicenceError
+from hf_geaau.errors import DatasetError, DatasetWarning, GeaauError
 
-from ._base import BUILDER_VERSION, AUDataset, DatasetNotes, fingerprint
+from ._base import BUILDER_VERSION, AUDataset, DatasetNotes, check_counts, fingerprint
+from ._guard import guard
 
 
 class AUBuilder(datasets.ArrowBasedBuilder):
@@ -30,6 +30,7 @@ class AUBuilder(datasets.ArrowBasedBuilder):
         self, dataset: AUDataset, folder: Path, fold: int | None, protocol: str, notes: DatasetNotes, **arguments: Any
     ) -> None:
         self.dataset, self.folder, self.fold, self.protocol, self.notes = dataset, folder, fold, protocol, notes
+        self.counts: dict[str, int] | None = None
         super().__init__(**arguments)
 
     def _info(self) -> datasets.DatasetInfo:
@@ -43,7 +44,7 @@ class AUBuilder(datasets.ArrowBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        sequences = self.dataset.sequences(self.folder, self.notes)
+        sequences = self.dataset.rows(self.folder, self.notes)
         splits = self.dataset.splits(sequences, self.fold, self.protocol)
         for name, members in splits.items():
             if not members:
@@ -51,6 +52,7 @@ class AUBuilder(datasets.ArrowBasedBuilder):
                     f"The {name} split must have subjects, got none of fold {self.fold} ({self.protocol}) in "
                     f"{str(self.folder)!r}. Complete the copy, or pass `fold=None` for all that is there."
                 )
+        self.counts = {name: sum(map(len, members)) for name, members in splits.items()}
         return [
             datasets.SplitGenerator(name=name, gen_kwargs={"sequences": members}) for name, members in splits.items()
         ]
@@ -58,6 +60,8 @@ class AUBuilder(datasets.ArrowBasedBuilder):
     def _generate_tables(self, sequences: list[Any]) -> Iterator[tuple[Key, pa.Table]]:
         schema = self.info.features.arrow_schema
         for index, sequence in enumerate(sequences):
+            if self.dataset.check_images:
+                _decode_all(getattr(sequence, "images", ()))
             yield Key(index, 0), self.dataset.table(sequence).cast(schema)
 
 
@@ -80,6 +84,7 @@ def build(
         protocol,
         notes,
         cache_dir=str(cache_dir) if cache_dir else None,
+        # The builder's own name is that of this module, and would be shared by all datasets.
         dataset_name=dataset.NAME,
         config_name="all" if fold is None else f"fold{fold}-{protocol}",
         # `datasets` never looks at the files again once a cache exists: what they are must be in its name.
@@ -88,11 +93,41 @@ def build(
     if streaming:
         result = builder.as_streaming_dataset(split=split)
     else:
-        try:
-            builder.download_and_prepare(num_proc=num_proc)
-        except DatasetGenerationError as error:
-            if isinstance(error.__cause__, GeaauError):
-                raise error.__cause__ from None
-            raise
+        _prepare(builder, num_proc)
         result = builder.as_dataset(split=split)
-    return result
+    if builder.counts is None:  # a cache was there, so nothing was read; what was left out is still worth a warning
+        builder.counts = {name: info.num_examples for name, info in (builder.info.splits or {}).items()}
+        if dataset.problems == "warn":
+            dataset.rows(folder, notes)
+    for message in (notes.summary(dataset.TITLE), check_counts(dataset, builder.counts, fold, protocol)):
+        if message:
+            warnings.warn(message, DatasetWarning, stacklevel=3)
+    return guard(result) if dataset.IS_LICENSED else result
+
+
+def _prepare(builder: AUBuilder, num_proc: int | None) -> None:
+    """Write the cache, and let our errors through as they are."""
+    try:
+        builder.download_and_prepare(num_proc=num_proc)
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, GeaauError):
+            raise error.__cause__ from None
+        raise
+
+
+def _decode_all(paths: Iterable[str]) -> None:
+    """Decode images, to find those that cannot be.
+
+    Raises:
+        DatasetError: Names the first such image.
+    """
+    image = datasets.Image()
+    for path in paths:
+        try:
+            image.decode_example({"path": path, "bytes": None})
+        except GeaauError:
+            raise
+        except Exception as error:  # whatever damaged content leads a decoder to
+            raise DatasetError(
+                f"Each frame must be a complete image, got {path!r} ({error}). Extract or copy it again."
+            ) from error
