@@ -7,8 +7,10 @@ images stay paths until somebody looks at them.
 
 import hashlib
 import importlib
+import inspect
 import os
 import pkgutil
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -19,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_geaau.errors import DatasetError, DatasetNotFoundError, MissingExtraError
+from hf_geaau.errors import DatasetError, DatasetNotFoundError, DatasetWarning, MissingExtraError
 
 if TYPE_CHECKING:
     import datasets
@@ -84,15 +86,18 @@ class DatasetNotes:
             raise DatasetError(message)
         self.entries.append(message)
 
-    def summary(self, title: str) -> str | None:
-        """Give the text of one warning about all entries, if there are any."""
+    def warn(self, title: str, stacklevel: int = 2) -> None:
+        """Warn once about all entries, and forget them."""
         if not self.entries:
-            return None
+            return
         more = f" And {len(self.entries) - 5} more." if len(self.entries) > 5 else ""
-        return (
+        warnings.warn(
             f"{title} must be complete, got {len(self.entries)} problems; what they touch is left out. "
-            f"{' '.join(self.entries[:5])}{more}"
+            f"{' '.join(self.entries[:5])}{more}",
+            DatasetWarning,
+            stacklevel=stacklevel + 1,
         )
+        self.entries.clear()
 
 
 @dataclass(frozen=True)
@@ -473,4 +478,7 @@ def write_example(name: str, folder: str | os.PathLike[str], **quirks: Any) -> P
         The folder, ready for `load(name, folder)`.
     """
     choose("name", name, _datasets())
-    return _datasets()[name].write_example(folder, **quirks)
+    write = _datasets()[name].write_example
+    for quirk in quirks:
+        choose("quirk", quirk, [option for option in inspect.signature(write).parameters if option != "folder"])
+    return write(folder, **quirks)

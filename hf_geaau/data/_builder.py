@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 from datasets.builder import Key
 from datasets.exceptions import DatasetGenerationError
@@ -61,7 +62,7 @@ class AUBuilder(datasets.ArrowBasedBuilder):
         schema = self.info.features.arrow_schema
         for index, sequence in enumerate(sequences):
             if self.dataset.check_images:
-                _decode_all(getattr(sequence, "images", ()))
+                _decode_all(np.ravel(sequence.images).tolist())
             yield Key(index, 0), self.dataset.table(sequence).cast(schema)
 
 
@@ -93,26 +94,20 @@ def build(
     if streaming:
         result = builder.as_streaming_dataset(split=split)
     else:
-        _prepare(builder, num_proc)
+        builder.download_and_prepare(num_proc=num_proc)
         result = builder.as_dataset(split=split)
     if builder.counts is None:  # a cache was there, so nothing was read; what was left out is still worth a warning
         builder.counts = {name: info.num_examples for name, info in (builder.info.splits or {}).items()}
         if dataset.problems == "warn":
             dataset.rows(folder, notes)
-    for message in (notes.summary(dataset.TITLE), check_counts(dataset, builder.counts, fold, protocol)):
-        if message:
-            warnings.warn(message, DatasetWarning, stacklevel=3)
+    notes.warn(dataset.TITLE, stacklevel=3)
+    if message := check_counts(dataset, builder.counts, fold, protocol):
+        warnings.warn(message, DatasetWarning, stacklevel=3)
     return guard(result) if dataset.IS_LICENSED else result
 
 
-def _prepare(builder: AUBuilder, num_proc: int | None) -> None:
-    """Write the cache, and let our errors through as they are."""
-    try:
-        builder.download_and_prepare(num_proc=num_proc)
-    except DatasetGenerationError as error:
-        if isinstance(error.__cause__, GeaauError):
-            raise error.__cause__ from None
-        raise
+class _ImageError(DatasetError, DatasetGenerationError):
+    """A DatasetError that `datasets` lets through as it is, also from another process."""
 
 
 def _decode_all(paths: Iterable[str]) -> None:
@@ -125,9 +120,9 @@ def _decode_all(paths: Iterable[str]) -> None:
     for path in paths:
         try:
             image.decode_example({"path": path, "bytes": None})
-        except GeaauError:
-            raise
+        except GeaauError as error:
+            raise _ImageError(str(error)) from error
         except Exception as error:  # whatever damaged content leads a decoder to
-            raise DatasetError(
+            raise _ImageError(
                 f"Each frame must be a complete image, got {path!r} ({error}). Extract or copy it again."
             ) from error

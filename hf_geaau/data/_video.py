@@ -94,7 +94,7 @@ class VideoFrames:
         try:
             self._container = av.open(self.path)
             self._stream = self._container.streams.video[0]
-        except (OSError, IndexError) as error:  # PyAV's errors are OSErrors
+        except (av.error.FFmpegError, OSError, IndexError) as error:
             raise DatasetError(
                 f"A video must be a file that FFmpeg reads, got {self.path!r} ({error}). Copy it again."
             ) from error

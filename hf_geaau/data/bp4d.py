@@ -459,7 +459,7 @@ class _Plan:
         self, identity: int, block: range, levels: NDArray[np.int8], units: tuple[int, ...]
     ) -> Iterator[tuple[str, bytes]]:
         """Give names and contents of a recording's images."""
-        for frame in range(max(block[0] - self.around, -self.offset), block[-1] + self.around + 1):
+        for frame in range(max(block[0] - self.around, 1), block[-1] + self.around + 1):
             content = _examples.dot()
             if self.size:
                 row = levels[min(max(frame - block[0], 0), len(block) - 1)]
