@@ -3,6 +3,7 @@
 Apart from `_base`, so that `hf_geaau.data` can be imported, and its datasets described, without that package.
 """
 
+import errno
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -94,7 +95,7 @@ def build(
     if streaming:
         result = builder.as_streaming_dataset(split=split)
     else:
-        builder.download_and_prepare(num_proc=num_proc)
+        _prepare(builder, num_proc)
         result = builder.as_dataset(split=split)
     if builder.counts is None:  # a cache was there, so nothing was read; what was left out is still worth a warning
         builder.counts = {name: info.num_examples for name, info in (builder.info.splits or {}).items()}
@@ -104,6 +105,24 @@ def build(
     if message := check_counts(dataset, builder.counts, fold, protocol):
         warnings.warn(message, DatasetWarning, stacklevel=3)
     return guard(result) if dataset.IS_LICENSED else result
+
+
+def _prepare(builder: AUBuilder, num_proc: int | None) -> None:
+    """Write the cache; a full disk is told as such, not as an error of the dataset.
+
+    Raises:
+        DatasetError: If the disk is full.
+    """
+    try:
+        builder.download_and_prepare(num_proc=num_proc)
+    except (DatasetGenerationError, OSError) as error:
+        cause = error.__cause__ or error  # from another process it is a text
+        if getattr(cause, "errno", None) != errno.ENOSPC and os.strerror(errno.ENOSPC) not in str(cause):
+            raise
+        raise DatasetError(
+            f"The cache must fit on the disk of {builder.cache_dir!r}, got: {os.strerror(errno.ENOSPC)}. Free some "
+            "space, pass another `cache_dir`, or pass `streaming=True`, which writes none."
+        ) from error
 
 
 class _ImageError(DatasetError, DatasetGenerationError):

@@ -48,11 +48,13 @@ def _push_to_hub(original: Callable[..., Any]) -> Callable[..., Any]:
 def _is_public(repo_id: str, token: str | None) -> bool:
     """Tell whether a repository exists and is public: `private=True` would not change that."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError
+    from huggingface_hub.errors import BucketNotFoundError, RepositoryNotFoundError
 
     try:
+        if repo_id.startswith("buckets/"):  # push_to_hub also takes storage buckets: buckets/owner/name/folder
+            return not HfApi(token=token).bucket_info("/".join(repo_id.split("/")[1:3])).private
         return not HfApi(token=token).repo_info(repo_id, repo_type="dataset").private
-    except RepositoryNotFoundError:
+    except (BucketNotFoundError, RepositoryNotFoundError):
         return False
 
 

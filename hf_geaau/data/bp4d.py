@@ -362,7 +362,7 @@ An older release names tasks 01 03 07 08 09 10 11 13 for T1 … T8, in folders a
             subfolder: Folder of the frames, such as "2D+3D".
             not_codable: Frames of each recording whose first AU is 9.
             with_intensities: Write AU_INT.
-            full_size: Write all people and tasks with the published numbers of frames; implies `faces=False`.
+            full_size: Write all people and tasks with the published numbers of frames, as empty files: names only.
             faces: Draw faces; without, each image is one and the same pixel.
             size: Side of the images.
             face_model: ICT-FaceKit (see `hf_geaau.synthetic.load_face_model`): render the faces.
@@ -382,7 +382,7 @@ An older release names tasks 01 03 07 08 09 10 11 13 for T1 … T8, in folders a
             cls._release_offset() if frame_offset is None else frame_offset,
             around,
             not_codable,
-            size if faces and not full_size else 0,
+            None if full_size else size if faces else 0,
             face_model,
         )
         blocks = cls._full_blocks() if full_size else cls._blocks(subjects_per_part, tasks, first_frame, frames)
@@ -452,7 +452,7 @@ class _Plan:
     offset: int
     around: int
     not_codable: int
-    size: int
+    size: int | None  # side of the faces; 0 for one pixel, None for empty files
     face_model: str | os.PathLike[str] | None
 
     def images(
@@ -460,7 +460,7 @@ class _Plan:
     ) -> Iterator[tuple[str, bytes]]:
         """Give names and contents of a recording's images."""
         for frame in range(max(block[0] - self.around, 1), block[-1] + self.around + 1):
-            content = _examples.dot()
+            content = b"" if self.size is None else _examples.dot()
             if self.size:
                 row = levels[min(max(frame - block[0], 0), len(block) - 1)]
                 content = _examples.jpeg(_examples.picture(identity, frame, row, units, self.size, self.face_model))

@@ -282,7 +282,7 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
             extracted: Also write extracted frames, PNG, into this folder below `folder`.
             digits: To how many the numbers of extracted frames are padded.
             first_image: Number of the first extracted frame, 0 or 1.
-            full_size: Write all people with the published numbers of frames; implies `faces=False`.
+            full_size: Write all people with the published numbers of frames, in videos of 16 pixels.
             faces: Draw faces; without, images are of one color that says their number.
             size: Side of the images.
             face_model: ICT-FaceKit (see `hf_geaau.synthetic.load_face_model`): render the faces.
@@ -304,12 +304,14 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
             for column, unit in enumerate(units):
                 lines = [f"{frame},{level}" for frame, level in enumerate(levels[:, column].tolist(), 1)]
                 _examples.write_lines(root / "ActionUnit_Labels" / subject / f"{subject}_au{unit}.txt", lines)
-            if not faces or full_size:
-                images = [_flat(number, 16 if full_size else size) for number in range(count + extra_frames)]
+            total = count + extra_frames
+            if full_size or not faces:
+                images = [_flat(number, 16 if full_size else size) for number in range(total)]
             else:
+                rows = np.minimum(np.arange(total), count - 1)  # the last expression lasts to the end of the video
                 images = [
-                    _examples.picture(identity, number, levels[min(number, count - 1)], units, size, face_model)
-                    for number in range(count + extra_frames)
+                    _examples.picture(identity, number, levels[row], units, size, face_model)
+                    for number, row in enumerate(rows)
                 ]
             for camera in cameras:
                 place = root / f"Videos_{camera.capitalize()}Camera"

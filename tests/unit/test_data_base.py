@@ -1,6 +1,7 @@
 """What all AU datasets promise: columns, folds, caching, streaming, the licence guard, class weights."""
 
 import ast
+import errno
 import os
 import pickle
 import subprocess
@@ -9,13 +10,11 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 
-data = pytest.importorskip("hf_geaau.data")
-datasets = pytest.importorskip("datasets", reason="needs the extra 'data'")
-
-from hf_geaau import facs
+from hf_geaau import data, facs
 from hf_geaau.data import _base, _guard
 from hf_geaau.data.bp4d import BP4D
 from hf_geaau.data.disfa import DISFA
@@ -95,7 +94,7 @@ def test_megraphau_counts_the_same_sets_backwards(name):
 
 
 def test_fold_sizes_of_the_published_lists():
-    """Source: ME-GraphAU's own lists, FACTS 3.2: BP4D train sizes of its folds 1, 2, 3; DISFA fold 1."""
+    """Source: ME-GraphAU's own lists: BP4D train sizes of its folds 1, 2, 3; DISFA fold 1."""
     dataset = BP4D()
     assert [dataset.expected(fold, "megraphau")["train"] for fold in (1, 2, 3)] == [100_813, 96_665, 96_216]
     assert DISFA(camera="left").expected(1, "megraphau")["train"] == 87_209
@@ -195,6 +194,20 @@ def test_a_fold_whose_subjects_are_missing(tmp_path):
         load("bp4d", folder)
 
 
+def test_a_full_disk(tree, monkeypatch):
+    from datasets.arrow_writer import ArrowWriter
+
+    def write_table(self, *arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ArrowWriter, "write_table", write_table)
+    for num_proc in (None, 2):
+        with pytest.raises(DatasetError, match="The cache must fit .*got: No space left on device. Free some"):
+            load("bp4d", tree, num_proc=num_proc)
+    monkeypatch.undo()
+    assert len(load("bp4d", tree)["test"]) == 3, "what was begun does not stand in the way"
+
+
 # What is imported.
 
 
@@ -274,7 +287,7 @@ def test_only_private_repositories_are_let_through(tree, monkeypatch):
 
     known = {"lab/open": False, "lab/closed": True}
 
-    def repo_info(self, repo_id, repo_type):
+    def repo_info(self, repo_id, repo_type=None):
         if repo_id not in known:
             raise RepositoryNotFoundError("none", response=SimpleNamespace(headers={}, request=None, status_code=404))
         return SimpleNamespace(private=known[repo_id])
@@ -284,6 +297,10 @@ def test_only_private_repositories_are_let_through(tree, monkeypatch):
     dataset = load("bp4d", tree, split="train")
     assert push(dataset, "lab/new", private=True) == {"private": True}
     assert push(dataset, "lab/closed", private=True, token="t") == {"private": True, "token": "t"}
+    monkeypatch.setattr(huggingface_hub.HfApi, "bucket_info", repo_info)
+    assert push(dataset, "buckets/lab/closed/bp4d", private=True) == {"private": True}
+    with pytest.raises(LicenceError):
+        push(dataset, "buckets/lab/open/bp4d", private=True)
     for options in ({"private": True}, {"private": False}, {}):
         with pytest.raises(LicenceError, match="Licensed data must not be published"):
             push(dataset, "lab/open", **options)
@@ -291,8 +308,8 @@ def test_only_private_repositories_are_let_through(tree, monkeypatch):
 
 # Class weights.
 
-# Positives over all frames, and percent in the parts 1, 2, 3 of JAA-Net. Source: FACTS 3.1 and 3.3, counted on the label
-# lists of CVI-SZU/MDHR.
+# Positives over all frames, and percent in the parts 1, 2, 3 of JAA-Net. Source: counted on the public label lists of
+# CVI-SZU/MDHR.
 RATES = {
     "bp4d": (
         (50_631, 50_182, 46_034),
@@ -306,7 +323,7 @@ RATES = {
         5473 2.79 2.95 6.81  16851 10.33 14.19 14.13  36247 24.88 30.29 27.96  11533 11.24 9.46 5.75""",
     ),
 }
-# Source: ME-GraphAU's stored files, FACTS 3.5; weights of the training part of its folds 1, 2, 3.
+# Source: the weight files that ME-GraphAU ships; weights of the training part of its folds 1, 2, 3.
 STORED = {
     "bp4d": """
     1.342985 1.689665 1.248091 0.561356 0.433044 0.435894 0.457287 0.541004 1.408054 0.722762 1.493145 1.666711

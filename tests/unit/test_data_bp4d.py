@@ -8,10 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-data = pytest.importorskip("hf_geaau.data")
-pytest.importorskip("datasets", reason="needs the extra 'data'")
-
-from hf_geaau import facs
+from hf_geaau import data, facs
 from hf_geaau.data.bp4d import BP4D
 from hf_geaau.data.bp4d_plus import HEADER, BP4DPlus
 from hf_geaau.errors import DatasetError, DatasetNotFoundError, DatasetWarning

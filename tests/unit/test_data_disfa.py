@@ -4,15 +4,13 @@ import shutil
 import warnings
 from pathlib import Path
 
+import av
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
 
-data = pytest.importorskip("hf_geaau.data")
-datasets = pytest.importorskip("datasets", reason="needs the extra 'data'")
-av = pytest.importorskip("av", reason="needs the extra 'data'")
-
-from hf_geaau import facs
+from hf_geaau import data, facs
 from hf_geaau.data import _video
 from hf_geaau.data._video import VideoFrames
 from hf_geaau.data.disfa import DISFA, _flat, _write_video
@@ -259,7 +257,7 @@ def videos(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["plain.avi", "b_frames.mkv", "b_frames.mp4", "b_frames.avi", "intra.avi"])
 def test_frames_by_number(videos, name):
-    order = [*range(0, 30), 5, 100, 99, 98, 0, 119, 60, 61, 12, *np.random.default_rng(0).permutation(120).tolist()]
+    order = [*range(30), 5, 100, 99, 98, 0, 119, 60, 61, 12, *np.random.default_rng(0).permutation(120).tolist()]
     reader = VideoFrames(videos / name)
     sequential = [frame.to_ndarray(format="rgb24") for frame in av.open(str(videos / name)).decode(video=0)]
     assert len(sequential) == 120 == reader.count()
