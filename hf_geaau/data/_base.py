@@ -11,7 +11,7 @@ import inspect
 import os
 import pkgutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
@@ -112,6 +112,7 @@ class AUDataset:
         LAYOUT: The directory that its owners send, as text.
         PARTS: Subject ids of each part; the test set of a fold is one part, its train set the others.
         PART_FRAMES: Published number of frames of each part, without and with the drop list; () where none is known.
+        write_example: Writes a small imitation of the layout into a folder; each dataset states its quirks.
         DROP_LIST: Sequence id -> frames (first, last) that published lists leave out.
 
     Attributes:
@@ -128,6 +129,7 @@ class AUDataset:
     HOMEPAGE: ClassVar[str]
     CITATION: ClassVar[str]
     LAYOUT: ClassVar[str]
+    write_example: ClassVar[Callable[..., Path]]
     IS_LICENSED: ClassVar[bool] = True
     PARTS: ClassVar[tuple[tuple[str, ...], ...]] = ()
     MEGRAPHAU_FOLDS: ClassVar[tuple[int, ...]] = ()
@@ -236,11 +238,6 @@ class AUDataset:
                 "Pass one of these, or None for all subjects in one split."
             )
         return (self.MEGRAPHAU_FOLDS[fold - 1] if protocol == "megraphau" and self.MEGRAPHAU_FOLDS else fold) - 1
-
-    @classmethod
-    def write_example(cls, folder: str | os.PathLike[str], **quirks: Any) -> Path:
-        """Write a small imitation of the official layout; each dataset states its quirks."""
-        raise NotImplementedError
 
 
 def choose(name: str, value: Any, allowed: Iterable[Any]) -> None:

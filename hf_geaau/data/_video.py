@@ -38,6 +38,7 @@ class VideoFrames:
         self._rises = True  # whether these timestamps can find a frame again
         self._lock = threading.RLock()
         self._container: Any = None
+        self._next = 0  # number of the frame that the decoder gives next
         self._start()
 
     @property
@@ -109,8 +110,10 @@ class VideoFrames:
         self._container.seek(time, stream=self._stream)
         decoder = self._decode()
         first = next(decoder, None)
-        place = bisect.bisect_left(self._times, first.pts) if first is not None and first.pts is not None else -1
-        if not 0 <= place <= number or self._times[place] != first.pts:
+        if first is None or first.pts is None:
+            return self._start()
+        place = bisect.bisect_left(self._times, first.pts)
+        if place > number or self._times[place] != first.pts:
             return self._start()
         self._decoder, self._next = chain([first], decoder), place
         return None

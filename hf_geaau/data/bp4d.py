@@ -7,7 +7,7 @@ CVI-SZU/MDHR, counted by us, and public loaders for the layout. The licensed rel
 import os
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -64,7 +64,7 @@ An older release names tasks 01 03 07 08 09 10 11 13 for T1 … T8, in folders a
     MEGRAPHAU_FOLDS: ClassVar[tuple[int, ...]] = (3, 2, 1)
     PART_FRAMES: ClassVar[tuple[tuple[int, int], ...]] = ((50_631, 50_601), (50_182, 50_166), (46_034, 45_809))
     # 271 frames that JAA-Net's lists lack, because landmarks are missing.
-    DROP_LIST: ClassVar[dict[str, tuple[tuple[int, int], ...]]] = {
+    DROP_LIST: ClassVar[Mapping[str, tuple[tuple[int, int], ...]]] = {
         "F017_T3": ((198, 201), (203, 206), (209, 263), (265, 267), (269, 332), (335, 335)),
         "F021_T3": ((223, 227),),
         "F023_T6": ((1002, 1031),),
@@ -179,7 +179,7 @@ An older release names tasks 01 03 07 08 09 10 11 13 for T1 … T8, in folders a
         headers: dict[tuple[str, ...], list[Path]] = {}
         for path in paths:
             headers.setdefault(tuple(_labels.read_header(path)), []).append(path)
-        values = {}
+        values: dict[Path, NDArray[np.int32]] = {}
         for header, group in headers.items():
             columns = self._columns(list(header), group[0])
             values.update(zip(group, _labels.read_columns(group, len(header), columns, 1), strict=True))

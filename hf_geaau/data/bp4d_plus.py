@@ -75,7 +75,7 @@ AUCoding/AU_INT/AU06/F001_T1_AU06.csv  (AU 6, 10, 12, 14, 17) no header: frame,i
         """Read all labels and match them with images."""
         found = super().sequences(data_dir, notes)
         if self.unreliable == "drop":
-            found = [sequence.select((sequence.labels >= 0).any(axis=1)) for sequence in found]
+            found = [sequence.select(np.any(sequence.labels >= 0, axis=1)) for sequence in found]
         return found
 
     def expected(self, fold: int | None, protocol: str) -> dict[str, int]:

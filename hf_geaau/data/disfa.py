@@ -6,6 +6,7 @@ CVI-SZU/MDHR, counted by us, and public loaders for the layout. The licensed rel
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -60,7 +61,7 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
     MEGRAPHAU_FOLDS: ClassVar[tuple[int, ...]] = (3, 2, 1)
     PART_FRAMES: ClassVar[tuple[tuple[int, int], ...]] = ((43_604, 43_173), (43_605, 40_344), (43_605, 42_627))
     # 4,670 frames with bad landmarks, counted from 1: exactly those that JAA-Net's lists lack.
-    DROP_LIST: ClassVar[dict[str, tuple[tuple[int, int], ...]]] = {
+    DROP_LIST: ClassVar[Mapping[str, tuple[tuple[int, int], ...]]] = {
         "SN001": ((398, 420), (3190, 3243)),
         "SN002": ((800, 826),),
         "SN004": ((4541, 4555),),
