@@ -346,7 +346,7 @@ An older release names tasks 01 03 07 08 09 10 11 13 for T1 … T8, in folders a
         size: int = 160,
         face_model: str | os.PathLike[str] | None = None,
     ) -> Path:
-        """Write a small imitation of the release, with invented labels and faces.
+        """Write a small imitation of the release, with invented labels and faces; give its folder.
 
         Args:
             folder: Where; made if missing.
@@ -367,41 +367,34 @@ An older release names tasks 01 03 07 08 09 10 11 13 for T1 … T8, in folders a
             size: Side of the images.
             face_model: ICT-FaceKit (see `hf_geaau.synthetic.load_face_model`): render the faces.
 
-        Returns:
-            The folder.
-
         Example:
             >>> import tempfile
             >>> folder = BP4D.write_example(tempfile.mkdtemp(), subjects_per_part=1, frames=1, faces=False)
             >>> sorted(path.name for path in folder.iterdir())
             ['AUCoding', 'F001', 'F003', 'F004']
         """
-        root = Path(folder)
-        plan = _Plan(
-            digits,
-            cls._release_offset() if frame_offset is None else frame_offset,
-            around,
-            not_codable,
-            None if full_size else size if faces else 0,
-            face_model,
-        )
+        offset = cls._release_offset() if frame_offset is None else frame_offset
+        pixels = None if full_size else size if faces else 0
+        quirks = (digits, offset, around, not_codable, old_tasks, zips, with_intensities)
+        plan = _Plan(Path(folder), subfolder, *quirks, pixels, face_model)
         blocks = cls._full_blocks() if full_size else cls._blocks(subjects_per_part, tasks, first_frame, frames)
-        for identity, ((subject, task), block) in enumerate(blocks.items()):
-            code = cls.OLD_TASKS[cls.TASKS.index(task)] if old_tasks else task
-            levels = _examples.random_levels([identity, len(block)], len(block), len(cls._aus()))
-            name = f"{subject}_{code}"
-            _examples.write_lines(
-                root / "AUCoding" / "AU_OCC" / f"{name}.csv", cls._occurrence_lines(block, levels, plan.not_codable)
-            )
-            for number in cls.INTENSITY_AUS if with_intensities else ():
-                column = levels[:, cls._aus().index(number)]
-                lines = [f"{frame},{level}" for frame, level in zip(block, column.tolist(), strict=True)]
-                file = root / "AUCoding" / "AU_INT" / f"AU{number:02d}" / f"{name}_AU{number:02d}.csv"
-                _examples.write_lines(file, lines)
-            identity = int(subject[1:]) + 1000 * (subject[0] == "M")
-            images = plan.images(identity, block, levels, cls._aus())
-            _write_images(root / subfolder, subject, code, images, zips)
-        return root
+        for seed, (key, block) in enumerate(blocks.items()):
+            cls._write_recording(plan, key, block, seed)
+        return plan.root
+
+    @classmethod
+    def _write_recording(cls, plan: "_Plan", key: Key, block: range, seed: int) -> None:
+        subject, task = key
+        code = cls.OLD_TASKS[cls.TASKS.index(task)] if plan.old_tasks else task
+        coding, name = plan.root / "AUCoding", f"{subject}_{code}"
+        levels = _examples.random_levels([seed, len(block)], len(block), len(cls._aus()))
+        _examples.write_lines(coding / "AU_OCC" / f"{name}.csv", cls._occurrence_lines(block, levels, plan.not_codable))
+        for number in cls.INTENSITY_AUS if plan.with_intensities else ():
+            column = levels[:, cls._aus().index(number)].tolist()
+            lines = [f"{frame},{level}" for frame, level in zip(block, column, strict=True)]
+            _examples.write_lines(coding / "AU_INT" / f"AU{number:02d}" / f"{name}_AU{number:02d}.csv", lines)
+        identity = int(subject[1:]) + 1000 * (subject[0] == "M")
+        plan.write_images(subject, code, plan.images(identity, block, levels, cls._aus()))
 
     @classmethod
     def _aus(cls) -> tuple[int, ...]:
@@ -446,12 +439,17 @@ An older release names tasks 01 03 07 08 09 10 11 13 for T1 … T8, in folders a
 
 @dataclass(frozen=True)
 class _Plan:
-    """How an imitation's images are named and made."""
+    """How an imitation's files are named and made."""
 
+    root: Path
+    subfolder: str
     digits: int
     offset: int
     around: int
     not_codable: int
+    old_tasks: bool
+    zips: bool
+    with_intensities: bool
     size: int | None  # side of the faces; 0 for one pixel, None for empty files
     face_model: str | os.PathLike[str] | None
 
@@ -466,18 +464,19 @@ class _Plan:
                 content = _examples.jpeg(_examples.picture(identity, frame, row, units, self.size, self.face_model))
             yield f"{frame + self.offset:0{self.digits}d}.jpg", content
 
-
-def _write_images(root: Path, subject: str, code: str, images: Iterator[tuple[str, bytes]], zips: bool) -> None:
-    if zips:
-        root.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(root / f"{subject}.zip", "a") as archive:
-            for name, content in images:
-                archive.writestr(f"{code}/{name}", content)
-        return
-    folder = root / subject / code
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in images:
-        (folder / name).write_bytes(content)
+    def write_images(self, subject: str, code: str, images: Iterator[tuple[str, bytes]]) -> None:
+        """Write a recording's images into their folder or zip."""
+        place = self.root / self.subfolder
+        if self.zips:
+            place.mkdir(parents=True, exist_ok=True)
+            with zipfile.ZipFile(place / f"{subject}.zip", "a") as archive:
+                for name, content in images:
+                    archive.writestr(f"{code}/{name}", content)
+            return
+        folder = place / subject / code
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in images:
+            (folder / name).write_bytes(content)
 
 
 DATASET = BP4D

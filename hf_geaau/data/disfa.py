@@ -272,7 +272,7 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
         size: int = 160,
         face_model: str | os.PathLike[str] | None = None,
     ) -> Path:
-        """Write a small imitation of the release, with invented labels and faces.
+        """Write a small imitation of the release, with invented labels and faces; give its folder.
 
         Args:
             folder: Where; made if missing.
@@ -288,42 +288,43 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
             size: Side of the images.
             face_model: ICT-FaceKit (see `hf_geaau.synthetic.load_face_model`): render the faces.
 
-        Returns:
-            The folder.
-
         Example:
             >>> import tempfile
             >>> folder = DISFA.write_example(tempfile.mkdtemp(), subjects_per_part=1, frames=2, faces=False)
             >>> sorted(path.name for path in folder.iterdir())
             ['ActionUnit_Labels', 'Videos_LeftCamera', 'Videos_RightCamera']
         """
-        root, units = Path(folder), facs.DISFA_12
         members = [subject for part in cls.PARTS for subject in (part if full_size else part[:subjects_per_part])]
         for identity, subject in enumerate(members):
             count = (4844 if subject == "SN010" else 4845) if full_size else frames
-            levels = _examples.random_levels([identity, count], count, len(units))
-            for column, unit in enumerate(units):
-                lines = [f"{frame},{level}" for frame, level in enumerate(levels[:, column].tolist(), 1)]
-                _examples.write_lines(root / "ActionUnit_Labels" / subject / f"{subject}_au{unit}.txt", lines)
-            total = count + extra_frames
+            levels = _examples.random_levels([identity, count], count, len(facs.DISFA_12))
             if full_size or not faces:
-                images = [_flat(number, 16 if full_size else size) for number in range(total)]
-            else:
-                rows = np.minimum(np.arange(total), count - 1)  # the last expression lasts to the end of the video
+                images = [_flat(number, 16 if full_size else size) for number in range(count + extra_frames)]
+            else:  # the last expression lasts to the end of the video
+                rows = levels[np.minimum(np.arange(count + extra_frames), count - 1)]
                 images = [
-                    _examples.picture(identity, number, levels[row], units, size, face_model)
+                    _examples.picture(identity, number, row, facs.DISFA_12, size, face_model)
                     for number, row in enumerate(rows)
                 ]
-            for camera in cameras:
-                place = root / f"Videos_{camera.capitalize()}Camera"
-                place.mkdir(parents=True, exist_ok=True)
-                _write_video(place / f"{camera.capitalize()}Video{subject}_comp.avi", images, camera == "right")
+            _write_recording(Path(folder), subject, levels, images, cameras)
             if extracted is not None:
-                place = root / extracted / subject
+                place = Path(folder) / extracted / subject
                 place.mkdir(parents=True, exist_ok=True)
                 for number, image in enumerate(images[:count], first_image):
                     image.save(place / f"{number:0{digits}d}.png")
-        return root
+        return Path(folder)
+
+
+def _write_recording(
+    root: Path, subject: str, levels: NDArray[np.int8], images: list[Image.Image], cameras: tuple[str, ...]
+) -> None:
+    for column, unit in enumerate(facs.DISFA_12):
+        lines = [f"{frame},{level}" for frame, level in enumerate(levels[:, column].tolist(), 1)]
+        _examples.write_lines(root / "ActionUnit_Labels" / subject / f"{subject}_au{unit}.txt", lines)
+    for camera in cameras:
+        place = root / f"Videos_{camera.capitalize()}Camera"
+        place.mkdir(parents=True, exist_ok=True)
+        _write_video(place / f"{camera.capitalize()}Video{subject}_comp.avi", images, camera == "right")
 
 
 def _flat(number: int, size: int) -> Image.Image:
