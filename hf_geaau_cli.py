@@ -329,17 +329,10 @@ def example_data(
 ) -> None:
     """Write a small imitation of a dataset's official layout, with invented labels and faces."""
     from hf_geaau.data import write_example
-    from hf_geaau.errors import DatasetError
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise typer.BadParameter(f"must be a new or empty folder, got '{folder}'.", param_hint="DIR")
-    quirks = _parsed(option) | ({"face_model": face_model} if face_model else {})
-    try:
-        write_example(name, folder, **quirks)
-    except TypeError as error:  # an unknown keyword argument; its text names it
-        raise DatasetError(
-            f"--option must be a quirk of {name}'s write_example, got: {error}. See its docstring for what there is."
-        ) from error
+    write_example(name, folder, **_parsed(option), **({"face_model": face_model} if face_model else {}))
     out.print(f"An imitation of {name}, all invented, in {folder}", markup=False, highlight=False, soft_wrap=True)
 
 

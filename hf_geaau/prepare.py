@@ -304,7 +304,8 @@ class _Work:
     ) -> None:
         keys = zip(block.images.reshape(-1), block.boxes.reshape(-1, 4), strict=True)
         contents = [crops[places[path, box.tobytes()]].as_py() for path, box in keys]
-        complete = np.array([content is not None for content in contents], bool).reshape(-1, 3).all(axis=1)
+        there = np.array([content is not None for content in contents], dtype=np.bool_).reshape(-1, 3)
+        complete: NDArray[np.bool_] = np.asarray(there.all(axis=1))
         for triplet in np.flatnonzero(~complete):
             lost.append(Problem("", block.triplet_ids[triplet], -1, "", "a photo without a crop", "dropped triplet"))
         kept = [content for content, keep in zip(contents, np.repeat(complete, 3), strict=True) if keep]

@@ -123,9 +123,10 @@ class FEC(AUDataset):
         paths = local_paths(data_dir / IMAGES, [block.images for block in found.values()])
         blocks, lost, total = [], 0, 0
         for block in found.values():
-            known = np.frompyfunc(paths.get, 1, 1)(block.images) if len(block) else block.images
-            complete = (known != None).all(axis=1)  # noqa: E711 elementwise
-            block.images = known
+            flat = [paths[url] for url in block.images.reshape(-1)]
+            there = np.array([path is not None for path in flat], dtype=np.bool_).reshape(-1, 3)
+            complete: NDArray[np.bool_] = np.asarray(there.all(axis=1))
+            block.images = np.array(flat, dtype=object).reshape(-1, 3)
             blocks += block.select(complete).blocks()
             lost, total = lost + int((~complete).sum()), total + len(block)
         if lost:
@@ -159,9 +160,63 @@ class FEC(AUDataset):
         return {split: [block for block in sequences if block.split == split] for split in CSV_FILES}
 
     @classmethod
-    def write_example(cls, folder: str | os.PathLike[str], **quirks: Any) -> Path:
-        """Write a small imitation, see `write_fec_example`."""
-        return write_fec_example(folder, **quirks)
+    def write_example(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        triplets: int = 12,
+        photos: int = 9,
+        extra_votes: bool = True,
+        own_names: bool = False,
+        missing_photos: int = 0,
+        disagreement: bool = True,
+        size: int = 160,
+        base_url: str = "http://photos.invalid",
+        face_model: str | os.PathLike[str] | None = None,
+    ) -> Path:
+        """Write a small imitation of FEC: two ragged csv files and a folder of photos.
+
+        Args:
+            folder: Where; made if missing.
+            triplets: Rows of the train file; the test file has half as many.
+            photos: Distinct photos, two faces side by side in every third; train and test share none.
+            extra_votes: Give every third row seven votes instead of six, so that rows differ in length.
+            own_names: Name photos as their URLs do, not by the SHA-1 of the URL.
+            missing_photos: How many photos to leave out, as dead links do.
+            disagreement: Let the voters of the last row of each file disagree.
+            size: Height of the photos in pixels.
+            base_url: What the URLs begin with.
+            face_model: ICT-FaceKit, to render the faces instead of drawing them.
+
+        Returns:
+            The folder.
+        """
+        folder = Path(folder)
+        (folder / IMAGES).mkdir(parents=True, exist_ok=True)
+        moods: tuple[dict[int, float], ...] = ({12: 4.5, 6: 3.0}, {4: 4.5, 15: 4.0}, {1: 4.5, 2: 4.5, 26: 4.5})
+        for offset, (split, count) in enumerate((("train", triplets), ("test", (triplets + 1) // 2))):
+            rng = np.random.default_rng(offset)
+            places = []
+            for number in range(photos):
+                mood = number % len(moods)
+                url = f"{base_url}/{split}/{split}_{number:04d}_b.jpg"
+                faces = [example_face(1000 * offset + number, size, intensities=moods[mood], face_model=face_model)]
+                if number % 3 == 2:
+                    faces.append(example_face(1000 * offset + 500 + number, size, face_model=face_model))
+                if number >= missing_photos:
+                    name = own_name(url) if own_names else image_name(url)
+                    _beside(faces).save(folder / IMAGES / name, format="JPEG", quality=92)
+                share = 1 / len(faces)
+                places.append((mood, [url, 0.18 * share, 0.82 * share, 0.2, 0.98]))
+            rows = [
+                _example_row(
+                    rng, places, row, 7 if extra_votes and row % 3 == 0 else 6, disagreement and row == count - 1
+                )
+                for row in range(count)
+            ]
+            with (folder / CSV_FILES[split]).open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows(rows)
+        return folder
 
 
 DATASET = FEC
@@ -329,7 +384,7 @@ class _Rows:
 
     @classmethod
     def read(cls, path: Path, lines: list[bytes], places: NDArray[np.int64], width: int) -> "_Rows":
-        text = b"\n".join(lines[place] for place in places)
+        text = b"".join(lines[place] + b"\n" for place in places)
         boxes = [column for columns in BOX_COLUMNS for column in columns]
         votes = list(range(FIRST_VOTE, width, 2))
         table = _read_csv(path, text, [*URL_COLUMNS, TYPE_COLUMN], [*boxes, *votes])
@@ -365,21 +420,21 @@ class _Rows:
 
     def _check(self, notes: DatasetNotes) -> NDArray[np.bool_]:
         """Tell which rows can be right, and report the others."""
-        left, right, top, bottom = np.moveaxis(self.boxes, -1, 0)
+        left, right, top, bottom = (self.boxes[:, :, place] for place in range(4))
         with np.errstate(invalid="ignore"):
             inside = ((self.boxes >= -BOX_SLACK) & (self.boxes <= 1 + BOX_SLACK)).all(axis=(1, 2))
-            boxes = inside & ((left < right) & (top < bottom)).all(axis=1)
+            boxes: NDArray[np.bool_] = np.asarray(inside & ((left < right) & (top < bottom)).all(axis=1))
         kinds = np.isin(self.types.astype(str), TYPES)
-        votes = np.isin(self.votes, (1, 2, 3)).all(axis=1)
-        enough = np.full(len(votes), self.votes.shape[1] >= MIN_VOTES)
-        checks = (
+        votes: NDArray[np.bool_] = np.asarray(np.isin(self.votes, (1, 2, 3)).all(axis=1))
+        enough: NDArray[np.bool_] = np.full(len(votes), self.votes.shape[1] >= MIN_VOTES, dtype=np.bool_)
+        checks: tuple[tuple[NDArray[np.bool_], str, Callable[[int], str]], ...] = (
             (boxes, "A face box must be left < right, top < bottom, as fractions from 0 to 1,", self._box),
             (kinds, f"A triplet type must be one of {', '.join(TYPES)},", lambda row: repr(self.types[row])),
             (votes, "A vote must be 1, 2 or 3,", lambda row: "another in " + _shown(self.votes[row])),
             (enough, f"A triplet must have at least {MIN_VOTES} votes,", lambda row: str(self.votes.shape[1])),
         )
         for sound, rule, shown in checks:
-            for row in np.flatnonzero(~sound):
+            for row in np.flatnonzero(~sound).tolist():
                 notes.add(f"{rule} got {shown(row)} in {self.path}, line {self.places[row] + 1}. {_REMEDY}")
         return boxes & kinds & votes & enough
 
@@ -422,62 +477,6 @@ def _read_csv(path: Path, text: bytes, strings: list[int], numbers: list[int]) -
     for column in numbers:
         table[f"f{column}"] = pd.to_numeric(table[f"f{column}"], errors="coerce")
     return table
-
-
-def write_fec_example(
-    folder: str | os.PathLike[str],
-    *,
-    triplets: int = 12,
-    photos: int = 9,
-    extra_votes: bool = True,
-    own_names: bool = False,
-    missing_photos: int = 0,
-    disagreement: bool = True,
-    size: int = 160,
-    base_url: str = "http://photos.invalid",
-    face_model: str | os.PathLike[str] | None = None,
-) -> Path:
-    """Write a small imitation of FEC: two ragged csv files and a folder of photos.
-
-    Args:
-        folder: Where; made if missing.
-        triplets: Rows of the train file; the test file has half as many.
-        photos: Distinct photos, two faces side by side in every third; train and test share none.
-        extra_votes: Give every third row seven votes instead of six, so that rows differ in length.
-        own_names: Name photos as their URLs do, not by the SHA-1 of the URL.
-        missing_photos: How many photos to leave out, as dead links do.
-        disagreement: Let the voters of the last row of each file disagree.
-        size: Height of the photos in pixels.
-        base_url: What the URLs begin with.
-        face_model: ICT-FaceKit, to render the faces instead of drawing them.
-
-    Returns:
-        The folder.
-    """
-    folder = Path(folder)
-    (folder / IMAGES).mkdir(parents=True, exist_ok=True)
-    moods: tuple[dict[int, float], ...] = ({12: 4.5, 6: 3.0}, {4: 4.5, 15: 4.0}, {1: 4.5, 2: 4.5, 26: 4.5})
-    for offset, (split, count) in enumerate((("train", triplets), ("test", (triplets + 1) // 2))):
-        rng = np.random.default_rng(offset)
-        places = []
-        for number in range(photos):
-            mood = number % len(moods)
-            url = f"{base_url}/{split}/{split}_{number:04d}_b.jpg"
-            faces = [example_face(1000 * offset + number, size, intensities=moods[mood], face_model=face_model)]
-            if number % 3 == 2:
-                faces.append(example_face(1000 * offset + 500 + number, size, face_model=face_model))
-            if number >= missing_photos:
-                name = own_name(url) if own_names else image_name(url)
-                _beside(faces).save(folder / IMAGES / name, format="JPEG", quality=92)
-            share = 1 / len(faces)
-            places.append((mood, [url, 0.18 * share, 0.82 * share, 0.2, 0.98]))
-        rows = [
-            _example_row(rng, places, row, 7 if extra_votes and row % 3 == 0 else 6, disagreement and row == count - 1)
-            for row in range(count)
-        ]
-        with (folder / CSV_FILES[split]).open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(rows)
-    return folder
 
 
 def _beside(faces: list[Any]) -> Any:

@@ -95,17 +95,10 @@ Made by `hf-geaau render`."""
             _identity(name, table)
         frames = np.array(rows["frame"], np.int32)
         paths = np.array([str(data_dir / name) for name in rows["file_name"]], dtype=object)
-        order = np.lexsort([frames, person])
+        order = np.lexsort((frames, person))
         order = order[there[order]]
         blocks = np.split(order, np.flatnonzero(np.diff(person[order])) + 1) if len(order) else []
-        return [
-            Sequence(
-                names[person[block[0]]], names[person[block[0]]], frames[block], labels[block].astype(np.int8),
-                intensities[block],  # type: ignore[arg-type]  # continuous: rendered intensities keep their fractions
-                paths[block].tolist(),
-            )
-            for block in blocks
-        ]  # fmt: skip
+        return [_person(block, names[person[block[0]]], frames, labels, intensities, paths) for block in blocks]
 
     def _check_images(self, names: list[str], folder: Path, table: Path, notes: DatasetNotes) -> NDArray[np.bool_]:
         with os.scandir(folder) as entries:
@@ -263,7 +256,7 @@ def draw_triplets(sequences: list[Sequence], count: int, seed: int, split: str =
         split,
         [f"{split or 'all'}-{number + 1}" for number in range(count)],
         images,
-        np.tile(np.float32([0, 0, 1, 1]), (count, 3, 1)),
+        np.tile(np.array([0, 0, 1, 1], np.float32), (count, 3, 1)),
         np.concatenate(types)[:count],
         np.ones(count, np.float32),
         np.zeros(count, np.int32),
@@ -353,6 +346,24 @@ def _identity(subject: str, path: Path | None = None) -> int:
             f"Subjects must be named render-<seed>-<identity>, got {subject!r} in {str(path)!r}. Render again."
         )
     return int(match[1])
+
+
+def _person(
+    block: NDArray[np.intp],
+    subject: str,
+    frames: NDArray[np.int32],
+    labels: NDArray[np.float32],
+    intensities: NDArray[np.float32],
+    paths: NDArray[np.object_],
+) -> Sequence:
+    return Sequence(
+        subject,
+        subject,
+        frames[block],
+        labels[block].astype(np.int8),
+        intensities[block],  # type: ignore[arg-type]  # rendered intensities keep their fractions
+        paths[block].tolist(),
+    )
 
 
 def _draw_example(root: Path, identities: int, frames: int, size: int) -> None:
