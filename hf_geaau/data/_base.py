@@ -322,7 +322,7 @@ def load(
 
     Returns:
         A `Dataset` (`IterableDataset` when streaming), or a dictionary of them with "train" and "test". No image
-        is decoded before you ask for it.
+        is decoded before you ask for it. Licensed data refuses `push_to_hub` to a public repository.
 
     Raises:
         DatasetNotFoundError: If the directory or a part of it is missing.
@@ -458,6 +458,11 @@ def _label_array(dataset: Any) -> NDArray[Any]:
         )
     if not hasattr(dataset, "select_columns"):
         return np.atleast_2d(np.asarray(dataset))
+    if not hasattr(dataset, "num_rows") or "labels" not in dataset.column_names:
+        raise DatasetError(
+            f"`dataset` must have all its labels at hand, in the column 'labels', got {type(dataset).__name__} with "
+            f"{', '.join(dataset.column_names or ())}. Load an AU dataset without `streaming`."
+        )
     # Arrow gives 1.8 million labels in a tenth of a second; rows as Python lists would take a minute.
     column = dataset.select_columns("labels").with_format("arrow")[:]["labels"].combine_chunks()
     return column.flatten().to_numpy().reshape(len(column), -1)

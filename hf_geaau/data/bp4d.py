@@ -33,6 +33,8 @@ _LEVELS = (0, 1, 2, 3, 4, 5, 9)
 class BP4D(AUDataset):
     """BP4D by its published 12-AU, three-fold protocol.
 
+    The release codes one block of frames of each recording; its other frames have no labels and are not used.
+
     Attributes:
         with_intensities: Read `AU_INT` too; False if your copy lacks it (then `intensities` are -1).
         frames_dir: Where the frames are, if not found below `data_dir`: the folder that holds F001/ or F001.zip.

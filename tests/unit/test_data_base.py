@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import datasets
 import numpy as np
+import PIL.Image
 import pytest
 
 from hf_geaau import data, facs
@@ -373,6 +374,36 @@ def test_class_weights_refuse():
         data.class_weights([[1, 0], [0, 0]])
     with pytest.raises(DatasetError, match="`dataset` must be one split, got 'train', 'test'. Pass the train split"):
         data.class_weights(datasets.DatasetDict({"train": None, "test": None}))
+
+
+def test_class_weights_need_labels_at_hand(tree):
+    train = load("bp4d", tree, streaming=True, split="train")
+    with pytest.raises(
+        DatasetError, match="must have all its labels at hand, .*Load an AU dataset without `streaming`"
+    ):
+        data.class_weights(train)
+    with pytest.raises(DatasetError, match="with frame. Load"):
+        data.class_weights(datasets.Dataset.from_dict({"frame": [1]}))
+
+
+# Imitations.
+
+
+def test_faces_are_drawn(tmp_path):
+    folder = data.write_example("bp4d", tmp_path / "tree", subjects_per_part=1, tasks=("T1",), frames=2, size=96)
+    images = [row["image"] for row in load("bp4d", folder, fold=None)["train"]]
+    assert {image.size for image in images} == {(96, 96)}
+    assert all(np.asarray(image).std() > 20 for image in images)
+
+
+def test_faces_are_rendered(tmp_path, face_model_path):
+    pytest.importorskip("moderngl")
+    small = {"subjects_per_part": 1, "frames": 1, "cameras": (), "extracted": "Frames", "size": 96}
+    folder = data.write_example("disfa", tmp_path / "tree", **small, extra_frames=0, face_model=face_model_path)
+    drawn = data.write_example("disfa", tmp_path / "drawn", **small)
+    images = [np.asarray(PIL.Image.open(root / "Frames" / "SN001" / "0.png")) for root in (folder, drawn)]
+    assert images[0].shape == images[1].shape == (96, 96, 3)
+    assert not np.array_equal(*images)
 
 
 def test_aus_follow_facs():
