@@ -31,8 +31,8 @@ BUILDER_VERSION = "1.0.0"
 """Part of the cache key: raise it when the same files lead to other rows."""
 
 PROTOCOLS = ("jaanet", "megraphau")
-"""The two numberings of the same three subject sets. Source: FACTS 3.2, derived from the path lists of
-ZhiwenShao/PyTorch-JAANet and CVI-SZU/ME-GraphAU."""
+"""The two numberings of the same three subject sets. Source: the path lists of ZhiwenShao/PyTorch-JAANet
+and CVI-SZU/ME-GraphAU."""
 
 PROBLEM_POLICIES = ("raise", "warn")
 
@@ -431,7 +431,7 @@ def class_weights(dataset: Any) -> NDArray[np.float64]:
         DatasetError: If an AU has no positive frame.
 
     Source:
-        JAA-Net and ME-GraphAU, dataset/write_AU_weight.py and tool/*_calculate_AU_class_weights.py (FACTS 3.5).
+        ZhiwenShao/PyTorch-JAANet, dataset/write_AU_weight.py; CVI-SZU/ME-GraphAU, tool/*_calculate_AU_class_weights.py.
         They read lists without unlabelled frames; leaving out -1 is our addition and changes nothing there.
 
     Example:

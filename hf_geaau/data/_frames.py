@@ -82,12 +82,18 @@ def in_zip(path: Path) -> dict[str, Frames]:
     folders: dict[str, list[str]] = {}
     for member in members:
         inner, _, name = member.rpartition("/")
-        if name and inner:
+        if inner and _IMAGE.fullmatch(name):  # also passes over what macOS adds, such as __MACOSX/T1/._0001.jpg
             folders.setdefault(inner, []).append(name)
-    return {
-        inner.rpartition("/")[2]: Frames(str(path), by_number(names, f"{path}/{inner}"), True, f"{inner}/")
-        for inner, names in folders.items()
-    }
+    found: dict[str, Frames] = {}
+    for inner, names in folders.items():
+        recording = inner.rpartition("/")[2]
+        if recording in found:
+            raise DatasetError(
+                f"Each recording must lie in one folder of the zip, got {found[recording].inner!r} and {inner + '/'!r} "
+                f"in {str(path)!r}. Remove one of them."
+            )
+        found[recording] = Frames(str(path), by_number(names, f"{path}/{inner}"), True, f"{inner}/")
+    return found
 
 
 def offset_of(frames: NDArray[np.int32], images: Frames) -> int | None:

@@ -129,7 +129,7 @@ AUCoding/AU_INT/AU06/F001_T1_AU06.csv  (AU 6, 10, 12, 14, 17) no header: frame,i
 
     @classmethod
     def _occurrence_lines(cls, block: range, levels: NDArray[np.int8], not_codable: int) -> Iterator[str]:
-        """Write the header of BP4D+, and flag the last frame as unreliable."""
+        """Write the header of BP4D+, and flag the last frames, as many as are not codable, as unreliable."""
         yield ",".join(map(str, HEADER))
         columns = [HEADER.index(number, 1) for number in cls._aus()]
         for row, frame in enumerate(block):
@@ -138,7 +138,7 @@ AUCoding/AU_INT/AU06/F001_T1_AU06.csv  (AU 6, 10, 12, 14, 17) no header: frame,i
                 cells[column] = int(level > 0)
             if row < not_codable:
                 cells[1] = 9
-            cells[_FLAG] = int(row == len(block) - 1)
+            cells[_FLAG] = int(row >= len(block) - not_codable)
             yield ",".join(map(str, cells))
 
 

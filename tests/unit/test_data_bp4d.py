@@ -3,6 +3,7 @@
 import csv
 import shutil
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,23 @@ def test_zips_give_the_same_rows_and_images(tmp_path, tree):
         assert [row[key] for row in found] == [row[key] for row in expected]
     assert found[0]["image"]["path"] == f"zip://T1/0011.jpg::{zipped / 'F001.zip'}"
     assert load(zipped, split="test")[0]["image"].size == (1, 1)
+
+
+def test_zips_with_more_folders(tmp_path):
+    folder = BP4D.write_example(tmp_path / "tree", **ONE_EACH, zips=True)
+    path = folder / "F001.zip"
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(f"F001/{name}", content)
+            archive.writestr(f"__MACOSX/F001/T1/._{name[3:]}", b"")
+            archive.writestr(f"F001/Mesh/{name[3:]}", b"")
+    assert rows(folder)[0]["image"]["path"] == f"zip://F001/T1/0011.jpg::{path}"
+    assert load(folder, split="test")[0]["image"].size == (1, 1)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("copy/T1/0011.jpg", b"")
+    assert "Each recording must lie in one folder of the zip, got 'F001/T1/' and 'copy/T1/'" in refusal(folder)
 
 
 def test_damaged_zip(tmp_path):
