@@ -71,7 +71,8 @@ def _options(
 def _progress(description: str, total: int, shown: bool = True) -> Iterator[Any]:
     """Show a progress bar on stderr; gives a function that takes how many are done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, disable=not shown, transient=True) as bar:
+    # Into a file, a bar that is wiped at the end would leave nothing but an empty line.
+    with Progress(*columns, console=err, disable=not (shown and err.is_terminal), transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done, total=total: bar.update(task, completed=done, total=total)
 

@@ -308,6 +308,8 @@ class _Work:
         complete: NDArray[np.bool_] = np.asarray(there.all(axis=1))
         for triplet in np.flatnonzero(~complete):
             lost.append(Problem("", block.triplet_ids[triplet], -1, "", "a photo without a crop", "dropped triplet"))
+        if target.is_file():  # of an earlier run
+            return
         kept = [content for content, keep in zip(contents, np.repeat(complete, 3), strict=True) if keep]
         block = block.select(complete)
         block.boxes[:] = (0, 0, 1, 1)  # the crop shows the face and nothing else

@@ -125,6 +125,8 @@ def test_the_example_loads(tmp_path):
     assert {line.count(",") for line in (folder / TRAIN).read_text().splitlines()} == {27, 29}
     both = load("fec", folder, fold=None, cache_dir=tmp_path / "cache")
     assert len(both["train"]) == 16
+    two = load("fec", folder, num_proc=2, cache_dir=tmp_path / "cache2")
+    assert two["train"]["triplet_id"][:] == data["train"]["triplet_id"][:]
     stream = load("fec", folder, split="train", streaming=True)
     assert next(iter(stream))["triplet_id"] == first["triplet_id"]
     with pytest.raises(DatasetError, match="`fold` must be 1 for FEC, got 2"):

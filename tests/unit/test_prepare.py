@@ -3,6 +3,8 @@
 import csv
 import errno
 import shutil
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 
 import datasets
 import numpy as np
@@ -228,6 +230,27 @@ def test_a_full_disk_is_one_line_and_loses_nothing(bp4d, tmp_path, monkeypatch):
         prepare("bp4d", bp4d, out, size=SIZE, workers=1)
     assert [path.suffix for path in (out / ".partial").iterdir()] == [".parquet"]
     assert prepare("bp4d", bp4d, out, size=SIZE, workers=1).rows == 12
+
+
+def test_a_worker_that_dies_is_one_line(bp4d, tmp_path, monkeypatch):
+    class Dying:
+        def __init__(self, *_):
+            pass
+
+        def submit(self, *_):
+            future = Future()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+        def shutdown(self):
+            pass
+
+    monkeypatch.setattr(module, "SHARD_FRAMES", 4)
+    monkeypatch.setattr(module, "ProcessPoolExecutor", Dying)
+    with pytest.raises(
+        DatasetError, match=r"Worker processes must live to the end, got one that died.*fewer `workers`"
+    ):
+        prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=2)
 
 
 def test_another_use_of_the_folder_is_refused(bp4d, tmp_path):
