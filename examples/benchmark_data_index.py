@@ -22,7 +22,7 @@ from hf_geaau.data import DatasetNotes, get_dataset
 from hf_geaau.errors import DatasetWarning
 
 REQUIRED = 100_000  # label rows per second
-RUNS = 3
+RUNS = 5
 PROTOCOLS = {
     "bp4d": ({}, {False: [50_631, 50_182, 46_034], True: [50_601, 50_166, 45_809]}),
     "bp4d_plus": ({}, {False: [None] * 4}),
