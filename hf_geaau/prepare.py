@@ -155,7 +155,7 @@ def prepare(
     folder, out = Path(data_dir).expanduser().absolute(), Path(out_dir).expanduser().absolute()
     if not folder.is_dir():
         raise not_found(dataset, folder, "no such folder")
-    settings = _Settings(size, quality, faceless, min_score, getattr(dataset, "IS_ALIGNED", False))
+    settings = _Settings(size, quality, faceless, min_score, dataset.IS_ALIGNED)
     with _disk(out):
         _claim(out, {"dataset": repr(dataset), "source": fingerprint(dataset, folder), **asdict(settings)})
         if (out / DATA).is_dir() and (out / CARD).is_file():

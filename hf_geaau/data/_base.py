@@ -109,6 +109,9 @@ class AUDataset:
         TITLE: What its owners call it.
         LICENSE, HOMEPAGE, CITATION: Of the data, for the dataset's info.
         IS_LICENSED: Whether publishing it is forbidden.
+        IS_ALIGNED: Whether images are face crops already.
+        IS_OFTEN_INCOMPLETE: Whether copies lack images as a rule, for instance because links died; then each `load`
+            looks again and warns, also where a cache is there.
         LAYOUT: The directory that its owners send, as text.
         PARTS: Subject ids of each part; the test set of a fold is one part, its train set the others.
         PART_FRAMES: Published number of frames of each part, without and with the drop list; () where none is known.
@@ -131,6 +134,8 @@ class AUDataset:
     LAYOUT: ClassVar[str]
     write_example: ClassVar[Callable[..., Path]]
     IS_LICENSED: ClassVar[bool] = True
+    IS_ALIGNED: ClassVar[bool] = False
+    IS_OFTEN_INCOMPLETE: ClassVar[bool] = False
     PARTS: ClassVar[tuple[tuple[str, ...], ...]] = ()
     MEGRAPHAU_FOLDS: ClassVar[tuple[int, ...]] = ()
     PART_FRAMES: ClassVar[tuple[tuple[int, ...], ...]] = ()

@@ -75,6 +75,7 @@ class FEC(AUDataset):
     CITATION = (
         "Vemulapalli and Agarwala: A compact embedding for facial expression similarity. CVPR 2019, arXiv 1811.11283."
     )
+    IS_OFTEN_INCOMPLETE = True
     LAYOUT = f"""
 {CSV_FILES["train"]}   no header: URL, left, right, top, bottom (three times),
 {CSV_FILES["test"]}    triplet type, then annotator and vote (1-3, the odd one) in turn
