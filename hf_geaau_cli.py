@@ -71,6 +71,7 @@ def _options(
 def _progress(description: str, total: int, shown: bool = True) -> Iterator[Any]:
     """Show a progress bar on stderr; gives a function that takes how many are done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Into a file, a bar that is wiped at the end would leave nothing but an empty line.
     with Progress(*columns, console=err, disable=not (shown and err.is_terminal), transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done, total=total: bar.update(task, completed=done, total=total)
@@ -275,6 +276,135 @@ def render(
             progress=show_done,
         )
     out.print(f"{count} images in {output}", highlight=False)
+
+
+OptionList = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="An option of the dataset, such as camera=left. Repeatable."),
+]
+
+
+@app.command()
+def prepare(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="bp4d, bp4d_plus, disfa, fec or synthetic.")],
+    data_dir: Annotated[Path, typer.Option(metavar="DIR", help="The directory that the dataset's owners sent you.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the crops go.")],
+    size: Annotated[int, typer.Option(help="Side of the crops in pixels.")] = 224,
+    faceless: Annotated[
+        str, typer.Option(help="A frame without a face: cut like its 'neighbour' in the sequence, or 'drop' it.")
+    ] = "neighbour",
+    min_score: Annotated[float, typer.Option(help="Detections with a lower score count as no face.")] = 0.6,
+    workers: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
+    option: OptionList = None,
+) -> None:
+    """Cut the face crops of a dataset once: parquet shards that datasets.load_dataset reads.
+
+    Started again with the same arguments, it goes on where it stopped. The crops of licensed data are licensed too:
+    do not publish them.
+    """
+    from hf_geaau.prepare import prepare as prepare_crops
+
+    with _one_line_warnings(), _progress("images", 1) as show_done:
+        report = prepare_crops(
+            name,
+            data_dir,
+            output,
+            size=size,
+            faceless=faceless,
+            min_score=min_score,
+            workers=workers,
+            progress=show_done,
+            **_parsed(option),
+        )
+    out.print(f"{report.rows} rows in {report.folder}", markup=False, highlight=False, soft_wrap=True)
+    for action, count in report.problems.items():
+        out.print(f"{count} {action}; see {report.path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("example-data")
+def example_data(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="bp4d, bp4d_plus, disfa, fec or synthetic.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; a new or empty folder.")],
+    face_model: Annotated[Path | None, typer.Option(help="ICT-FaceKit, to render the faces. Default: drawn.")] = None,
+    option: OptionList = None,
+) -> None:
+    """Write a small imitation of a dataset's official layout, with invented labels and faces."""
+    from hf_geaau.data import write_example
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise typer.BadParameter(f"must be a new or empty folder, got '{folder}'.", param_hint="DIR")
+    write_example(name, folder, **_parsed(option), **({"face_model": face_model} if face_model else {}))
+    out.print(f"An imitation of {name}, all invented, in {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+@app.command("download-fec")
+def download_fec(
+    data_dir: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with FEC's two csv files.")],
+    workers: Annotated[int, typer.Option(help="Connections at a time.")] = 8,
+    rate: Annotated[float, typer.Option(help="Requests per second to one host, at most.")] = 5.0,
+    timeout: Annotated[float, typer.Option(help="Seconds that a server may take.")] = 20.0,
+    retries: Annotated[int, typer.Option(help="Repetitions after a passing trouble.")] = 3,
+    retry_dead: Annotated[bool, typer.Option("--retry-dead", help="Ask for dead links once more.")] = False,
+) -> None:
+    """Fetch the photos of FEC into DIR/images; dead links are listed in DIR/dead_links.csv.
+
+    Started again, it goes on where it stopped. The photos belong to their owners: do not pass them on.
+    """
+    from hf_geaau.data.fec import download_fec as fetch
+
+    with _one_line_warnings(), _progress("photos", 1) as show_done:
+        report = fetch(
+            data_dir,
+            workers=workers,
+            rate=rate,
+            timeout=timeout,
+            retries=retries,
+            retry_dead=retry_dead,
+            progress=show_done,
+        )
+    out.print(
+        f"{report.fetched} photos fetched, {report.present} were there, {len(report.dead)} links gave none; see"
+        f" {report.path}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _parsed(options: list[str] | None) -> dict[str, Any]:
+    """Read NAME=VALUE pairs; numbers, true, false, null and lists as in JSON, all else as text."""
+    import json
+
+    result: dict[str, Any] = {}
+    for text in options or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"must be NAME=VALUE, got '{text}'.", param_hint="--option")
+        try:
+            result[name] = json.loads(value)
+        except ValueError:
+            result[name] = value
+    return result
+
+
+@contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """Show our warnings as one line, without the place in the code."""
+    import warnings
+
+    from hf_geaau.errors import DatasetWarning
+
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_short(message: Any, category: type[Warning], *place: Any, **arguments: Any) -> None:
+            if issubclass(category, DatasetWarning):
+                err.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            else:
+                show(message, category, *place, **arguments)
+
+        warnings.showwarning = show_short
+        yield
 
 
 if __name__ == "__main__":

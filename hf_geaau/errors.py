@@ -27,3 +27,19 @@ class DeviceError(GeaauError, ValueError):
 
 class MissingExtraError(GeaauError, ImportError):
     """An optional dependency is not installed."""
+
+
+class DatasetError(GeaauError, ValueError):
+    """A dataset's files do not hold what its layout says, or an option does not fit it."""
+
+
+class DatasetNotFoundError(GeaauError, FileNotFoundError):
+    """A dataset, or a part of it, is not where it was looked for."""
+
+
+class LicenceError(GeaauError, PermissionError):
+    """Something would publish data that its licence forbids to publish."""
+
+
+class DatasetWarning(UserWarning):
+    """A dataset can be used, but its numbers may not be comparable with published ones."""

@@ -14,11 +14,11 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if "__pycache__" not in pa
 
 # A module may import from lower layers only (and from its own folder).
 LAYERS = [
-    {"facs", "errors"},
-    {"models", "photos", "data", "metrics", "synthetic"},
+    {"facs", "errors", "files"},
+    {"models", "photos", "metrics", "synthetic"},
     {"five_points"},
-    {"faces"},
-    {"pipeline", "plots", "video", "training", "model_card", "hub"},
+    {"faces", "data"},
+    {"prepare", "pipeline", "plots", "video", "training", "model_card", "hub"},
     {"__init__", "__main__"},
 ]
 
@@ -61,6 +61,11 @@ def test_model_files_stand_alone(path):
             assert node.level == 1
             assert node.module
             assert "." not in node.module
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "data").glob("*.py")), ids=lambda path: path.name)
+def test_data_needs_no_torch(path):
+    assert not {name.split(".")[0] for name in imported(path)} & {"torch", "torchvision", "transformers", "timm"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -1,0 +1,180 @@
+"""Read single frames out of a video, exact to the frame, and let `datasets` read them as if they were files.
+
+Frame n is the n-th frame that decoding from the start gives. Timestamps and containers' own indices are not trusted
+to say which that is: packets without a frame and missing timestamps are common in AVI files. They only shorten the way
+back to frames that were counted before.
+
+An image column can name a frame, `videoframe://000012.bmp::/path/video.avi`: nothing is decoded, copied or extracted
+until somebody looks at that row.
+"""
+
+import bisect
+import io
+import os
+import threading
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import av
+import fsspec
+import numpy as np
+from fsspec.spec import AbstractFileSystem
+from numpy.typing import NDArray
+
+from hf_geaau.errors import DatasetError
+
+PROTOCOL = "videoframe"
+
+
+class VideoFrames:
+    """The frames of a video by number, counted from 0; quick in order, slower at random."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = str(path)
+        self._times: list[int | None] = []  # timestamp of each frame counted so far
+        self._rises = True  # whether these timestamps can find a frame again
+        self._lock = threading.RLock()
+        self._container: Any = None
+        self._next = 0  # number of the frame that the decoder gives next
+        self._start()
+
+    @property
+    def declared_count(self) -> int:
+        """How many frames the container's header says there are; 0 if it does not."""
+        return int(self._stream.frames)
+
+    def __getitem__(self, number: int) -> NDArray[np.uint8]:
+        """Decode a frame: (H, W, 3), uint8, RGB.
+
+        Raises:
+            DatasetError: If the video ends or is damaged before it.
+        """
+        with self._lock:
+            if number < self._next:
+                self._go_back(number)
+            for frame in self._decoder:
+                here = self._place(frame)
+                self._next = here + 1
+                if here == number:
+                    return frame.to_ndarray(format="rgb24")
+                if here > number:  # the decoder left out frames after a seek: from now on only counting is trusted
+                    self._rises = False
+                    return self[number]
+            raise DatasetError(
+                f"The video must have frame {number} (counted from 0), got {len(self._times)} frames from "
+                f"{self.path!r}. The video ends early; copy it again."
+            )
+
+    def count(self) -> int:
+        """Decode to the end and count."""
+        with self._lock:
+            for frame in self._decoder:
+                self._next = self._place(frame) + 1
+        return len(self._times)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    def _place(self, frame: Any) -> int:
+        """Number a decoded frame: by count when it is new, by timestamp when it was counted before."""
+        if self._next < len(self._times):
+            return bisect.bisect_left(self._times, frame.pts) if self._rises else self._next
+        if frame.pts is None or (self._times and self._rises and frame.pts <= self._times[-1]):
+            self._rises = False
+        self._times.append(frame.pts)
+        return self._next
+
+    def _start(self) -> None:
+        """Open the file, at frame 0."""
+        if self._container is not None:
+            self._container.close()
+        try:
+            self._container = av.open(self.path)
+            self._stream = self._container.streams.video[0]
+        except (av.error.FFmpegError, OSError, IndexError) as error:
+            raise DatasetError(
+                f"A video must be a file that FFmpeg reads, got {self.path!r} ({error}). Copy it again."
+            ) from error
+        self._decoder = self._decode()
+        self._next = 0
+
+    def _go_back(self, number: int) -> None:
+        """Make the next frame decoded one at or before `number`."""
+        time = self._times[number]
+        if not self._rises or time is None:
+            return self._start()
+        self._container.seek(time, stream=self._stream)
+        decoder = self._decode()
+        first = next(decoder, None)
+        if first is None or first.pts is None:
+            return self._start()
+        place = bisect.bisect_left(self._times, first.pts)
+        if place > number or self._times[place] != first.pts:
+            return self._start()
+        self._decoder, self._next = chain([first], decoder), place
+        return None
+
+    def _decode(self) -> Iterator[Any]:
+        try:
+            yield from self._container.decode(self._stream)
+        except (av.error.FFmpegError, OSError) as error:
+            if isinstance(error, EOFError):
+                return
+            raise DatasetError(
+                f"A video must decode to its end, got {error} in {self.path!r} after frame {self._next - 1} "
+                "(counted from 0). It is damaged there; copy it again."
+            ) from error
+
+
+@lru_cache(maxsize=4)  # open decoders hold memory; rows of one video lie together
+def _opened(path: str, changed_ns: int, process: int, thread: int) -> VideoFrames:
+    return VideoFrames(path)
+
+
+def read_frame(path: str, number: int) -> NDArray[np.uint8]:
+    """Decode a frame with a decoder that stays open for the next one.
+
+    A decoder belongs to one process and thread: after a fork two processes would move one file's position.
+    """
+    changed_ns = Path(path).stat().st_mtime_ns
+    return _opened(path, changed_ns, os.getpid(), threading.get_ident())[number]
+
+
+def frame_url(path: str | os.PathLike[str], number: int) -> str:
+    """Name a frame, counted from 0, so that fsspec can open it.
+
+    Example:
+        >>> frame_url("/data/video.avi", 12)
+        'videoframe://000012.bmp::/data/video.avi'
+    """
+    return f"{PROTOCOL}://{number:06d}.bmp::{path}"
+
+
+class VideoFrameFileSystem(AbstractFileSystem):
+    """Gives the frames of a video as BMP files: lossless, and quick to write and read."""
+
+    protocol = PROTOCOL
+    root_marker = ""
+
+    def __init__(self, fo: str = "", target_protocol: str | None = None, **options: Any) -> None:
+        super().__init__(fo=fo, target_protocol=target_protocol, **options)
+        if target_protocol not in (None, "file", "local"):
+            raise DatasetError(f"A video must be a local file, got one of {target_protocol!r}. Download it first.")
+        self.fo = fo
+
+    def _open(self, path: str, mode: str = "rb", **options: Any) -> io.BytesIO:
+        from PIL import Image
+
+        number = int(Path(self._strip_protocol(path)).stem)
+        content = io.BytesIO()
+        Image.fromarray(read_frame(self.fo, number)).save(content, "BMP")
+        content.seek(0)
+        return content
+
+
+# Also an entry point of the package, for processes that read a cached dataset without importing this module.
+fsspec.register_implementation(PROTOCOL, VideoFrameFileSystem, clobber=True)

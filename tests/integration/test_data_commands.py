@@ -1,0 +1,110 @@
+"""The commands for data as their users run them: look at a layout, cut crops, be killed and go on, fetch photos."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import pytest
+
+import hf_geaau_cli
+from tests.integration.test_cli import COMMAND, run
+
+
+def example(name: str, folder: Path, *options: str) -> Path:
+    arguments = [part for option in options for part in ("--option", option)]
+    assert f"An imitation of {name}" in run("example-data", name, folder, *arguments).stdout
+    return folder
+
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """Run the command in this process, which saves the seconds of importing torch."""
+
+    def call(*arguments: object, code: int = 0):
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", ["hf-geaau", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            hf_geaau_cli.main()
+        printed = capsys.readouterr()
+        assert (end.value.code or 0) == code, printed.err
+        return printed
+
+    return call
+
+
+def test_from_an_imitation_to_crops(tmp_path):
+    source = example("disfa", tmp_path / "disfa", "subjects_per_part=1", "frames=2")
+    result = run(
+        "prepare", "disfa", "--data-dir", source, "--output", tmp_path / "out", "--size", 64, "--workers", 1,
+        "--option", "camera=left",
+    )  # fmt: skip
+    assert "6 rows in" in result.stdout
+    (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert "130,814" in warning
+    data = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    assert {name: len(split) for name, split in data.items()} == {"train": 4, "test": 2}
+
+
+@pytest.mark.parametrize("name", ["bp4d", "bp4d_plus", "disfa", "fec", "synthetic"])
+def test_every_dataset_has_an_imitation(name, tmp_path, here):
+    assert f"An imitation of {name}" in here("example-data", name, tmp_path / name).out
+    assert any((tmp_path / name).rglob("*.*"))
+
+
+def test_a_killed_run_goes_on(tmp_path):
+    source = example("bp4d", tmp_path / "bp4d", "subjects_per_part=2", "frames=12", 'tasks=["T1"]')
+    out = tmp_path / "out"
+    command = ["prepare", "bp4d", "--data-dir", source, "--output", out, "--size", 64, "--workers", 1]
+    process = subprocess.Popen([COMMAND, *map(str, command)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(out.glob(".partial/*.parquet")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    there = {path.name: path.stat().st_mtime_ns for path in out.glob(".partial/*.parquet")}
+    assert there
+    assert not (out / "data").exists()
+    assert "72 rows in" in run(*command).stdout
+    assert {name: (out / "data" / name).stat().st_mtime_ns for name in there} == there
+    data = datasets.load_dataset(str(out), "all", split="train", cache_dir=str(tmp_path / "cache"))
+    assert len(data) == 72
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare", "bp4d", "--data-dir", "no", "--output", "out"], "error: `data_dir` must hold BP4D, got "),
+        (["prepare", "bpd4", "--data-dir", ".", "--output", "out"], "Did you mean 'bp4d'?"),
+        (["prepare", "fec", "--data-dir", ".", "--output", "out"], "neither faceexp-comparison-data-train-public.csv"),
+        (["example-data", "bp5d", "look"], "Did you mean 'bp4d'?"),
+        (["example-data", "fec", "look", "--option", "fotos=3"], "Did you mean 'photos'?"),
+        (["download-fec", "."], "neither faceexp-comparison-data-train-public.csv"),
+        (["download-fec", "no"], "neither faceexp-comparison-data-train-public.csv"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(arguments, message, tmp_path, monkeypatch, here):
+    monkeypatch.chdir(tmp_path)
+    errors = here(*arguments, code=1).err
+    assert message in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_used_folder_is_not_written_to(tmp_path, here):
+    (tmp_path / "thesis.txt").touch()
+    assert "must be a new or empty folder" in here("example-data", "fec", tmp_path, code=2).err
+    assert "must be NAME=VALUE" in here("example-data", "fec", tmp_path / "new", "--option", "photos", code=2).err
+
+
+def test_photos_of_dead_servers_are_reported(tmp_path, here):
+    source = tmp_path / "fec"
+    here("example-data", "fec", source, "--option", "missing_photos=2", "--option", "base_url=http://127.0.0.1:9")
+    text = here("download-fec", source, "--retries", 0).out
+    assert "0 photos fetched" in text
+    report = (source / "dead_links.csv").read_text().splitlines()
+    assert report[0] == "url,status,reason,attempts,final"
+    assert len(report) > 1
+    assert f"{len(report) - 1} links gave none" in text

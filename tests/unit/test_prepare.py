@@ -1,0 +1,346 @@
+"""Crops cut once: which, where, what is reported, and what an interruption leaves."""
+
+import csv
+import errno
+import shutil
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image, ImageDraw
+
+from hf_geaau import prepare as module
+from hf_geaau.data import write_example
+from hf_geaau.errors import DatasetError, DatasetNotFoundError
+from hf_geaau.faces import FaceDetector
+from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
+from hf_geaau.prepare import prepare
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*must have the published number of frames")
+SIZE = 96
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return write_example("bp4d", tmp_path_factory.mktemp("bp4d"), subjects_per_part=1, tasks=("T1",), frames=4)
+
+
+@pytest.fixture
+def bp4d(source, tmp_path):
+    """One recording of one person for each part: F001, F003 and F004, frames 11 to 14."""
+    return shutil.copytree(source, tmp_path / "bp4d")
+
+
+def read(folder, name=None, **options):
+    return datasets.load_dataset(str(folder), name, cache_dir=str(folder.parent / "cache"), **options)
+
+
+def report_of(folder):
+    with (folder / "report.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def frames_of(folder):
+    return [(row["subject_id"], row["frame"]) for row in read(folder, "all", split="train").remove_columns("image")]
+
+
+def white(path):
+    Image.new("RGB", (160, 160), "white").save(path)
+
+
+def test_crops_are_aligned_and_read_back_with_their_columns(bp4d, tmp_path):
+    steps = []
+    report = prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1, progress=lambda *step: steps.append(step))
+    assert (report.rows, report.problems) == (12, {})
+    assert steps == [(done, 12) for done in range(13)]
+    data = read(tmp_path / "out")
+    assert {name: len(split) for name, split in data.items()} == {"train": 8, "test": 4}
+    assert set(data["test"]["subject_id"][:]) == {"F001"}
+    from hf_geaau.data import load
+
+    original = load("bp4d", bp4d, cache_dir=tmp_path / "cache")
+    assert data["train"].features == original["train"].features
+    for split in ("train", "test"):
+        for name in ("labels", "intensities", "subject_id", "sequence_id", "frame"):
+            assert data[split][name][:] == original[split][name][:]
+    image = data["train"][0]["image"]
+    assert image.size == (SIZE, SIZE)
+    face = FaceDetector()(image)[0]
+    assert np.abs(face.points - np.array(CROP_TEMPLATE) * SIZE).mean() < 0.05 * SIZE
+
+
+def test_both_numberings_of_the_folds(bp4d, tmp_path):
+    prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1)
+    names = datasets.get_dataset_config_names(str(tmp_path / "out"))
+    assert names[0] == "fold1"
+    assert {"fold3", "fold1-megraphau", "all"} <= set(names)
+    third = read(tmp_path / "out", "fold1-megraphau")
+    assert set(third["test"]["subject_id"][:]) == set(read(tmp_path / "out", "fold3")["test"]["subject_id"][:])
+    stream = read(tmp_path / "out", "all", split="train", streaming=True)
+    assert next(iter(stream))["image"].size == (SIZE, SIZE)
+
+
+def test_shards_hold_the_images_themselves(bp4d, tmp_path):
+    prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1)
+    shutil.rmtree(bp4d)
+    moved = (tmp_path / "out").rename(tmp_path / "moved")
+    assert read(moved, "all", split="train")[5]["image"].size == (SIZE, SIZE)
+    table = pq.read_table(next((moved / "data").glob("*.parquet")))
+    assert table["image"].to_pylist()[0]["bytes"][:2] == b"\xff\xd8"
+
+
+def test_the_card_forbids_publication(bp4d, tmp_path):
+    prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1)
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Do not publish, upload or pass on these files" in card
+    assert "no redistribution" in card
+    assert "license: other" in card
+    prepare("synthetic", write_example("synthetic", tmp_path / "renders", size=32), tmp_path / "free", workers=1)
+    assert "Do not publish" not in (tmp_path / "free" / "README.md").read_text()
+
+
+def test_a_frame_without_a_face_is_cut_like_its_nearest_neighbour(bp4d, tmp_path):
+    folder = bp4d / "F001" / "T1"
+    with Image.open(folder / "0013.jpg") as photo:
+        hidden = photo.copy()
+    ImageDraw.Draw(hidden).rectangle([0, 0, 159, 120], fill="blue")
+    hidden.save(folder / "0013.jpg")
+    report = prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1)
+    assert report.problems == {"aligned": 1}
+    (entry,) = report_of(tmp_path / "out")
+    assert entry["problem"] == "no face found"
+    assert entry["action"] == "aligned like frame 12"
+    assert (entry["subject_id"], entry["sequence_id"], entry["frame"]) == ("F001", "F001_T1", "13")
+    rows = read(tmp_path / "out", "all", split="train")
+    crop = next(row["image"] for row in rows if (row["subject_id"], row["frame"]) == ("F001", 13))
+    assert np.asarray(crop)[SIZE // 3, SIZE // 2, 2] > 200  # the blue
+
+
+def test_a_frame_without_a_face_is_dropped_as_asked(bp4d, tmp_path):
+    white(bp4d / "F001" / "T1" / "0013.jpg")
+    report = prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1, faceless="drop")
+    assert (report.rows, report.problems) == (11, {"dropped": 1})
+    assert ("F001", 13) not in frames_of(tmp_path / "out")
+    assert report_of(tmp_path / "out")[0]["action"] == "dropped"
+
+
+def test_a_whole_sequence_without_a_face_has_no_neighbours(bp4d, tmp_path):
+    for path in (bp4d / "F001" / "T1").iterdir():
+        white(path)
+    report = prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1)
+    assert (report.rows, report.problems) == (8, {"dropped": 4})
+    assert report_of(tmp_path / "out")[0]["problem"] == "no face found in the whole sequence"
+    assert {name: len(split) for name, split in read(tmp_path / "out").items()} == {"train": 4, "test": 4}
+
+
+def test_no_face_at_all(bp4d, tmp_path):
+    for path in bp4d.glob("F*/T1/*.jpg"):
+        white(path)
+    with pytest.raises(DatasetError, match=r"At least one frame must show a face, got none in all of BP4D"):
+        prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1)
+
+
+def test_a_corrupt_image_in_the_middle_is_reported(bp4d, tmp_path):
+    path = bp4d / "F003" / "T1" / "0012.jpg"
+    path.write_bytes(path.read_bytes()[:900])
+    report = prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1)
+    assert (report.rows, report.problems) == (11, {"dropped": 1})
+    (entry,) = report_of(tmp_path / "out")
+    assert entry["image"] == str(path)
+    assert "truncated or damaged" in entry["problem"]
+    assert ("F003", 12) not in frames_of(tmp_path / "out")
+
+
+def test_what_load_leaves_out_is_in_the_report(bp4d, tmp_path):
+    (bp4d / "F003" / "T1" / "0012.jpg").unlink()
+    with pytest.raises(DatasetError, match="Each labelled frame must have an image"):
+        prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1)
+    with pytest.warns(UserWarning, match="Each labelled frame must have an image"):
+        report = prepare("bp4d", bp4d, tmp_path / "out2", size=SIZE, workers=1, problems="warn")
+    assert report.problems == {"left out": 1}
+    assert "frame 12" in report_of(tmp_path / "out2")[0]["problem"]
+
+
+def test_zips_and_videos(tmp_path):
+    folder = write_example("bp4d", tmp_path / "zips", subjects_per_part=1, tasks=("T1",), frames=2, zips=True)
+    assert prepare("bp4d", folder, tmp_path / "a", size=SIZE, workers=1).rows == 6
+    folder = write_example("disfa", tmp_path / "videos")
+    report = prepare("disfa", folder, tmp_path / "b", size=SIZE, workers=1, camera="left")
+    assert report.rows > 0
+    assert report.problems == {}
+
+
+def test_an_interrupted_run_goes_on(bp4d, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SHARD_FRAMES", 4)  # one shard for each person
+    out = tmp_path / "out"
+
+    def stop(done, _):
+        if done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare("bp4d", bp4d, out, size=SIZE, workers=1, progress=stop)
+    (first,) = (out / ".partial").iterdir()
+    written = first.stat().st_mtime_ns
+    with pytest.raises(datasets.data_files.EmptyDatasetError):
+        read(out)  # half a dataset is none
+    steps = []
+    report = prepare("bp4d", bp4d, out, size=SIZE, workers=1, progress=lambda *step: steps.append(step))
+    assert steps[0] == (4, 12)
+    assert report.rows == 12
+    assert (out / "data" / first.name).stat().st_mtime_ns == written
+    whole = prepare("bp4d", bp4d, tmp_path / "whole", size=SIZE, workers=1)
+    assert whole.rows == 12
+    for path in (out / "data").iterdir():
+        assert pq.read_table(path).equals(pq.read_table(tmp_path / "whole" / "data" / path.name))
+    assert sorted(path.name for path in out.iterdir()) == [".prepare.json", "README.md", "data", "report.csv"]
+    assert prepare("bp4d", bp4d, out, size=SIZE, workers=1, progress=stop) == report  # nothing left to do
+
+
+def test_two_workers_write_the_same(bp4d, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SHARD_FRAMES", 4)
+    steps = []
+    one = prepare("bp4d", bp4d, tmp_path / "one", size=SIZE, workers=1)
+    two = prepare("bp4d", bp4d, tmp_path / "two", size=SIZE, workers=2, progress=lambda *step: steps.append(step))
+    assert one.rows == two.rows
+    assert steps[-1] == (12, 12)
+    for path in (tmp_path / "one" / "data").iterdir():
+        assert pq.read_table(path).equals(pq.read_table(tmp_path / "two" / "data" / path.name))
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(bp4d, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SHARD_FRAMES", 4)
+    write, calls = pq.write_table, []
+
+    def full(table, where, **options):
+        calls.append(where)
+        if len(calls) == 2:
+            where.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(table, where, **options)
+
+    monkeypatch.setattr(pq, "write_table", full)
+    out = tmp_path / "out"
+    with pytest.raises(
+        DatasetError, match=r"must fit on the disk of .* got a full disk\. Free some space and run the sa"
+    ):
+        prepare("bp4d", bp4d, out, size=SIZE, workers=1)
+    assert [path.suffix for path in (out / ".partial").iterdir()] == [".parquet"]
+    assert prepare("bp4d", bp4d, out, size=SIZE, workers=1).rows == 12
+
+
+def test_a_worker_that_dies_is_one_line(bp4d, tmp_path, monkeypatch):
+    class Dying:
+        def __init__(self, *_):
+            pass
+
+        def submit(self, *_):
+            future = Future()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+        def shutdown(self):
+            pass
+
+    monkeypatch.setattr(module, "SHARD_FRAMES", 4)
+    monkeypatch.setattr(module, "ProcessPoolExecutor", Dying)
+    with pytest.raises(
+        DatasetError, match=r"Worker processes must live to the end, got one that died.*fewer `workers`"
+    ):
+        prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=2)
+
+
+def test_another_use_of_the_folder_is_refused(bp4d, tmp_path):
+    out = tmp_path / "out"
+    prepare("bp4d", bp4d, out, size=SIZE, workers=1)
+    with pytest.raises(
+        DatasetError, match=r"`out_dir` must hold crops of the same data and settings, got size=96 inst"
+    ):
+        prepare("bp4d", bp4d, out, size=64, workers=1)
+    label = next((bp4d / "AUCoding" / "AU_OCC").iterdir())
+    label.write_text(label.read_text() + "\n")
+    with pytest.raises(DatasetError, match="got other files"):
+        prepare("bp4d", bp4d, out, size=SIZE, workers=1)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(DatasetError, match="`out_dir` must be new, empty or begun by `prepare`"):
+        prepare("bp4d", bp4d, tmp_path / "mine", workers=1)
+    with pytest.raises(DatasetError, match="`out_dir` must be a folder, got the file"):
+        prepare("bp4d", bp4d, tmp_path / "mine" / "thesis.txt", workers=1)
+
+
+def test_arguments_are_checked(bp4d, tmp_path):
+    with pytest.raises(DatasetNotFoundError, match="no such folder"):
+        prepare("bp4d", tmp_path / "no", tmp_path / "out")
+    with pytest.raises(
+        DatasetError, match="`faceless` must be one of 'neighbour', 'drop', got 'neighbor'. Did you mean"
+    ):
+        prepare("bp4d", bp4d, tmp_path / "out", faceless="neighbor")
+    for name, value in (("size", 8), ("quality", 100), ("min_score", 2), ("workers", 0)):
+        with pytest.raises(DatasetError, match=f"`{name}` must be from .*, got {value}"):
+            prepare("bp4d", bp4d, tmp_path / "out", **{name: value})
+    with pytest.raises(DatasetError, match="Did you mean 'bp4d'"):
+        prepare("bpd4", bp4d, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_triplets(tmp_path):
+    folder = write_example("fec", tmp_path / "fec")
+    report = prepare("fec", folder, tmp_path / "out", size=SIZE, workers=1)
+    assert (report.rows, report.problems) == (16, {})
+    data = read(tmp_path / "out")
+    assert {name: len(split) for name, split in data.items()} == {"train": 11, "test": 5}
+    from hf_geaau.data import load
+
+    original = load("fec", folder, cache_dir=tmp_path / "cache")
+    assert data["train"].features == original["train"].features
+    assert data["train"]["triplet_id"][:] == original["train"]["triplet_id"][:]
+    assert [image.size for image in data["train"][0]["images"]] == [(SIZE, SIZE)] * 3
+    assert "owners" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_box_says_whose_face(tmp_path):
+    from hf_geaau.data._example_faces import example_face
+    from hf_geaau.data.fec import CSV_FILES, image_name
+
+    url = "http://a.example/two.jpg"
+    both = np.hstack([np.asarray(example_face(0)), np.asarray(example_face(1, 160, intensities={26: 5.0}))])
+    (tmp_path / "fec" / "images").mkdir(parents=True)
+    Image.fromarray(both).save(tmp_path / "fec" / "images" / image_name(url), quality=95)
+    left, right = [url, 0.1, 0.4, 0.2, 1.0], [url, 0.6, 0.9, 0.2, 1.0]
+    votes = [cell for number in range(6) for cell in (f"a{number}", 3)]
+    line = ",".join(map(str, [*left, *left, *right, "ONE_CLASS_TRIPLET", *votes]))
+    for name in CSV_FILES.values():
+        (tmp_path / "fec" / name).write_text(line + "\n")
+    prepare("fec", tmp_path / "fec", tmp_path / "out", size=SIZE, workers=1)
+    first, second, odd = (np.asarray(image, float) for image in read(tmp_path / "out")["train"][0]["images"])
+    assert np.abs(first - second).max() == 0
+    assert np.abs(first - odd).mean() > 10
+
+
+def test_a_photo_without_a_face_takes_its_triplets_along(tmp_path):
+    folder = write_example("fec", tmp_path / "fec")
+    from hf_geaau.data.fec import image_name
+
+    white(folder / "images" / image_name("http://photos.invalid/train/train_0001_b.jpg"))
+    broken = folder / "images" / image_name("http://photos.invalid/test/test_0001_b.jpg")
+    broken.write_bytes(broken.read_bytes()[:500])
+    report = prepare("fec", folder, tmp_path / "out", size=SIZE, workers=1)
+    entries = report_of(tmp_path / "out")
+    photos = [entry for entry in entries if entry["action"] == "dropped photo"]
+    triplets = [entry["sequence_id"] for entry in entries if entry["action"] == "dropped triplet"]
+    assert sorted(entry["problem"][:20] for entry in photos) == ["A photo must be a co", "no face found in the"]
+    assert report.rows == 16 - len(triplets) < 16
+    kept = {row for split in read(tmp_path / "out").values() for row in split["triplet_id"][:]}
+    assert not kept & set(triplets)
+
+
+def test_rendered_crops_are_not_cut_again(tmp_path):
+    folder = write_example("synthetic", tmp_path / "renders", identities=3, frames=2, size=48)
+    prepare("synthetic", folder, tmp_path / "out", size=48, workers=1)
+    row = next(iter(read(tmp_path / "out", "all", split="train")))
+    with Image.open(folder / "images" / "00000000.jpg") as image:
+        assert np.abs(np.asarray(row["image"], float) - np.asarray(image, float)).mean() < 3
