@@ -24,7 +24,8 @@ def example_face(
 
     Args:
         seed: Decides everything that the other arguments leave open; the same seed gives the same picture.
-        size: Side in pixels. From 96 on a drawn face is found by `hf_geaau.FaceDetector` (measured on 40 seeds each of 96, 128, 160 and 224).
+        size: Side in pixels. From 96 on a drawn face is found by `hf_geaau.FaceDetector` (40 of 40 seeds at 96, 128,
+            160 and 224).
         identity: Who is shown; by default another person for each seed.
         intensities: FACS intensity 0–5 by AU number. A drawn face shows AUs 1, 2, 4, 5, 6, 7, 12, 15, 25, 26, 43 only.
         face_model: ICT-FaceKit (see `hf_geaau.synthetic.load_face_model`): then the face is rendered.
