@@ -18,7 +18,7 @@ from PIL import Image
 from hf_geaau.data import write_example
 from hf_geaau.prepare import prepare
 
-IDENTITIES, FRAMES, SIZE, ROUNDS = 100, 20, 224, 5
+IDENTITIES, FRAMES, SIZE, ROUNDS = 100, 20, 224, 11
 
 
 def from_parquet(folder, cache, part, parts):

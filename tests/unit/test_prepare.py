@@ -173,6 +173,17 @@ def test_zips_and_videos(tmp_path):
     assert report.problems == {}
 
 
+def test_a_video_that_ends_early_is_reported(tmp_path):
+    folder = write_example("disfa", tmp_path / "disfa", subjects_per_part=1, frames=30)
+    video = folder / "Videos_LeftCamera" / "LeftVideoSN003_comp.avi"
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    report = prepare("disfa", folder, tmp_path / "out", size=64, workers=1, camera="left")
+    entries = report_of(tmp_path / "out")
+    assert report.rows + len(entries) == 90
+    assert {entry["subject_id"] for entry in entries} == {"SN003"}
+    assert "The video ends early" in entries[0]["problem"]
+
+
 def test_an_interrupted_run_goes_on(bp4d, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SHARD_FRAMES", 4)  # one shard for each person
     out = tmp_path / "out"
@@ -344,3 +355,12 @@ def test_rendered_crops_are_not_cut_again(tmp_path):
     row = next(iter(read(tmp_path / "out", "all", split="train")))
     with Image.open(folder / "images" / "00000000.jpg") as image:
         assert np.abs(np.asarray(row["image"], float) - np.asarray(image, float)).mean() < 3
+
+
+def test_rendered_triplets(tmp_path):
+    folder = write_example("synthetic", tmp_path / "renders", identities=40, frames=5, size=32)
+    report = prepare("synthetic", folder, tmp_path / "out", size=32, workers=1, triplets=20)
+    assert (report.rows, report.problems) == (40, {})
+    data = read(tmp_path / "out")
+    assert {name: len(split) for name, split in data.items()} == {"train": 20, "test": 20}
+    assert [image.size for image in data["test"][0]["images"]] == [(32, 32)] * 3
