@@ -1,7 +1,7 @@
 """Measure how fast prepared crops are read, beside a plain PIL loop over the same JPEG files.
 
 You see images per second decoded from the parquet shards that `prepare` writes and from single files, with one and two
-processes, and their ratio. Both read in the same random order; rounds alternate, and the median counts.
+processes, and their ratio. Both read in the same random order, in turns and in the same processes; the median counts.
 """
 
 import io
@@ -32,35 +32,34 @@ def from_files(folder, _cache, part, parts):
     return (lambda place: Image.open(paths[place]).convert("RGB")), range(part, len(paths), parts)
 
 
-def worker(make, folder, cache, part, parts, start, results):
-    read, places = make(folder, cache, part, parts)
-    read(places[0])
-    order = sorted(places, key=lambda place: hash((place, 7)))
+def worker(folders, cache, part, parts, start, results):
+    """Read rounds in turn from parquet and from files: a process that happens to be slow is slow at both."""
+    readers = [from_parquet(folders[0], cache, part, parts), from_files(folders[1], cache, part, parts)]
+    orders = [sorted(places, key=lambda place: hash((place, 7))) for _, places in readers]
     for _ in range(ROUNDS + 1):
-        start.wait()
-        began = time.perf_counter()
-        for place in order:
-            read(place)
-        results.put((len(order), began, time.perf_counter()))
-        start.wait()
+        for (read, _places), order in zip(readers, orders, strict=True):
+            start.wait()
+            began = time.perf_counter()
+            for place in order:
+                read(place)
+            results.put((len(order), began, time.perf_counter()))
+            start.wait()
 
 
-def crew(make, folder, cache, workers):
-    """Start processes that read a round each time they are let go; gives a function that runs one round."""
+def measure(folders, cache, workers):
+    """Give images/s from parquet and from files, (rounds, 2), read by several processes at once."""
     context = multiprocessing.get_context("spawn")
     start, results = context.Barrier(workers + 1), context.Queue()
     for part in range(workers):
-        arguments = (make, folder, cache, part, workers, start, results)
-        context.Process(target=worker, args=arguments, daemon=True).start()
-
-    def run():
+        context.Process(target=worker, args=(folders, cache, part, workers, start, results), daemon=True).start()
+    speeds = []
+    for _ in range(2 * (ROUNDS + 1)):
         start.wait()
-        rounds = [results.get() for _ in range(workers)]
+        parts = [results.get() for _ in range(workers)]
         start.wait()
-        seconds = max(end for _, _, end in rounds) - min(began for _, began, _ in rounds)
-        return sum(count for count, _, _ in rounds) / seconds
-
-    return run
+        seconds = max(end for _, _, end in parts) - min(began for _, began, _ in parts)
+        speeds.append(sum(count for count, _, _ in parts) / seconds)
+    return list(zip(speeds[2::2], speeds[3::2], strict=True))  # the first round warms up
 
 
 def main():
@@ -77,9 +76,7 @@ def main():
         side = Image.open(io.BytesIO(data[0]["image"]["bytes"])).width
         print(f"{len(data)} crops of {side} pixels, {len(data[0]['image']['bytes']) / 1000:.1f} kB; median of {ROUNDS}")
         for workers in (1, 2):
-            ours = crew(from_parquet, str(root / "crops"), str(root / "cache"), workers)
-            plain = crew(from_files, str(root / "files"), "", workers)
-            pairs = [(ours(), plain()) for _ in range(ROUNDS + 1)][1:]  # the first round warms up
+            pairs = measure((str(root / "crops"), str(root / "files")), str(root / "cache"), workers)
             speeds = [statistics.median(column) for column in zip(*pairs, strict=True)]
             ratio = statistics.median(first / second for first, second in pairs)
             print(
