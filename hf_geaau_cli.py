@@ -205,12 +205,13 @@ def _columns(pipe: "FacialActionUnitPipeline") -> list[str]:
 
 
 def _write_table(rows: list[dict[str, Any]], columns: list[str], path: Path) -> None:
-    """Write the rows under another name first, so that nobody ever reads half a table."""
+    """Write the rows of all faces; never half a table."""
     import pandas as pd
 
+    from hf_geaau.files import whole_file
+
     table = pd.DataFrame(rows, columns=columns)
-    part = path.with_name(f".{path.name}.part")
-    try:
+    with whole_file(path) as part:
         match path.suffix.lower():
             case ".csv":
                 table.to_csv(part, index=False)
@@ -218,9 +219,6 @@ def _write_table(rows: list[dict[str, Any]], columns: list[str], path: Path) -> 
                 table.to_json(part, orient="records", lines=True, force_ascii=False, double_precision=6)
             case _:
                 table.to_parquet(part, index=False)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _stem(photo: str) -> str:

@@ -11,6 +11,7 @@ import inspect
 import os
 import pkgutil
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -101,7 +102,7 @@ class DatasetNotes:
 
 
 @dataclass(frozen=True)
-class AUDataset:
+class AUDataset(ABC):
     """What a dataset module provides; its fields are the options that `load` passes on.
 
     Class attributes:
@@ -151,21 +152,21 @@ class AUDataset:
             raise DatasetError(f"`drop_listed` must be False for {self.TITLE}, which has no drop list. Leave it out.")
 
     @property
+    @abstractmethod
     def aus(self) -> tuple[int, ...]:
         """FACS numbers of the label columns, in order."""
-        raise NotImplementedError
 
+    @abstractmethod
     def files(self, data_dir: Path) -> list[Path]:
         """Find everything that decides the rows: label files, and folders or containers of images.
 
         Raises:
             DatasetNotFoundError: If the layout is not there.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def sequences(self, data_dir: Path, notes: DatasetNotes) -> list[Any]:
         """Read and check all labels and match them with images."""
-        raise NotImplementedError
 
     def features(self) -> "datasets.Features":
         """Give the columns."""

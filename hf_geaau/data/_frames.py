@@ -11,11 +11,14 @@ import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import DatasetError
+
+from ._base import DatasetNotes
 
 _IMAGE = re.compile(r"(\d+)\.(?:jpe?g|png|bmp)", re.IGNORECASE)
 
@@ -141,3 +144,27 @@ def agree(votes: dict[str, int | None], setting: str) -> int:
             f"starts. Decide with `{setting}=0` or `{setting}=-1`; the wrong one shifts labels by 40 ms."
         )
     return 0 if unchanged else -1
+
+
+def with_image(frames: NDArray[Any], images: Frames, offset: int, recording: str, notes: DatasetNotes) -> NDArray[Any]:
+    """Tell which labelled frames have an image, and report those that have none.
+
+    Args:
+        frames: (F,) frame numbers as the labels count them.
+        images: What is on disk.
+        offset: Image number minus label number.
+        recording: How the message names it.
+        notes: Takes the report.
+
+    Returns:
+        (F,) bool.
+    """
+    there = np.array([frame + offset in images.names for frame in frames.tolist()], dtype=np.bool_)
+    if not there.all():
+        missing = frames[~there]
+        notes.add(
+            f"Each labelled frame must have an image, got none for {len(missing)} frames of {recording}, the first "
+            f"being frame {missing[0]} (image {missing[0] + offset}), in {images.place!r}. Extract them again, or pass "
+            "`problems='warn'` to go without them."
+        )
+    return there

@@ -312,14 +312,7 @@ An older release names tasks 01 03 07 08 09 10 11 13 for T1 … T8, in folders a
         notes: DatasetNotes,
     ) -> Sequence:
         """Join labels and images, and report labels that have none."""
-        there = np.array([frame + offset in images.names for frame in frames.tolist()])
-        if not there.all():
-            missing = frames[~there]
-            notes.add(
-                f"Each labelled frame must have an image, got none for {len(missing)} frames of {'_'.join(key)}, the "
-                f"first being frame {missing[0]} (image {missing[0] + offset}), in {images.place!r}. Extract them "
-                "again, or pass `problems='warn'` to go without them."
-            )
+        there = _frames.with_image(frames, images, offset, "_".join(key), notes)
         kept = frames[there]
         paths = [images.path(frame + offset) for frame in kept.tolist()]
         return Sequence(key[0], "_".join(key), kept, labels[there], intensities[there], paths)

@@ -244,14 +244,7 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
         offset: int,
         notes: DatasetNotes,
     ) -> Sequence:
-        there = np.array([frame + offset in images.names for frame in frames.tolist()])
-        if not there.all():
-            missing = frames[~there]
-            notes.add(
-                f"Each labelled frame must have an image, got none for {len(missing)} frames of {subject}, the first "
-                f"being frame {missing[0]} (image {missing[0] + offset}), in {images.place!r}. Extract them again, or "
-                "pass `problems='warn'` to go without them."
-            )
+        there = _frames.with_image(frames, images, offset, subject, notes)
         paths = [images.path(frame + offset) for frame in frames[there].tolist()]
         return self._sequence(subject, frames[there], levels[there], paths)
 

@@ -7,7 +7,6 @@ one identity, because an identity's texture and hair are built once per block.
 import json
 import multiprocessing
 import os
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import GeaauError
+from ..files import whole_file
 from .face_model import FaceModel, load_face_model
 from .sampling import ACTION_UNITS, sample_scene
 
@@ -214,16 +214,8 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is either whole or not there."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as part:
+        part.write_bytes(content)
 
 
 def _write_chunk(renderer: "Renderer", plan: _Plan, start: int, stop: int, folder: str, quality: int, part: str) -> int:

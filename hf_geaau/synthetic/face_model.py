@@ -7,7 +7,6 @@ parsed once and then kept as `.npz` in the user's cache directory. The face mode
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaceModelError
+from ..files import whole_file
 from .sampling import EXPRESSION_SHAPES, IDENTITY_SIZE
 
 REPOSITORY = "https://github.com/ICT-VGL/ICT-FaceKit"
@@ -237,11 +237,5 @@ def _parse_rows(lines: list[str], prefix: str, columns: int, path: Path) -> NDAr
 
 def _write_atomically(path: Path, arrays: dict[str, NDArray]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz.partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with whole_file(path) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)

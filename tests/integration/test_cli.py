@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -28,13 +27,8 @@ def photo(portrait, tmp_path) -> Path:
     return path
 
 
-def test_help_names_the_commands_without_loading_torch():
-    start = time.perf_counter()
+def test_help_names_the_commands():
     result = run("--help")
-    plain = time.perf_counter() - start
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import torch"], check=True)
-    assert plain < time.perf_counter() - start  # test_architecture.py says why: nothing heavy is imported
     assert "predict" in result.stdout
     assert "render" in result.stdout
     assert run("--version").stdout.startswith("hf-geaau ")
@@ -69,7 +63,7 @@ def test_a_table_for_the_machine(photo, tiny_checkpoint, tmp_path, suffix):
     assert table.source[0] == str(photo)
     for unit in units:
         assert table[f"{unit}_present"][0] == int(table[unit][0] >= 0.5)
-    assert not list(tmp_path.glob(".*part"))
+    assert not list(tmp_path.glob(".*partial"))
 
 
 def test_the_rest_goes_on_past_a_bad_photo(photo, tiny_checkpoint, tmp_path):
