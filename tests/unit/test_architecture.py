@@ -18,7 +18,9 @@ LAYERS = [
     {"models", "photos", "metrics", "synthetic"},
     {"five_points"},
     {"faces", "data"},
-    {"prepare", "pipeline", "plots", "video", "training", "model_card", "hub"},
+    {"prepare", "pipeline", "plots", "evaluation", "model_card"},
+    {"training", "video", "hub"},
+    {"benchmark"},
     {"__init__", "__main__"},
 ]
 

@@ -1,0 +1,78 @@
+"""What the commands share: where they write, progress, one-line complaints, NAME=VALUE options."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+out = Console()
+err = Console(stderr=True)
+
+OptionList = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="An option of the dataset, such as camera=left. Repeatable."),
+]
+
+
+def complain(message: str) -> None:
+    """Print an error as one line on stderr."""
+    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(description: str, total: int, shown: bool = True) -> Iterator[Any]:
+    """Show a progress bar on stderr; gives a function that takes how many are done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Into a file, a bar that is wiped at the end would leave nothing but an empty line.
+    with Progress(*columns, console=err, disable=not (shown and err.is_terminal), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done, total=total: bar.update(task, completed=done, total=total)
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' progress bars and advice out of a command's output."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def parsed(options: list[str] | None) -> dict[str, Any]:
+    """Read NAME=VALUE pairs; numbers, true, false, null and lists as in JSON, all else as text."""
+    import json
+
+    result: dict[str, Any] = {}
+    for text in options or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise typer.BadParameter(f"must be NAME=VALUE, got '{text}'.", param_hint="--option")
+        try:
+            result[name] = json.loads(value)
+        except ValueError:
+            result[name] = value
+    return result
+
+
+@contextmanager
+def one_line_warnings() -> Iterator[None]:
+    """Show our warnings as one line, without the place in the code."""
+    import warnings
+
+    from hf_geaau.errors import DatasetWarning
+
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_short(message: Any, category: type[Warning], *place: Any, **arguments: Any) -> None:
+            if issubclass(category, DatasetWarning):
+                err.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            else:
+                show(message, category, *place, **arguments)
+
+        warnings.showwarning = show_short
+        yield

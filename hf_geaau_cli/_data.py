@@ -1,0 +1,126 @@
+"""Commands that make data: render, prepare, example-data, download-fec."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ._console import OptionList, one_line_warnings, out, parsed, progress
+
+
+def render(
+    face_model: Annotated[Path, typer.Option(help="ICT-FaceKit: a clone of its repository, or a packed .npz.")],
+    count: Annotated[int, typer.Option(min=1, help="Number of images.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the JPEG files and labels.parquet go.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+    size: Annotated[int, typer.Option(min=32, help="Side of the crops in pixels.")] = 128,
+    first_identity: Annotated[
+        int, typer.Option(min=0, help="Number of the first identity; disjoint ranges share nobody.")
+    ] = 0,
+    images_per_identity: Annotated[int, typer.Option(min=1, help="Images of each identity.")] = 10,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
+) -> None:
+    """Render faces with known action units: JPEG files and labels.parquet.
+
+    Started again with the same arguments, it goes on where it stopped.
+    """
+    from hf_geaau.synthetic import render_dataset
+
+    with progress("images", count) as show_done:
+        render_dataset(
+            face_model,
+            count,
+            seed,
+            output,
+            size=size,
+            images_per_identity=images_per_identity,
+            first_identity=first_identity,
+            workers=workers,
+            progress=show_done,
+        )
+    out.print(f"{count} images in {output}", highlight=False)
+
+
+def prepare(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="bp4d, bp4d_plus, disfa, fec or synthetic.")],
+    data_dir: Annotated[Path, typer.Option(metavar="DIR", help="The directory that the dataset's owners sent you.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where the crops go.")],
+    size: Annotated[int, typer.Option(help="Side of the crops in pixels.")] = 224,
+    faceless: Annotated[
+        str, typer.Option(help="A frame without a face: cut like its 'neighbour' in the sequence, or 'drop' it.")
+    ] = "neighbour",
+    min_score: Annotated[float, typer.Option(help="Detections with a lower score count as no face.")] = 0.6,
+    workers: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
+    option: OptionList = None,
+) -> None:
+    """Cut the face crops of a dataset once: parquet shards that datasets.load_dataset reads.
+
+    Started again with the same arguments, it goes on where it stopped. The crops of licensed data are licensed too:
+    do not publish them.
+    """
+    from hf_geaau.prepare import prepare as prepare_crops
+
+    with one_line_warnings(), progress("images", 1) as show_done:
+        report = prepare_crops(
+            name,
+            data_dir,
+            output,
+            size=size,
+            faceless=faceless,
+            min_score=min_score,
+            workers=workers,
+            progress=show_done,
+            **parsed(option),
+        )
+    out.print(f"{report.rows} rows in {report.folder}", markup=False, highlight=False, soft_wrap=True)
+    for action, count in report.problems.items():
+        out.print(f"{count} {action}; see {report.path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def example_data(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="bp4d, bp4d_plus, disfa, fec or synthetic.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; a new or empty folder.")],
+    face_model: Annotated[Path | None, typer.Option(help="ICT-FaceKit, to render the faces. Default: drawn.")] = None,
+    option: OptionList = None,
+) -> None:
+    """Write a small imitation of a dataset's official layout, with invented labels and faces."""
+    from hf_geaau.data import write_example
+
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise typer.BadParameter(f"must be a new or empty folder, got '{folder}'.", param_hint="DIR")
+    write_example(name, folder, **parsed(option), **({"face_model": face_model} if face_model else {}))
+    out.print(f"An imitation of {name}, all invented, in {folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def download_fec(
+    data_dir: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with FEC's two csv files.")],
+    workers: Annotated[int, typer.Option(help="Connections at a time.")] = 8,
+    rate: Annotated[float, typer.Option(help="Requests per second to one host, at most.")] = 5.0,
+    timeout: Annotated[float, typer.Option(help="Seconds that a server may take.")] = 20.0,
+    retries: Annotated[int, typer.Option(help="Repetitions after a passing trouble.")] = 3,
+    retry_dead: Annotated[bool, typer.Option("--retry-dead", help="Ask for dead links once more.")] = False,
+) -> None:
+    """Fetch the photos of FEC into DIR/images; dead links are listed in DIR/dead_links.csv.
+
+    Started again, it goes on where it stopped. The photos belong to their owners: do not pass them on.
+    """
+    from hf_geaau.data.fec import download_fec as fetch
+
+    with one_line_warnings(), progress("photos", 1) as show_done:
+        report = fetch(
+            data_dir,
+            workers=workers,
+            rate=rate,
+            timeout=timeout,
+            retries=retries,
+            retry_dead=retry_dead,
+            progress=show_done,
+        )
+    out.print(
+        f"{report.fetched} photos fetched, {report.present} were there, {len(report.dead)} links gave none; see"
+        f" {report.path}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
