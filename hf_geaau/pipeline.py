@@ -72,10 +72,12 @@ class FacialActionUnitPipeline(ChunkPipeline):
         Returns:
             For each photo a list of faces, largest first: {"box": {"xmin", "ymin", "xmax", "ymax"}, "score",
             "points": 5×[x, y], "action_units": {"AU01": probability, ...}, "present": [...]}. Boxes and points are in
-            pixels of the upright photo; an AU is present if its probability reaches the config's threshold.
+            pixels of the upright photo; an AU is present if its probability reaches the config's threshold. A
+            checkpoint that predicts intensities adds "intensities": {"AU01": 0 to 5, ...}.
 
         Raises:
             PhotoError: If a photo cannot be read, unless `on_error="return"`.
+            CheckpointError: If masks are asked for and the checkpoint has none.
         """
         return super().__call__(inputs, **kwargs)
 
@@ -125,10 +127,11 @@ class FacialActionUnitPipeline(ChunkPipeline):
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
         output = self.model(pixel_values=model_inputs["pixel_values"])
+        optional = {"intensities": output.intensities, "masks": output.au_masks}
         return {
-            "probabilities": output.logits.float().sigmoid(),
-            "masks": output.au_masks.float(),
+            "probabilities": (output.logits.float() / self.model.config.temperature).sigmoid(),
             "embedding": output.expression_embedding.float(),
+            **{name: value.float() for name, value in optional.items() if value is not None},
             **{key: model_inputs[key] for key in ("face", "error", "is_last")},
         }
 
@@ -143,6 +146,11 @@ class FacialActionUnitPipeline(ChunkPipeline):
             if output["face"] is None:
                 continue
             result = self._describe(output["face"], output["probabilities"][0].numpy())
+            if "intensities" in output:
+                names = result["action_units"]
+                result["intensities"] = dict(zip(names, output["intensities"][0].tolist(), strict=True))
+            if return_masks and "masks" not in output:
+                raise CheckpointError("Masks need a checkpoint with head='lam', got one with head='pooled'.")
             if return_masks:
                 result["masks"] = output["masks"][0].numpy()
             if return_embedding:
