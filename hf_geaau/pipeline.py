@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+from transformers import AutoModelForImageClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
-from hf_geaau.errors import CheckpointError, DeviceError, PhotoError
+from hf_geaau.errors import CheckpointError, PhotoError
 from hf_geaau.faces import Face, FaceDetector
+from hf_geaau.models.geaau import GeaauModel
+from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.photos import read_photo
 
 TASK = "facial-action-unit-detection"
-BUNDLED_CHECKPOINT = Path(__file__).parent / "checkpoints" / "geaau-efficientnet_lite0-synthetic"
 
 
 def register_pipeline() -> None:
@@ -182,54 +183,15 @@ def load_pipeline(model: str | Path | None = None, **kwargs: Any) -> FacialActio
         CheckpointError: If the checkpoint is missing, of another model type, or not in safetensors.
         DeviceError: If torch cannot use the device.
     """
-    source = str(BUNDLED_CHECKPOINT if model is None else model)
-    _check_directory(Path(source))
     if isinstance(kwargs.get("device"), str):
-        _check_device(kwargs["device"])
-    try:
-        config = AutoConfig.from_pretrained(source)
-        if config.model_type != "geaau":
-            raise CheckpointError(
-                f"A checkpoint must be of model type 'geaau', got '{config.model_type}' in '{source}'."
-            )
-        network = AutoModelForImageClassification.from_pretrained(source, config=config)
-        processor = AutoImageProcessor.from_pretrained(source)
-    except CheckpointError:
-        raise
-    except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, SafetensorError … here
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"A checkpoint must load, got '{source}', which does not: {reason[:300]}") from error
-    return FacialActionUnitPipeline(model=network, image_processor=processor, task=TASK, **kwargs)
-
-
-def _check_device(device: Any) -> None:
-    """Say that a device is not there before anything is loaded."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise DeviceError(
-            f"`device` must be one that torch can use here, got '{device}': {reason}."
-            " Leave it out for the best one that is there."
-        ) from error
-
-
-def _check_directory(directory: Path) -> None:
-    """Say what a local checkpoint lacks, before transformers looks for it on the Hub."""
-    if not directory.is_dir():
-        if directory.exists():
-            raise CheckpointError(f"A checkpoint must be a directory or a Hub id, got the file '{directory}'.")
-        return
-    if not (directory / "config.json").is_file():
+        check_device(kwargs["device"])
+    network, processor = load_checkpoint(model)
+    if not isinstance(network, GeaauModel):
         raise CheckpointError(
-            f"A checkpoint must hold config.json, got '{directory}' without it. Save it with save_pretrained."
+            f"'{TASK}' needs a checkpoint that predicts AUs, got an expression encoder in '{model}'. Train the second"
+            " stage from it first, see `GeaauModel.from_expression_encoder`."
         )
-    if not list(directory.glob("*.safetensors")):
-        found = [
-            path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt") for path in directory.glob(pattern)
-        ]
-        got = f"only {', '.join(found)}, a pickle, which can run code" if found else "none"
-        raise CheckpointError(f"A checkpoint must hold weights in safetensors, got {got} in '{directory}'.")
+    return FacialActionUnitPipeline(model=network, image_processor=processor, task=TASK, **kwargs)
 
 
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:
