@@ -172,20 +172,25 @@ class FacialActionUnitPipeline(ChunkPipeline):
         }
 
 
-def load_pipeline(model: str | Path | None = None, **kwargs: Any) -> FacialActionUnitPipeline:
+def load_pipeline(
+    model: str | Path | None = None, revision: str | None = None, token: str | bool | None = None, **kwargs: Any
+) -> FacialActionUnitPipeline:
     """Load the pipeline with the bundled checkpoint or another one.
 
     Args:
-        model: Hub id or directory; None for the bundled checkpoint.
+        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint.
+        revision: Branch, tag or commit of a Hub repository, such as "fold2".
+        token: Of the Hub; None for the one that `hf auth login` stored.
         **kwargs: Handed to the pipeline, such as `device`, `batch_size`, `min_score`.
 
     Raises:
-        CheckpointError: If the checkpoint is missing, of another model type, or not in safetensors.
+        CheckpointError: If the checkpoint is missing, of another model type, or not in safetensors, or the Hub does
+            not give it: at once, where transformers asks for 23 seconds (measured) when the host cannot be resolved.
         DeviceError: If torch cannot use the device.
     """
     if isinstance(kwargs.get("device"), str):
         check_device(kwargs["device"])
-    network, processor = load_checkpoint(model)
+    network, processor = load_checkpoint(model, revision, token)
     if not isinstance(network, GeaauModel):
         raise CheckpointError(
             f"'{TASK}' needs a checkpoint that predicts AUs, got an expression encoder in '{model}'. Train the second"

@@ -11,6 +11,7 @@ import typer
 
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
+from ._hub import models, push
 from ._predict import predict
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict, render, prepare, example_data, download_fec):
+for command in (predict, render, prepare, example_data, download_fec, push, models):
     app.command(command.__name__.replace("_", "-"))(command)
 
 
