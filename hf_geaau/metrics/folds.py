@@ -3,7 +3,7 @@
 With unbalanced folds such as DISFA's the two differ by points: say which one you report.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from hf_geaau.errors import MetricError
 
 from .occurrence import f1_of_counts
 
-RATES = ("f1", "precision", "recall", "auc", "accuracy", "base_rate", "always_on_f1")
+RATES = ("f1", "precision", "recall", "auc", "accuracy", "base_rate", "always_on_f1", "icc", "mae")
 COUNTS = ("labelled", "positives", "predicted", "true_positives")
 
 
@@ -40,15 +40,15 @@ def mean_of_folds(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
         0.625
     """
     names = _same_units(reports)
+    overall = [report["mean"] for report in reports]
     result: dict[str, Any] = {
-        "action_units": {name: _means([report["action_units"][name] for report in reports]) for name in names},
-        "mean": _means([report["mean"] for report in reports]),
-        "spread": _means([report["mean"] for report in reports], _deviation),
+        "action_units": {name: _over([report["action_units"][name] for report in reports]) for name in names},
+        "mean": _over(overall),
+        "spread": _over(overall, _deviation),
     }
     intensities = [report["intensity"] for report in reports if "intensity" in report]
     if len(intensities) == len(reports):
-        entries = list(intensities[0])
-        result["intensity"] = {entry: _means([scores[entry] for scores in intensities]) for entry in entries}
+        result["intensity"] = {entry: _over([scores[entry] for scores in intensities]) for entry in intensities[0]}
     return result
 
 
@@ -97,12 +97,12 @@ def _same_units(reports: Sequence[dict[str, Any]]) -> list[str]:
     return names
 
 
-def _means(entries: list[dict[str, Any]], measure: Any = np.mean) -> dict[str, Any]:
-    """Average each number over the entries that have it; thresholds and other settings pass through if equal."""
+def _over(entries: list[dict[str, Any]], measure: Callable[[list[float]], Any] = np.mean) -> dict[str, Any]:
+    """Put each rate together over the folds that have it; counts and thresholds have no mean worth printing."""
     result = {}
-    for key in entries[0]:
+    for key in (key for key in RATES if key in entries[0]):
         known = [entry[key] for entry in entries if entry.get(key) is not None]
-        result[key] = float(measure(known)) if known else None
+        result[key] = _number(measure(known)) if known else None
     return result
 
 
