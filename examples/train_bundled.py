@@ -92,6 +92,7 @@ def new_model() -> GeaauModel:
         backbone_stage=-2,
         image_size=MODEL_PX,
         action_units=list(facs.SYNTHETIC),
+        trained_on=["synthetic"],
         lam_hidden_channels=18 * 16,
         lam_feature_channels=24,
         classifier_dropout=0.2,

@@ -144,7 +144,8 @@ def _code(facts: CardFacts) -> dict[str, bytes]:
 
 
 def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
+    # In the file's own order: sorted as text, label 10 would come before label 2.
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 # --- what is pushed ---

@@ -5,13 +5,13 @@ default, and stops a push while it is empty.
 """
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
 
 from hf_geaau.data import AUDataset, list_datasets
@@ -171,7 +171,7 @@ def count_weights(path: Path) -> int:
     try:
         with safe_open(path, framework="numpy") as file:
             names = [name for name in file.keys() if not name.endswith(_STATISTICS)]  # noqa: SIM118 - it is no dict
-            return sum(int(np.prod(file.get_slice(name).get_shape())) for name in names)
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"Weights must be safetensors, got '{path}', which is none ({error}). Save them again with save_pretrained."
@@ -358,17 +358,14 @@ def _results(facts: CardFacts) -> str:
 
 
 def _fold_results(folds: dict[str, Any]) -> str:
-    means = folds["mean_of_folds"]
-    units = means.get("action_units") or {name: row for name, row in means.items() if name.startswith("AU")}
-    f1 = {number: report["mean"]["f1"] for number, report in sorted(folds["folds"].items())}
-    spread = float(np.std(list(f1.values()), ddof=1)) if len(f1) > 1 else 0.0
-    each = ", ".join(f"fold {number} {value:.3f}" for number, value in f1.items())
-    pooled = (folds.get("pooled") or {}).get("mean", {}).get("f1")
-    return (
-        f"Mean F1 over {len(f1)} folds **{means['mean']['f1']:.3f}**, standard deviation {spread:.3f} ({each})."
-        + (f" Counted over all frames at once: {pooled:.3f}." if pooled is not None else "")
-        + f"\n\n{_table({**units, 'mean': means['mean']})}"
-    )
+    means, pooled = folds["mean_of_folds"], folds.get("pooled") or {}
+    each = [f"fold {number} {report['mean']['f1']:.3f}" for number, report in sorted(folds["folds"].items())]
+    spread = (means.get("spread") or {}).get("f1")
+    text = f"Mean F1 over {len(each)} folds **{means['mean']['f1']:.3f}** ({', '.join(each)}"
+    text += f"; standard deviation {spread:.3f})." if spread is not None else ")."
+    if pooled.get("mean"):
+        text += f" With the frames of all folds counted together: {pooled['mean']['f1']:.3f}."
+    return f"{text}\n\n{_table({**means['action_units'], 'mean': means['mean']})}"
 
 
 def _table(rows: dict[str, dict[str, Any]]) -> str:
