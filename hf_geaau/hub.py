@@ -36,7 +36,7 @@ data."""
 MODEL_CLASSES = ("GeaauModel", "GeaauForExpressionEmbedding")
 
 # Beside the weights. Everything else in the folder stays where it is.
-_PUSHED = ("config.json", "preprocessor_config.json", "evaluation.json", "folds.json")
+_PUSHED = ("evaluation.json",)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def push(
     commits = {}
     for branch, (folder, _) in checkpoints.items():
         card = _card(folder, facts[branch], repo_id, statements, branch, may_publish)
-        commits[branch] = {"README.md": card.encode(), **_files(folder, directory, facts[branch], remote_code)}
+        commits[branch] = {"README.md": card.encode(), **_files(folder, facts[branch], remote_code)}
     with _one_line(repo_id):
         return _upload(repo_id, commits, private, token, must_be_private=bool(bound) and not may_publish)
 
@@ -215,19 +215,25 @@ def _card(
     return written + publication_section(facts, statements, may_publish)
 
 
-def _files(folder: Path, directory: Path, facts: CardFacts, remote_code: bool) -> dict[str, bytes | Path]:
+def _files(folder: Path, facts: CardFacts, remote_code: bool) -> dict[str, bytes | Path]:
     """Give what is pushed beside the card: a list of names that may pass, not one of those that may not."""
     files: dict[str, bytes | Path] = {path.name: path for path in sorted(folder.glob("model*.safetensors"))}
     files |= {path.name: path for path in folder.glob("model*.safetensors.index.json")}
     files |= {name: folder / name for name in _PUSHED if (folder / name).is_file()}
     if facts.folds:
-        files["folds.json"] = directory / "folds.json"
+        folds = {number: _report(report) for number, report in facts.folds["folds"].items()}
+        files["folds.json"] = _json({**facts.folds, "folds": folds})
     if facts.report:
-        files["evaluation.json"] = _json(facts.report)
+        files["evaluation.json"] = _json(_report(facts.report))
     config = {name: value for name, value in facts.config.items() if name not in ("_name_or_path", "auto_map")}
     processor = {name: value for name, value in facts.processor.items() if name != "auto_map"}
     files |= {"config.json": _json(config), "preprocessor_config.json": _json(processor)}
     return {**files, **_code(facts)} if remote_code else files
+
+
+def _report(report: dict[str, Any]) -> dict[str, Any]:
+    """Leave out where the checkpoint lay: a path of somebody's machine."""
+    return {name: value for name, value in report.items() if name != "checkpoint"}
 
 
 # --- the Hub ---
@@ -238,6 +244,8 @@ def _upload(
 ) -> Pushed:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
+    for files in commits.values():  # before a repository is made for nothing
+        _ask_about(files["README.md"].decode())
     api = HfApi(token=token)
     url = api.create_repo(repo_id, private=bool(private), exist_ok=True)
     repo_id = url.repo_id
@@ -255,6 +263,24 @@ def _upload(
         operations += [CommitOperationAdd(name, content) for name, content in files.items()]
         api.create_commit(repo_id, operations, commit_message="Share a checkpoint with hf_geaau", revision=branch)
     return Pushed(str(url), is_private, {branch: sorted(files) for branch, files in commits.items()})
+
+
+def _ask_about(card: str) -> None:
+    """Let the Hub check a card's metadata.
+
+    Raises:
+        CardError: With what it finds wrong.
+    """
+    from huggingface_hub import ModelCard
+
+    try:
+        ModelCard(card).validate()
+    except ValueError as error:
+        try:
+            found = "; ".join(entry["message"] for entry in json.loads(str(error))["errors"])
+        except (ValueError, KeyError, TypeError):
+            found = " ".join(str(error).split())
+        raise CardError(f"The Hub must accept a card's metadata, got one that it refuses: {found}.") from error
 
 
 def _stale(api: "HfApi", repo_id: str, branch: str, files: set[str]) -> list[str]:

@@ -426,15 +426,19 @@ def _training(facts: CardFacts) -> str:
         f"- Versions: {', '.join(f'{name} {version}' for name, version in versions.items()) or NOT_MEASURED}; commit:"
         f" {training.get('commit') or NOT_MEASURED}.",
     ]
-    # Paths of the machine that trained tell nobody anything.
-    recipe = {key: value for key, value in (training.get("recipe") or {}).items() if not _is_path(value)}
+    recipe = _without_paths(training.get("recipe") or {})
     if recipe:
         lines.append(f"- Recipe:\n\n```yaml\n{yaml.safe_dump(recipe, sort_keys=False).strip()}\n```")
     return "\n".join(lines)
 
 
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and ("/" in value or "\\" in value)
+def _without_paths(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Leave out paths: they are of somebody's machine."""
+    return {
+        key: _without_paths(value) if isinstance(value, dict) else value
+        for key, value in recipe.items()
+        if not (isinstance(value, str) and ("/" in value or "\\" in value))
+    }
 
 
 def _licence(facts: CardFacts, statements: Statements, may_publish: str | None) -> str:

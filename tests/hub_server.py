@@ -93,14 +93,16 @@ class Faults:
     """What goes wrong on request.
 
     Attributes:
-        cut: Path -> number of bytes after which the next transfer of that file breaks off; each works once.
-        delay: Seconds that every answer waits.
-        status: All requests are answered with this status, such as 503.
+        cut: File name -> number of bytes after which its next transfer that is longer breaks off; each works once.
+        delay: Repository id -> seconds that each answer about it waits.
+        status: Repository id -> status of each answer about it, such as 503.
+        drop: Repository ids about which there is no answer; the connection closes.
     """
 
     cut: dict[str, int] = field(default_factory=dict)
-    delay: float = 0.0
-    status: int | None = None
+    delay: dict[str, float] = field(default_factory=dict)
+    status: dict[str, int] = field(default_factory=dict)
+    drop: set[str] = field(default_factory=set)
 
 
 class HubServer:
@@ -144,6 +146,15 @@ class HubServer:
         own = {"HF_ENDPOINT": self.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "HF_HUB_OFFLINE": "0"}
         own |= {"HF_HUB_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "200"}
         return {**kept, **own, **({"HF_TOKEN": token} if token else {}), **more}
+
+    def put(self, repo_id: str, folder: Path, private: bool = False) -> None:
+        """Place a folder in a new repository without any client."""
+        self.repos[repo_id] = Repo(private)
+        files = {}
+        for path in sorted(folder.iterdir()):
+            files[path.name] = file = File(path.read_bytes(), lfs=path.suffix in LFS_SUFFIXES)
+            self.blobs[file.sha256] = file.content
+        self.repos[repo_id].commit("main", files, "placed")
 
     def files(self, repo_id: str, revision: str = "main") -> dict[str, bytes]:
         """Give what a repository holds at a revision."""
@@ -335,10 +346,14 @@ class _Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         received = self.body()
         self.hub.log.append((self.command, self.path, dict(self.headers)))
-        time.sleep(self.hub.faults.delay)
+        repo_id = "/".join(unquote(parts.path).removeprefix("/api/models").strip("/").split("/")[:2])
+        if repo_id in self.hub.faults.drop:
+            self.close_connection = True
+            return
+        time.sleep(self.hub.faults.delay.get(repo_id, 0))
         try:
-            if self.hub.faults.status is not None:
-                raise Refusal(self.hub.faults.status, None, "This Hub is having a bad day")
+            if repo_id in self.hub.faults.status:
+                raise Refusal(self.hub.faults.status[repo_id], None, "This Hub is having a bad day")
             query = {name: values[0] for name, values in parse_qs(parts.query).items()}
             with self.hub.lock:
                 answer = self.answer(parts.path, query, received)
@@ -366,9 +381,11 @@ class _Handler(BaseHTTPRequestHandler):
         part = content[first : last + 1]
         common = {"Content-Type": "application/octet-stream", "Accept-Ranges": "bytes", **headers}
         common["Content-Length"] = str(len(part))
-        keep = None if self.command == "HEAD" else self.hub.faults.cut.pop(path, None)
-        self.send(status, part if keep is None else part[:keep], common)
-        if keep is not None:
+        keep = self.hub.faults.cut.get(path, len(part))
+        is_cut = self.command != "HEAD" and keep < len(part)
+        self.send(status, part[:keep], common)
+        if is_cut:
+            del self.hub.faults.cut[path]
             self.wfile.flush()
             self.close_connection = True
 
