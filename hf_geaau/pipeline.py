@@ -14,6 +14,7 @@ from transformers.pipelines.base import ChunkPipeline
 from hf_geaau.errors import CheckpointError, PhotoError
 from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.models.geaau import GeaauModel
+from hf_geaau.models.geaau.guard_geaau import keep_private
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.photos import read_photo
 
@@ -81,6 +82,11 @@ class FacialActionUnitPipeline(ChunkPipeline):
             CheckpointError: If masks are asked for and the checkpoint has none.
         """
         return super().__call__(inputs, **kwargs)
+
+    def push_to_hub(self, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        """Push as every transformers pipeline does; weights whose data is licensed go to private repositories only."""
+        keep_private(self.model.config, repo_id, kwargs.get("private"), kwargs.get("token"))
+        return super().push_to_hub(repo_id, *args, **kwargs)
 
     def _sanitize_parameters(
         self,

@@ -65,7 +65,9 @@ def models() -> None:
     from hf_geaau.models.zoo import ZOO
 
     rows = [zoo_row(entry) for entry in ZOO]
-    table = Table(*rows[0])
+    table = Table()
+    for name in rows[0]:
+        table.add_column(name, no_wrap=name == "checkpoint")  # what a reader copies stays in one piece
     for row in rows:
         table.add_row(*row.values())
     out.print(table)

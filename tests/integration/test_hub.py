@@ -166,6 +166,8 @@ def pushed(hub, work) -> dict:
     refused("asked for public", lambda: bound.push_to_hub("geaau/new", private=False))
     refused("existing public", lambda: bound.push_to_hub("geaau/plain"))
     refused("save and push", lambda: bound.save_pretrained(work / "x", push_to_hub=True, repo_id="geaau/plain"))
+    from hf_geaau.pipeline import load_pipeline
+    refused("pipeline", lambda: load_pipeline(work / "folds" / "fold1").push_to_hub("geaau/plain"))
     trainer("trained-bound", ["synthetic", "bp4d"]).push_to_hub()
     refused("trainer to public", lambda: trainer("plain", ["bp4d"]).push_to_hub())
     refused("trainer that pushes", lambda: trainer("plain", ["bp4d"], push_to_hub=True))
@@ -207,7 +209,14 @@ def test_weights_bound_by_a_licence_stay_private_on_every_road(hub, pushed):
     assert hub.repos["geaau/kept-private"].private
     assert hub.repos["geaau/trained-bound"].private
     assert "model.safetensors" in hub.files("geaau/trained-bound")
-    for name in ("asked for public", "existing public", "save and push", "trainer to public", "trainer that pushes"):
+    for name in (
+        "asked for public",
+        "existing public",
+        "save and push",
+        "trainer to public",
+        "trainer that pushes",
+        "pipeline",
+    ):
         assert pushed[name].startswith("PermissionError: Weights trained on bp4d need a private repository"), name
         assert "--i-may-publish" in pushed[name]
         assert "\n" not in pushed[name]
@@ -303,7 +312,7 @@ def photo(work, portrait) -> Path:
 def read(hub, work, photo, pushed, folds) -> dict:
     """Everything that loads, and what comes instead where it must not, in one process."""
     big = work / "big"
-    save(big, ["synthetic"], 0, embedding_dim=20_000)
+    save(big, ["synthetic"], 0, embedding_dim=40_000)
     assert (big / "model.safetensors").stat().st_size > 12 << 20  # more than the client's 10 MiB piece
     hub.put("geaau/big", big)
     hub.put("geaau/pickled", _pickled(work))
