@@ -18,7 +18,7 @@ _LAZY = {
     "train_folds": "run",
 }
 
-__all__ = ["Augmentation", "Recipe", "list_recipes", "load_recipe", *_LAZY]  # noqa: PLE0604 - the keys are strings
+__all__ = ["Augmentation", "Recipe", "list_recipes", "load_recipe", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

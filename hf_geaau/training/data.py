@@ -150,8 +150,8 @@ def _au_targets(rows: Any, row_units: Sequence[int], units: Sequence[int] | None
             row, unit = np.argwhere(~allowed)[0]
             expected = "1 (present), 0 (absent) or -1 (not labelled)" if name == "labels" else "from 0 to 5, or -1"
             raise TrainingError(
-                f"{name.capitalize()} must be {expected}, got {values[row, unit]:g} for {facs.labels(row_units)[unit]} in "
-                f"row {row}. Map other codes, such as BP4D's 9, to -1."
+                f"{name.capitalize()} must be {expected}, got {values[row, unit]:g} for {facs.labels(row_units)[unit]} "
+                f"in row {row}. Map other codes, such as BP4D's 9, to -1."
             )
         targets[name] = torch.from_numpy(np.ascontiguousarray(facs.remap(values, row_units, wanted), np.float32))
     return targets
