@@ -10,10 +10,11 @@ from typing import Any
 from .recipe import Augmentation, Recipe, list_recipes, load_recipe
 
 _LAZY = {
+    "Collator": "data",
     "CropDataset": "data",
     "build_model": "model",
     "build_trainer": "trainer",
-    "collate": "data",
+    "parameter_groups": "trainer",
     "train": "run",
     "train_folds": "run",
 }
