@@ -40,7 +40,7 @@ def train(
         _show_recipes(list_recipes())
         return
     plan = load_recipe(recipe, settings or [])
-    folds: int | str | None = fold if fold == "all" else None if fold == "none" else _number(fold)
+    tested = None if fold == "none" else 1 if fold == "all" else _number(fold)
     if data_dir is None or (output is None and not dry_run):
         missing = "--data-dir" if data_dir is None else "--output"
         raise typer.BadParameter("is needed to train.", param_hint=missing)
@@ -50,9 +50,9 @@ def train(
     datasets.disable_progress_bars()
     with one_line_warnings():
         if dry_run:
-            _show_plan(plan, data_dir, 1 if folds == "all" else folds)
+            _show_plan(plan, data_dir, tested)
             return
-        _run(plan, data_dir, output, folds, keep_checkpoints, cpu)
+        _run(plan, data_dir, output, "all" if fold == "all" else tested, keep_checkpoints, cpu)
 
 
 def _run(plan: "Recipe", data_dir: Path, output: Any, fold: Any, keep_checkpoints: bool, cpu: bool) -> None:

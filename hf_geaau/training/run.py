@@ -220,7 +220,7 @@ def train_folds(
     if recipe.stage == "expression" or not count:
         raise TrainingError(f"All folds need AU data with folds, got {recipe.dataset} in stage '{recipe.stage}'.")
     folder = Path(output)
-    reports = {}
+    reports: dict[str, Any] = {}
     for fold in range(1, count + 1):
         reports[str(fold)] = train(recipe, data_dir, folder / f"fold{fold}", fold, **arguments).get("test")
     if not all(reports.values()):  # a process beside the first

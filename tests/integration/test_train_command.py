@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -156,7 +157,7 @@ def test_test_subjects_are_opened_once_and_last(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(run, "open_aligned", watched)
     monkeypatch.setattr(reports, "open_aligned", watched)
-    recipe = load_recipe("synthetic", [*TINY, "epochs=2"])
+    recipe = load_recipe("synthetic", [*TINY, "epochs=6", "early_stopping=1", "learning_rate=1e-9"])
     seen = set()
     original = run.CropDataset.__getitem__
     monkeypatch.setattr(
@@ -166,6 +167,8 @@ def test_test_subjects_are_opened_once_and_last(data, tmp_path, monkeypatch):
     )
     train(recipe, data, tmp_path / "run", use_cpu=True, show_progress=False)
     assert opened == ["train", "test"]
+    steps = json.loads((tmp_path / "run" / "training_facts.json").read_text())["steps"]
+    assert steps == 2 * 4  # the second validation was no better than the first
     assert not any(int(name.rpartition("-")[2]) % 3 == 0 for name in seen)
 
 
@@ -206,3 +209,16 @@ def test_plans_lists_and_refusals(data, tmp_path, monkeypatch):
     assert "hf-geaau prepare bp4d" in str(refused.exception)
     misspelt = runner.invoke(app, ["train", "bp4d", "lerning_rate=1", "--data-dir", str(raw)])
     assert str(misspelt.exception) == "A recipe has no key 'lerning_rate'. Did you mean 'learning_rate'?"
+
+
+def test_a_users_own_script_fine_tunes(data, tmp_path, tiny_checkpoint, monkeypatch):
+    script = Path(__file__).parents[2] / "examples" / "finetune_trainer.py"
+    output = tmp_path / "finetuned"
+    arguments = ["synthetic", str(data), str(output), "--checkpoint", str(tiny_checkpoint), "--epochs", "1", "--cpu"]
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    runpy.run_path(str(script), run_name="__main__")
+    model = GeaauModel.from_pretrained(output)
+    assert len(model.config.action_units) == 18
+    assert model.config.trained_on == ["synthetic"]
+    start = GeaauModel.from_pretrained(tiny_checkpoint).with_action_units(model.config.action_units)
+    assert not torch.equal(model.classifier.weight[0], start.classifier.weight[0])  # AU01, which both have

@@ -68,7 +68,7 @@ def test_every_recipe_loads_and_states_its_sources():
         ("model.image_size=big", "`model.image_size` must be int, got 'big'."),
         ("model.label_smoothing=2", "`label_smoothing` must lie in [0, 1), got 2.0."),
         ("model.action_units=[1, 45]", "`model.action_units` must be among those of bp4d"),
-        ("modle.backbone=x", "Dots lead into model, options, augmentation, got 'modle.backbone'. Did you mean 'model'?"),
+        ("modle.backbone=x", "got 'modle.backbone'. Did you mean 'model'?"),
         ("augmentation.miror=1", "A recipe has no key 'augmentation.miror'. Did you mean 'mirror'?"),
         ("augmentation.mirror=3", "`augmentation.mirror` must be from 0 to 1, got 3."),
         ("max_steps=5", "Either `epochs` or `max_steps` must be set, got epochs=20.0, max_steps=5."),
@@ -253,9 +253,9 @@ def test_class_weights_are_those_of_the_training_rows(folder):
     train_set, _ = datasets_of(recipe, open_split(recipe, folder, 1), 32, intensities=False)
     train_set.targets["labels"][:, 3] = 0
     config = GeaauConfig(action_units=list(facs.SYNTHETIC))
-    assert _weigh_classes(config, recipe, train_set) == ["No training frame shows AU05."]
+    assert "No training frame shows AU05." in _weigh_classes(config, recipe, train_set)
     expected = train_set.targets["labels"].numpy().copy()
-    expected[0, 3] = 1
+    expected[0, ~(expected == 1).any(axis=0)] = 1
     assert config.au_weights == pytest.approx(class_weights(expected).tolist())
     assert sum(config.au_weights) / 18 == pytest.approx(1)
 
@@ -326,8 +326,8 @@ def test_prepared_crops_open_like_the_data(folder, tmp_path):
             zip(there["subject_id"], there["frame"], strict=True)
         )
     assert crops(open_aligned("synthetic", out, 1, "train"))[0]["pixel_values"].shape == (3, 32, 32)
-    with pytest.raises(DatasetError, match="The crops must be of disfa, got those of synthetic"):
-        open_aligned("disfa", out)
+    with pytest.raises(DatasetError, match="The crops must be of bp4d, got those of synthetic"):
+        open_aligned("bp4d", out)
     with pytest.raises(DatasetError, match="The crops must be cut with triplets=5, got Synthetic"):
         open_aligned("synthetic", out, triplets=5)
     shutil.rmtree(out / "data")
