@@ -208,6 +208,16 @@ def test_weights_that_have_seen_the_dataset_without_saying_whom(faces, tiny_mode
     assert evaluate(tiny_checkpoint, "synthetic", faces)["identities_shared_with_training"] == 0
 
 
+def test_subjects_of_the_checkpoint_that_training_started_from_count_too(faces, tiny_checkpoint, tmp_path):
+    start = shutil.copytree(tiny_checkpoint, tmp_path / "start")
+    trained_for(start, fold=1)  # has seen the test subjects of fold 2
+    trained_for(tiny_checkpoint, fold=2)
+    facts = json.loads((tiny_checkpoint / "training_facts.json").read_text())
+    (tiny_checkpoint / "training_facts.json").write_text(json.dumps({**facts, "started_from": str(start)}))
+    with pytest.warns(DatasetWarning, match="got 3 of 3 that it was trained on"):
+        assert evaluate(tiny_checkpoint, "synthetic", faces, 2)["identities_shared_with_training"] == 3
+
+
 def test_another_crop_template_is_told(faces, tiny_checkpoint):
     template = [[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]]
     GeaauImageProcessor(size={"height": 64, "width": 64}, crop_template=template).save_pretrained(tiny_checkpoint)

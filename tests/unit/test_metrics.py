@@ -301,6 +301,45 @@ def test_only_logits_are_gathered():
     assert keep((logits, maps), (labels, labels)) is logits
 
 
+@pytest.mark.parametrize("by_batch", [False, True])
+def test_a_plain_trainer_logs_them(tiny_config, tmp_path, by_batch):
+    pytest.importorskip("accelerate", reason="the Trainer needs accelerate")
+    from transformers import Trainer, TrainingArguments
+
+    from hf_geaau import GeaauModel
+
+    tiny_config.predict_intensity = True
+    tiny_config.thresholds = [0.4, 0.5, 0.6]
+    model = GeaauModel(tiny_config).eval()
+    rng = np.random.default_rng(0)
+    items = [
+        {
+            "pixel_values": torch.from_numpy(rng.normal(size=(3, 64, 64)).astype(np.float32)),
+            "labels": torch.from_numpy(rng.integers(-1, 2, 3).astype(np.float32)),
+            "intensities": torch.from_numpy(rng.integers(-1, 6, 3).astype(np.float32)),
+        }
+        for _ in range(10)
+    ]
+    settings = TrainingArguments(
+        str(tmp_path), per_device_eval_batch_size=4, report_to="none", use_cpu=True, batch_eval_metrics=by_batch,
+        label_names=["labels", "intensities"],
+    )  # fmt: skip
+    model.config.keys_to_ignore_at_inference = []  # it would gather all feature maps
+    trainer = Trainer(
+        model, settings, eval_dataset=items, compute_metrics=metrics.metrics_for(model.config),
+        preprocess_logits_for_metrics=metrics.preprocess_logits_for_metrics,
+    )  # fmt: skip
+    found = trainer.evaluate()
+    with torch.inference_mode():
+        output = model(torch.stack([item["pixel_values"] for item in items]))
+    labels, coded = (np.stack([item[name].numpy() for item in items]) for name in ("labels", "intensities"))
+    expected = metrics.au_f1(labels, output.logits.sigmoid(), [0.4, 0.5, 0.6])
+    assert found["eval_f1"] == pytest.approx(expected["mean"]["f1"])
+    assert found["eval_f1_AU12"] == pytest.approx(expected["f1"][1])
+    strength = metrics.au_icc(coded, output.intensities)["icc"]
+    assert found["eval_icc_AU25"] == pytest.approx(strength[2], abs=1e-3)
+
+
 def test_triplet_metrics_of_a_prediction():
     distances, types = np.random.default_rng(0).random((30, 3)), np.arange(30) % 3
     assert metrics.compute_triplet_metrics(prediction(distances, types)) == metrics.triplet_accuracy(distances, types)
