@@ -13,6 +13,7 @@ from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
 from ._hub import models, push
 from ._predict import predict
+from ._train import train
 
 app = typer.Typer(
     help="Detect facial action units (AUs) with GTLE-Net.",
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict, render, prepare, example_data, download_fec, push, models):
+for command in (predict, render, prepare, example_data, download_fec, train, push, models):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,12 +61,9 @@ def evaluate(
         **options: The dataset's own, such as `camera="left"` for DISFA, or `triplets=1000` for rendered faces.
 
     Returns:
-        The report. Of AUs: "checkpoint", "dataset", "title", "is_licensed", "fold", "protocol", "split", "frames",
-        "subjects", "identities_shared_with_training" (a number, or None where nothing tells), "temperature",
-        "action_units" (by AU: "f1", "precision", "recall", "auc", "accuracy", "base_rate", "always_on_f1", "labelled",
-        "positives", "predicted", "true_positives", "threshold"), "mean" (the same without threshold), "intensity" (by
-        AU and "mean": "icc" and "mae"; only if the model predicts intensities), "notes" and "skipped" (texts). Of
-        triplets: "triplets", "accuracy", "anchor_accuracy" and "types" instead. None stands for what is undefined.
+        The report; None stands for what is undefined. "checkpoint", "dataset", "title", "is_licensed", "fold",
+        "protocol", "split", "identities_shared_with_training" (a number, or None where nothing tells), "notes" and
+        "skipped" (texts); of AUs also "temperature" and what `score` gives, of triplets what `score_triplets` gives.
 
     Raises:
         CheckpointError, DatasetError, DatasetNotFoundError, DeviceError: If one of them is wrong.
@@ -74,46 +72,41 @@ def evaluate(
     Warns:
         DatasetWarning: For each of the "notes": subjects that the model was trained on, AUs left out, frames skipped.
     """
+    _check_choices(split, threshold, device)
+    if fold is None or split == "all":
+        fold, split = None, "all"
+    source = get_dataset(name, **options)
+    rows = open_aligned(name, data_dir, fold, "train" if split == "all" else split, protocol, **options)
+    network, processor = load_checkpoint(None if model is None else os.fspath(model))
+    check_pair(network.config, is_encoder=not hasattr(network, "classifier"), dataset=source)
+    notes = [*_crop_notes(processor), *_count_notes(source, fold, protocol, split, len(rows))]
+    settings = (batch_size, device, num_workers, progress, bf16)
+    if source.aus:
+        predictions = predict_dataset(network, processor, rows, *settings)
+        scores, skipped = score(predictions, network.config, source.aus, threshold), predictions.skipped
+        shared, warning = shared_subjects(model, network.config, source, predictions.subject_id)
+        notes += [*([warning] if warning else []), *_unit_notes(network.config.action_units, source)]
+        facts = {"identities_shared_with_training": shared, "temperature": network.config.temperature}
+    else:
+        triplets = predict_triplets(network, processor, rows, *settings)
+        scores, skipped, facts = score_triplets(triplets), triplets.skipped, {"identities_shared_with_training": None}
+    if skipped:
+        notes.append(f"Each image must be readable, got {len(skipped)} of {len(rows)} that are not; skipped.")
+    for note in notes:
+        warnings.warn(note, DatasetWarning, stacklevel=2)
+    head: dict[str, Any] = {"checkpoint": Path(model or "bundled").name, "dataset": name, "title": source.TITLE}
+    head |= {"is_licensed": source.IS_LICENSED, "fold": fold, "protocol": protocol, "split": split}
+    return {**head, **facts, **scores, "notes": notes, "skipped": skipped}
+
+
+def _check_choices(split: str, threshold: float | None, device: str | None) -> None:
+    """Refuse wrong choices before anything is read."""
     if split not in SPLITS:
         raise EvaluationError(f"`split` must be one of {', '.join(map(repr, SPLITS))}, got {split!r}.")
     if threshold is not None and not 0 <= threshold <= 1:
         raise EvaluationError(f"`threshold` must lie in [0, 1], got {threshold}.")
     if device is not None:
         check_device(device)
-    if fold is None or split == "all":
-        fold, split = None, "all"
-    source = get_dataset(name, **options)
-    rows = open_aligned(name, data_dir, fold, "train" if split == "all" else split, protocol, **options)
-    network, processor = load_checkpoint(_path(model))
-    check_pair(network.config, is_encoder=not hasattr(network, "classifier"), dataset=source)
-    report = {
-        "checkpoint": Path(model or "bundled").name,
-        "dataset": name,
-        "title": source.TITLE,
-        "is_licensed": source.IS_LICENSED,
-        "fold": fold,
-        "protocol": protocol,
-        "split": split,
-    }
-    notes = [*_crop_notes(processor)]
-    settings = (batch_size, device, num_workers, progress, bf16)
-    if source.aus:
-        predictions = predict_dataset(network, processor, rows, *settings)
-        shared, note = shared_subjects(model, network.config, source, predictions.subject_id)
-        notes += [note] if note else []
-        notes += _unit_notes(network.config.action_units, source)
-        report |= {"identities_shared_with_training": shared, "temperature": network.config.temperature}
-        report |= score(predictions, network.config, source.aus, threshold)
-        skipped = predictions.skipped
-    else:
-        triplets = predict_triplets(network, processor, rows, *settings)
-        report |= {"identities_shared_with_training": None, **score_triplets(triplets)}
-        skipped = triplets.skipped
-    if skipped:
-        notes.append(f"Each image must be readable, got {len(skipped)} of {len(rows)} that are not; skipped.")
-    for note in notes:
-        warnings.warn(note, DatasetWarning, stacklevel=2)
-    return {**report, "notes": notes, "skipped": skipped}
 
 
 def evaluate_folds(
@@ -169,7 +162,10 @@ def score(
         threshold: For all AUs; None for those of the config.
 
     Returns:
-        "frames", "subjects", "action_units", "mean" and perhaps "intensity" of a report, in the dataset's order of AUs.
+        "frames", "subjects"; "action_units": by AU, in the dataset's order, "f1", "precision", "recall", "auc",
+        "accuracy", "base_rate", "always_on_f1", "labelled", "positives", "predicted", "true_positives", "threshold";
+        "mean": the same without threshold; and if the model predicts intensities, "intensity": by AU and "mean", "icc"
+        and "mae".
 
     Raises:
         EvaluationError: If model and dataset share no AU.
@@ -268,14 +264,14 @@ def shared_subjects(
     trained = facts.get("dataset") or {}
     people = set(np.unique(np.asarray(tested)).tolist())
     if trained.get("name") == dataset.NAME:
-        seen = people & _training_subjects(trained, dataset, people)
+        seen = people & (_training_subjects(trained, dataset, people) | _seen_before(facts, dataset, people))
         if not seen:
             return 0, None
-        where = "all folds" if trained.get("fold") is None else f"the train side of fold {trained['fold']}"
+        where = "without folds" if trained.get("fold") is None else f"for fold {trained['fold']}"
         return len(seen), (
             f"Tested subjects must be new to the model, got {len(seen)} of {len(people)} that it was trained on or"
-            f" chosen by ({where} of {dataset.TITLE}, {trained.get('protocol', 'jaanet')}): these scores do not tell"
-            " how it does on new people."
+            f" chosen by (it was trained {where} of {dataset.TITLE}, {trained.get('protocol', 'jaanet')}): these scores"
+            " do not tell how it does on new people."
         )
     names = [*(config.trained_on or []), *(facts.get("trained_on") or [])]
     if dataset.NAME in names:
@@ -284,6 +280,17 @@ def shared_subjects(
             f" which subjects (no {FACTS} of it): these scores may not tell how it does on new people."
         )
     return (0, None) if names else (None, None)
+
+
+def _seen_before(facts: dict[str, Any], dataset: AUDataset, people: set[str]) -> set[str]:
+    """Give those of some people whom the checkpoint that training started from had seen, as far as it is at hand."""
+    start = facts.get("started_from")
+    if not start or not Path(start).is_dir():
+        return set()
+    earlier = training_facts(start)
+    trained = earlier.get("dataset") or {}
+    own = _training_subjects(trained, dataset, people) if trained.get("name") == dataset.NAME else set()
+    return own | _seen_before(earlier, dataset, people)
 
 
 def _training_subjects(trained: dict[str, Any], dataset: AUDataset, people: set[str]) -> set[str]:
@@ -311,6 +318,19 @@ def _unit_notes(model_units: Sequence[int], dataset: AUDataset) -> list[str]:
     return [f"Model and dataset share {count} AUs, which are scored; left out are {' and '.join(found)}."]
 
 
+def _count_notes(dataset: AUDataset, fold: int | None, protocol: str, split: str, found: int) -> list[str]:
+    # Crops may have been cut with the drop list or without; both counts are published.
+    kinds = [dataset, replace(dataset, drop_listed=True)] if dataset.DROP_LIST else [dataset]
+    counts = [kind.expected(fold, protocol).get("train" if split == "all" else split) for kind in kinds]
+    published = counts[0]
+    if published is None or found in counts:
+        return []
+    return [
+        f"{dataset.TITLE} must have the published {published:,} frames in this split, got {found:,}: the scores are not"
+        " comparable with the literature."
+    ]
+
+
 def _crop_notes(processor: Any) -> list[str]:
     template = getattr(processor, "crop_template", None)
     if template is None or np.allclose(template, GeaauImageProcessor.crop_template):
@@ -333,10 +353,6 @@ def _number(value: Any) -> Any:
     """Make a plain number for JSON, which knows no NaN."""
     value = value.item() if hasattr(value, "item") else value
     return None if value != value else value
-
-
-def _path(model: str | os.PathLike[str] | None) -> str | None:
-    return None if model is None else os.fspath(model)
 
 
 def write_json(content: dict[str, Any], path: str | os.PathLike[str]) -> None:

@@ -69,6 +69,10 @@ class AUMetrics:
         return self._scores(logits, strength, labels, intensities)
 
     def _scores(self, logits: Any, strength: Any, labels: Any, intensities: Any) -> dict[str, float]:
+        if self.names is not None and np.shape(logits)[-1:] != (len(self.names),):
+            raise MetricError(
+                f"The logits must have a column for each of the {len(self.names)} AUs, got {np.shape(logits)}."
+            )
         chance = _sigmoid(logits / self.temperature)
         occurrence = au_f1(labels, chance, self.thresholds)
         parts = [occurrence, au_auc(labels, chance), au_accuracy(labels, chance, self.thresholds)]
@@ -81,8 +85,6 @@ class AUMetrics:
         found = {name: part for part in parts for name in part if name != "mean"}
         result = {name: float(found[name]["mean"][name]) for name in wanted}
         if self.names is not None:
-            if len(self.names) != chance.shape[1]:
-                raise MetricError(f"`names` must name each of the {chance.shape[1]} AUs, got {len(self.names)} names.")
             for score in detailed:
                 values = found[score][score].tolist()
                 result |= {f"{score}_{name}": value for name, value in zip(self.names, values, strict=True)}

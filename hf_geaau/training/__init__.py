@@ -10,15 +10,16 @@ from typing import Any
 from .recipe import Augmentation, Recipe, list_recipes, load_recipe
 
 _LAZY = {
+    "Collator": "data",
     "CropDataset": "data",
     "build_model": "model",
     "build_trainer": "trainer",
-    "collate": "data",
+    "parameter_groups": "trainer",
     "train": "run",
     "train_folds": "run",
 }
 
-__all__ = ["Augmentation", "Recipe", "list_recipes", "load_recipe", *_LAZY]  # noqa: PLE0604 - the keys are strings
+__all__ = ["Augmentation", "Recipe", "list_recipes", "load_recipe", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

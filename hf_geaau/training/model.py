@@ -57,8 +57,8 @@ def continue_from(path: str, config: Any, asked: dict[str, Any]) -> GeaauModel:
     for name in _ARCHITECTURE:
         if name in asked and asked[name] != getattr(old.config, name):
             raise TrainingError(
-                f"`model.{name}` must be that of `start_from` ({getattr(old.config, name)!r}), got {asked[name]!r}. Leave "
-                "it out, or start anew."
+                f"`model.{name}` must be that of `start_from` ({getattr(old.config, name)!r}), got {asked[name]!r}. "
+                "Leave it out, or start anew."
             )
     old = old.with_action_units(list(config.action_units))
     kept = {name: getattr(old.config, name) for name in (*_ARCHITECTURE, "lam_hidden_channels")}

@@ -20,6 +20,8 @@ from hf_geaau.errors import DatasetError, TrainingError
 
 RECIPES = Path(__file__).parent / "recipes"
 
+_NESTED = ("model", "options", "augmentation")
+
 
 @strict
 @dataclass(kw_only=True)
@@ -56,7 +58,7 @@ class Augmentation:
         """Check all values; `strict` calls it."""
         limits = {"rotation": 180.0, "hue": 0.5}
         for name, value in asdict(self).items():
-            _within(name, value, 0, limits.get(name, 1.0))
+            _within(f"augmentation.{name}", value, 0, limits.get(name, 1.0))
 
 
 @strict
@@ -238,7 +240,7 @@ def _read(source: str | Path) -> dict[str, Any]:
                 f"{_hint(str(source), list_recipes())}"
             )
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise TrainingError(f"A recipe must be a readable file, got '{path}' ({error.strerror}).") from error
     except yaml.YAMLError as error:
@@ -262,7 +264,7 @@ def _assignment(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise TrainingError(f"A setting must be KEY=VALUE, such as learning_rate=1e-3, got '{text}'.")
     try:
-        return key.strip(), yaml.load(value, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        return key.strip(), yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
         raise TrainingError(f"The value of '{key}' must be readable as YAML, got '{value}'.") from error
 
@@ -273,10 +275,8 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
     if not rest:
         values[first] = value
         return
-    if first not in ("model", "options", "augmentation"):
-        raise TrainingError(
-            f"Dots lead into model, options and augmentation, got '{key}'.{_hint(first, ('model', 'options', 'augmentation'))}"
-        )
+    if first not in _NESTED:
+        raise TrainingError(f"Dots lead into {', '.join(_NESTED)}, got '{key}'.{_hint(first, _NESTED)}")
     values[first] = dict(values.get(first) or {})
     if first == "model" and rest.partition(".")[0] == "backbone_kwargs" and "." in rest:
         name = rest.partition(".")[2]
@@ -313,6 +313,9 @@ def _one_line(prefix: str, error: StrictDataclassError) -> str:
     text = str(error.__cause__ or error)
     if wrong := re.search(r"Field '(\w+)' expected (.+?),? got .*?\(value: (.*)\)", text, re.DOTALL):
         return f"`{prefix}{wrong[1]}` must be {wrong[2].strip()}, got {wrong[3]}."
+    if choice := re.search(r"Field '(\w+)' expected one of \((.*)\), got (.*)", text):
+        hint = _hint(choice[3], re.findall(r"\w+", choice[2]))
+        return f"`{prefix}{choice[1]}` must be one of {choice[2]}, got {choice[3]!r}.{hint}"
     if name := getattr(error, "field", None):
         return f"`{prefix}{name}`: {' '.join(text.split())}"
     return " ".join(text.split())

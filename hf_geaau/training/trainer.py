@@ -8,6 +8,7 @@ from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from hf_geaau import metrics
 from hf_geaau.errors import TrainingError
 from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
 
@@ -112,7 +113,7 @@ def training_arguments(
     )
 
 
-METRICS = {"expression": "triplet_accuracy", "action_units": "f1"}
+METRICS = {"expression": "accuracy", "action_units": "f1"}
 """What the best checkpoint is chosen by."""
 
 
@@ -145,11 +146,9 @@ def _targets(model: Any) -> list[str]:
 
 
 def _metrics(model: Any) -> Any:
-    from hf_geaau import metrics
-
     if isinstance(model, GeaauForExpressionEmbedding):
         return metrics.compute_triplet_metrics
-    return metrics.compute_metrics
+    return metrics.metrics_for(model.config)
 
 
 def parameter_groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:
