@@ -82,6 +82,7 @@ class CardFacts:
         config: config.json.
         processor: preprocessor_config.json.
         training: training_facts.json, {} without.
+        calibration: calibration.json, {} without.
         parameters: Number of weights.
         megabytes: Size of the weight files.
         folds: folds.json of the directory above, {} without; its means go into the card of `main`.
@@ -90,6 +91,7 @@ class CardFacts:
     config: dict[str, Any]
     processor: dict[str, Any]
     training: dict[str, Any]
+    calibration: dict[str, Any]
     parameters: int
     megabytes: float
     folds: dict[str, Any]
@@ -106,6 +108,7 @@ class CardFacts:
             config=read_json(directory / "config.json"),
             processor=read_json(directory / "preprocessor_config.json"),
             training=read_json(directory / "training_facts.json", optional=True),
+            calibration=read_json(directory / "calibration.json", optional=True),
             parameters=sum(count_weights(path) for path in weights),
             megabytes=sum(path.stat().st_size for path in weights) / 1e6,
             folds=folds or {},
@@ -291,8 +294,13 @@ def _predicts(facts: CardFacts) -> str:
         "For each unit the probability that it is present. It counts as present from its threshold on, which the config"
         " carries.\n\n| AU | name | threshold |\n|---|---|--:|\n"
     )
-    intensity = "\n\nAnd its intensity, 0 to 5." if facts.config.get("predict_intensity") else ""
-    return text + "\n".join(rows) + intensity
+    origin = "Where the thresholds come from is not recorded."
+    if set(facts.thresholds.values()) == {0.5}:
+        origin = "All thresholds are 0.5, not tuned."
+    elif facts.calibration:
+        origin = "The thresholds were chosen on validation people, not on the test fold."
+    intensity = " The intensity of each unit, 0 to 5, comes beside it." if facts.config.get("predict_intensity") else ""
+    return f"{text}{chr(10).join(rows)}\n\n{origin}{intensity}"
 
 
 def _expects(facts: CardFacts) -> str:
@@ -327,17 +335,21 @@ def _data(facts: CardFacts) -> str:
 
 
 def _protocol(facts: CardFacts) -> str:
-    seen, recipe = facts.training.get("dataset") or {}, facts.training.get("recipe") or {}
+    seen = facts.training.get("dataset") or {}
     if not seen:
         return "Not recorded: these weights were not trained by `hf-geaau train`."
     fold = f"fold {seen['fold']} of {seen.get('folds')}" if seen.get("fold") else "no folds"
     if facts.folds:
         fold = f"{len(facts.folds['folds'])} folds of which each tests on other people"
     shared = facts.report.get("identities_shared_with_training", NOT_MEASURED)
+    chosen = (
+        "chosen on validation people from the training part, never on the test fold"
+        if seen.get("validation_rows")
+        else "the last one, because nobody was held out for validation"
+    )
     return (
         f"{seen.get('title')}, {fold}, numbering of {seen.get('protocol')}; subject-exclusive: people of the test"
-        f" set in training: {shared}. The checkpoint was chosen on validation people from the training part,"
-        f" never on the test fold. Seed {facts.training.get('seed', recipe.get('seed', NOT_MEASURED))}."
+        f" set in training: {shared}. The checkpoint is {chosen}. Seed {facts.training.get('seed', 'not recorded')}."
     )
 
 
@@ -350,9 +362,13 @@ def _results(facts: CardFacts) -> str:
         return measured or f"{NOT_MEASURED.capitalize()}."
     report = facts.report
     rows = {**report["action_units"], "mean": report["mean"]}
+    used = {label: row.get("threshold") for label, row in report["action_units"].items()}
+    at = "the thresholds above"
+    if used != facts.thresholds:
+        at = "other thresholds, before those above were set; at those it is not measured"
     intro = (
-        f"{report.get('frames', 0):,} test frames of {report.get('subjects', NOT_MEASURED)} people. F1 at the"
-        ' thresholds above; "always-on" is the F1 of saying yes every time.'
+        f"{report.get('frames', 0):,} test frames of {report.get('subjects', NOT_MEASURED)} people. F1 at {at};"
+        ' "always-on" is the F1 of saying yes every time.'
     )
     return f"{intro}\n\n{_table(rows)}"
 

@@ -238,5 +238,5 @@ def _suggestion(name: str) -> str:
     did_you_mean = "" if name == entry.name else f"Did you mean '{entry.name}' of the zoo? "
     return (
         f"{did_you_mean}Its weights are not published, because its data is licensed; make them with"
-        f" `hf-geaau train {entry.recipe} --data-dir DIR` and pass their directory."
+        f" `hf-geaau train {entry.recipe} --data-dir CROPS --output DIR` and pass DIR."
     )

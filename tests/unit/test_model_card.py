@@ -96,6 +96,17 @@ def test_a_card_says_what_was_measured_and_what_was_not(facts):
     assert "apache" not in text  # the data binds the weights, so nobody may choose their licence
 
 
+def test_numbers_measured_before_calibration_are_not_passed_off(facts):
+    assert "F1 at the thresholds above" in str(make_card(facts, "geaau/disfa", SAID))
+    assert "All thresholds are 0.5, not tuned." in str(make_card(facts, "geaau/disfa", SAID))
+    tuned = {**vars(facts), "config": {**facts.config, "thresholds": [0.4, 0.5, 0.6]}}
+    text = str(make_card(CardFacts(**tuned), "geaau/disfa", SAID))
+    assert "F1 at other thresholds, before those above were set; at those it is not measured" in text
+    assert "Where the thresholds come from is not recorded." in text
+    text = str(make_card(CardFacts(**{**tuned, "calibration": {"temperature": 1.1}}), "geaau/disfa", SAID))
+    assert "chosen on validation people, not on the test fold" in text
+
+
 def test_metadata_is_what_the_hub_reads(facts):
     data = make_card(facts, "geaau/disfa", SAID).data.to_dict()
     assert data["license"] == "other"
