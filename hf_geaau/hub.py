@@ -93,7 +93,8 @@ def push(
     private = _visibility(bound, repo_id, private, may_publish)
     commits = {}
     for branch, (folder, _) in checkpoints.items():
-        card = _card(folder, facts[branch], repo_id, statements, branch, may_publish)
+        details = {"branch": branch, "with_code": remote_code}
+        card = _card(folder, facts[branch], repo_id, statements, may_publish, **details)
         commits[branch] = {"README.md": card.encode(), **_files(folder, facts[branch], remote_code)}
     with _one_line(repo_id):
         return _upload(repo_id, commits, private, token, must_be_private=bool(bound) and not may_publish)
@@ -203,12 +204,13 @@ def _visibility(bound: list[str], repo_id: str, private: bool | None, may_publis
 
 
 def _card(
-    folder: Path, facts: CardFacts, repo_id: str, statements: Statements, branch: str, may_publish: str | None
+    folder: Path, facts: CardFacts, repo_id: str, statements: Statements, may_publish: str | None, **details: Any
 ) -> str:
+    """Make the card, or take the one that somebody wrote."""
     readme = folder / "README.md"
     written = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     if not written.strip() or is_generated(written):
-        return str(make_card(facts, repo_id, statements, branch=branch, may_publish=may_publish))
+        return str(make_card(facts, repo_id, statements, may_publish=may_publish, **details))
     check_written_card(written, f"'{readme}'")
     if facts.bound and not statements.data_agreement.strip():
         raise CardError('A card needs what only you know, got nothing for data_agreement. Pass `--data-agreement "…"`.')

@@ -191,6 +191,7 @@ def make_card(
     *,
     branch: str = "main",
     may_publish: str | None = None,
+    with_code: bool = False,
 ) -> "ModelCard":
     """Write the card of a checkpoint.
 
@@ -200,6 +201,7 @@ def make_card(
         statements: What only a human knows.
         branch: The one that this card is for, such as "fold2".
         may_publish: Why weights bound by a licence may be public, in the words of who says so.
+        with_code: Whether the model's code goes along.
 
     Raises:
         CardError: If a statement that is needed is empty.
@@ -208,7 +210,7 @@ def make_card(
 
     statements.check(facts.bound)
     sections = {
-        repo_id.split("/")[-1] + ("" if branch == "main" else f", {branch}"): _start(facts, repo_id, branch),
+        repo_id.split("/")[-1] + ("" if branch == "main" else f", {branch}"): _start(facts, repo_id, branch, with_code),
         "What it predicts": _predicts(facts),
         "What it expects": _expects(facts),
         "Training data": _data(facts),
@@ -268,12 +270,17 @@ detect = pipeline("facial-action-unit-detection", model={where})
 detect("photo.jpg")"""
 
 
-def _start(facts: CardFacts, repo_id: str, branch: str) -> str:
+def _start(facts: CardFacts, repo_id: str, branch: str, with_code: bool) -> str:
     where = f'"{repo_id}"' + ("" if branch == "main" else f', revision="{branch}"')
     what = f"Detects {len(facts.thresholds)} facial action units (AUs) with GTLE-Net."
     if facts.is_encoder:
         what = "Gives an expression embedding of an aligned face crop (GEE, the first stage of GTLE-Net)."
     code = (_ENCODER_USE if facts.is_encoder else _USE).format(where=where)
+    alone = (
+        f"\n\nWhere hf_geaau is not installed: `AutoModel.from_pretrained({where}, trust_remote_code=True)`."
+        if with_code
+        else ""
+    )
     branches = ""
     if facts.folds:
         names = [f"`fold{number}`" for number in sorted(facts.folds["folds"])]
@@ -282,7 +289,7 @@ def _start(facts: CardFacts, repo_id: str, branch: str) -> str:
             " which people were held out, and to choose the one with the best test result would be to choose by test"
             " data. The results below are means over the folds."
         )
-    return f"{what} Made with hf_geaau.\n\n```python\n{code}\n```{branches}"
+    return f"{what} Made with hf_geaau.\n\n```python\n{code}\n```{alone}{branches}"
 
 
 def _predicts(facts: CardFacts) -> str:
@@ -605,11 +612,11 @@ def zoo_row(entry: ZooEntry) -> dict[str, str]:
     size = sum(path.stat().st_size for path in entry.path.glob("*.safetensors")) / 1e6 if entry.is_bundled else 0
     return {
         "checkpoint": entry.name,
-        "status": "in the package" if entry.is_bundled else f"recipe only: hf-geaau train {entry.recipe}",
-        "action units": str(len(entry.action_units)) if entry.action_units else "none: an expression encoder",
+        "status": "bundled" if entry.is_bundled else f"recipe {entry.recipe}",
+        "AUs": str(len(entry.action_units)) if entry.action_units else "embedding",
         "trained on": ", ".join(dataset.TITLE for dataset in datasets),
         "licence": "Apache-2.0" if entry.is_bundled else "; ".join(dataset.LICENSE for dataset in datasets),
-        "size": f"{size:.1f} MB" if entry.is_bundled else "weights not published",
+        "size": f"{size:.1f} MB" if entry.is_bundled else "not published",
     }
 
 

@@ -67,7 +67,8 @@ def models() -> None:
     rows = [zoo_row(entry) for entry in ZOO]
     table = Table()
     for name in rows[0]:
-        table.add_column(name, no_wrap=name == "checkpoint")  # what a reader copies stays in one piece
+        table.add_column(name, no_wrap=name in ("checkpoint", "status"))  # what a reader copies stays in one piece
     for row in rows:
         table.add_row(*row.values())
     out.print(table)
+    out.print("A recipe makes its weights: hf-geaau train RECIPE --data-dir CROPS --output DIR", highlight=False)

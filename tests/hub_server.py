@@ -410,6 +410,9 @@ class _Hub(_Handler):
 
     def answer(self, path: str, query: dict[str, str], received: bytes) -> Any:
         hub, body = self.hub, {}
+        if path.startswith("/_break/"):  # not of the Hub: a client spoils a repository for itself
+            hub.faults.status[path.removeprefix("/_break/")] = 503
+            return {}
         if path in ("/api/validate-yaml", "/api/repos/create"):
             body = json.loads(received)
         if path == "/api/validate-yaml":

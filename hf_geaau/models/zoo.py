@@ -128,40 +128,63 @@ def _check_weights(files: list[str], where: str) -> None:
 
 
 def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path:
-    """Fetch a snapshot with one question to the Hub and one download of each file; else use the cache."""
-    from huggingface_hub import HfApi, constants, snapshot_download
+    """Fetch a snapshot; take the cached one where the Hub is out of reach or has a bad day."""
     from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
 
-    where = f"'{repo_id}'" + (f" at revision '{revision}'" if revision else "")
-    files: dict[str, Any] = {"repo_id": repo_id, "revision": revision, "allow_patterns": list(LOADED_FILES)}
-    out_of_reach = why_out_of_reach()
     try:
-        if out_of_reach is None:
-            info = HfApi().model_info(repo_id, revision=revision, token=token, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-            names = [sibling.rfilename for sibling in info.siblings or []]
-            if "config.json" not in names:
-                raise CheckpointError(
-                    f"A checkpoint must hold config.json, got {where} on the Hub without it. {_suggestion(repo_id)}"
-                )
-            _check_weights(names, f"{where} on the Hub")
-            return Path(snapshot_download(**files, token=token))
-        snapshot = Path(snapshot_download(**files, local_files_only=True))
-        _check_directory(snapshot)
-        return snapshot
-    except CheckpointError:
-        raise
+        validate_repo_id(repo_id)
     except HFValidationError as error:
         raise CheckpointError(
             f"A checkpoint must be a directory or a Hub id such as 'owner/name', got '{repo_id}'."
         ) from error
-    except Exception as error:  # the client raises its own, httpx's, OSError and ValueError
-        reason, remedy = reason_and_remedy(error)
-        if out_of_reach:
-            reason, remedy = f"not in the cache, and {out_of_reach}", "Go online once to fetch it, or pass a directory."
+    where = f"'{repo_id}'" + (f" at revision '{revision}'" if revision else "")
+    files: dict[str, Any] = {"repo_id": repo_id, "revision": revision, "allow_patterns": list(LOADED_FILES)}
+    problem: Exception | None = None
+    file, reason, remedy = "config.json", why_out_of_reach(), "Go online once to fetch it, or pass a directory."
+    if reason is None:
+        try:
+            return _download(files, where, token)
+        except CheckpointError:
+            raise
+        except Exception as error:  # the client raises its own, httpx's, OSError and ValueError
+            problem, file = error, _file_of(error) or file
+            reason, remedy = reason_and_remedy(error)
+    if problem is None or (_status(problem) or 500) >= 500:  # otherwise the Hub has answered, and meant it
+        if snapshot := _cached(files):
+            return snapshot
+        reason = f"not in the cache, and {reason}"
+    raise CheckpointError(
+        f"A checkpoint must be in a directory, in the cache or on the Hub, got {where}, file {file}: {reason}."
+        f" {remedy} {_suggestion(repo_id)}"
+    ) from problem
+
+
+def _download(files: dict[str, Any], where: str, token: str | bool | None) -> Path:
+    """Ask the Hub what there is, and fetch each file once."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    timeout = constants.HF_HUB_ETAG_TIMEOUT
+    info = HfApi().model_info(files["repo_id"], revision=files["revision"], token=token, timeout=timeout)
+    names = [sibling.rfilename for sibling in info.siblings or []]
+    if "config.json" not in names:
         raise CheckpointError(
-            f"A checkpoint must be in a directory, in the cache or on the Hub, got {where}, file"
-            f" {_file_of(error) or 'config.json'}: {reason}. {remedy} {_suggestion(repo_id)}"
-        ) from error
+            f"A checkpoint must hold config.json, got {where} on the Hub without it. {_suggestion(files['repo_id'])}"
+        )
+    _check_weights(names, f"{where} on the Hub")
+    return Path(snapshot_download(**files, token=token))
+
+
+def _cached(files: dict[str, Any]) -> Path | None:
+    """Give the snapshot in the cache, if it is complete."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot = Path(snapshot_download(**files, local_files_only=True))
+        _check_directory(snapshot)
+    except (OSError, CheckpointError):  # the client's "not in the cache" and "incomplete" are OSErrors
+        return None
+    return snapshot
 
 
 def why_out_of_reach() -> str | None:
@@ -199,7 +222,7 @@ def reason_and_remedy(error: Exception) -> tuple[str, str]:
     """Put an error of the Hub's client in a few words, and say what to do."""
     from huggingface_hub import constants, errors
 
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = _status(error)
     said = " ".join(str(getattr(error, "server_message", None) or error).split()).rstrip(".")
     login = "Log in with `hf auth login`, or set HF_TOKEN."
     if isinstance(error, errors.GatedRepoError):
@@ -217,6 +240,10 @@ def reason_and_remedy(error: Exception) -> tuple[str, str]:
     if status is not None:
         return f"the Hub answers with status {status}", "Try again later."
     return f"{type(error).__name__}: {said[:200]}", "Check the connection and try again."
+
+
+def _status(error: Exception) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _file_of(error: Exception) -> str | None:
