@@ -11,6 +11,7 @@ import typer
 
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
+from ._evaluate import calibrate, evaluate
 from ._predict import predict
 from ._train import train
 
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict, render, prepare, example_data, download_fec, train):
+for command in (predict, render, prepare, example_data, download_fec, evaluate, calibrate, train):
     app.command(command.__name__.replace("_", "-"))(command)
 
 
