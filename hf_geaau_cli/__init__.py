@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ._benchmark import benchmark
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
 from ._evaluate import calibrate, evaluate
@@ -22,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict, render, prepare, example_data, download_fec, evaluate, calibrate, train):
+for command in (predict, render, prepare, example_data, download_fec, benchmark, evaluate, calibrate, train):
     app.command(command.__name__.replace("_", "-"))(command)
 
 
