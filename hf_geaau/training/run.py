@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 from hf_geaau import facs, metrics
-from hf_geaau.data import class_weights, get_dataset
-from hf_geaau.data._crops import open_aligned
+from hf_geaau.data import class_weights, get_dataset, open_aligned
 from hf_geaau.errors import TrainingError
 from hf_geaau.evaluation import evaluate, write_json
 

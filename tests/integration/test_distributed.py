@@ -40,7 +40,7 @@ import json, sys, warnings
 warnings.simplefilter("ignore")
 import torch
 torch.set_num_threads(1)
-from hf_geaau.data._crops import open_aligned
+from hf_geaau.data import open_aligned
 from hf_geaau.training import build_trainer, load_recipe
 from hf_geaau.training.run import datasets_of, open_split
 
