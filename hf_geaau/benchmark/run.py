@@ -233,7 +233,7 @@ def _train_encoder(renders: Path, home: Path, size: Scale, seed: int, device: st
     recipe = _recipe("expression", size, seed, size.expression_steps)
     torch.manual_seed(seed)
     model = start_from_imagenet(GeaauForExpressionEmbedding(model_config(recipe)))
-    train(recipe, renders / "expression", home, fold=None, model=model, use_cpu=_only_cpu(device))
+    train(recipe, renders / "expression", home, fold=None, model=model, use_cpu=_only_cpu(device), show_progress=False)
     count = max(60, size.triplets // 10)
     unseen = load("synthetic", renders / "expression_test", fold=None, split="train", triplets=count, seed=seed)
     processor = GeaauImageProcessor.from_pretrained(home)
@@ -264,7 +264,7 @@ def _train_arm(renders: Path, home: Path, name: str, arm: Arm, size: Scale, seed
         model = GeaauModel.from_expression_encoder(str(home / "encoder"), model_config(recipe))
     else:
         model = start_from_imagenet(GeaauModel(model_config(recipe)))
-    train(recipe, renders / "train", folder, fold=None, model=model, use_cpu=_only_cpu(device))
+    train(recipe, renders / "train", folder, fold=None, model=model, use_cpu=_only_cpu(device), show_progress=False)
     processor = GeaauImageProcessor.from_pretrained(folder)
     test = load("synthetic", renders / "test", fold=None, split="train")
     predictions = predict_dataset(model, processor, test, device=device)
