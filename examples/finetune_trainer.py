@@ -14,10 +14,9 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from hf_geaau import GeaauImageProcessor, GeaauModel
-from hf_geaau.data import get_dataset
-from hf_geaau.data._crops import open_aligned
+from hf_geaau.data import get_dataset, open_aligned
 from hf_geaau.metrics import compute_metrics
-from hf_geaau.models.loading import BUNDLED_CHECKPOINT
+from hf_geaau.pipeline import BUNDLED_CHECKPOINT
 
 
 def main() -> None:

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from ._benchmark import benchmark
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
+from ._evaluate import calibrate, evaluate
 from ._hub import models, push
 from ._predict import predict
 from ._train import train
@@ -22,7 +24,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict, render, prepare, example_data, download_fec, train, push, models):
+COMMANDS = (
+    predict, render, prepare, example_data, download_fec, train, evaluate, calibrate, benchmark, push, models,
+)  # fmt: skip
+for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)
 
 

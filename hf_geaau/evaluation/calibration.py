@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_geaau import facs, metrics
-from hf_geaau.data import get_dataset
-from hf_geaau.data._crops import open_aligned
+from hf_geaau.data import get_dataset, open_aligned
 from hf_geaau.errors import DatasetWarning, EvaluationError
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hf_geaau import facs, metrics
-from hf_geaau.data import get_dataset
+from hf_geaau.data import get_dataset, open_aligned
 from hf_geaau.data._base import AUDataset
-from hf_geaau.data._crops import open_aligned
 from hf_geaau.errors import DatasetWarning, EvaluationError
 from hf_geaau.files import whole_file
 from hf_geaau.metrics.folds import mean_of_folds, pooled_folds

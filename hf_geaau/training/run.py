@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 from hf_geaau import facs, metrics
-from hf_geaau.data import class_weights, get_dataset
-from hf_geaau.data._crops import open_aligned
+from hf_geaau.data import class_weights, get_dataset, open_aligned
 from hf_geaau.errors import TrainingError
 from hf_geaau.evaluation import evaluate, write_json
 
@@ -187,15 +186,11 @@ def train(
     if not trainer.is_world_process_zero():
         return {}
     clock.stop()
-    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and recipe.yaml says the same
     facts = _facts(recipe, fold, split, trainer, clock.minutes, notes)
     with full_disk_in_one_line(folder):
         result = _score(trainer, recipe, data_dir, folder, fold, facts)
         save_curves(trainer.state.log_history, folder / "curves.png", recipe.stage)
-    if not keep_checkpoints:
-        for path in folder.glob("checkpoint-*"):
-            shutil.rmtree(path)
-    (folder / _RUN).unlink()
+    _tidy(folder, keep_checkpoints)
     return result
 
 
@@ -241,6 +236,15 @@ def _train(trainer: Trainer, checkpoint: Path | None, recipe: Recipe) -> None:
     best = checkpoint.parent / f"checkpoint-{state.best_global_step}"
     source = best if trainer.args.load_best_model_at_end and best.is_dir() else checkpoint
     trainer.model.load_state_dict(type(trainer.model).from_pretrained(source).state_dict())
+
+
+def _tidy(folder: Path, keep_checkpoints: bool) -> None:
+    """Remove what only an unfinished run needs; last the note that tells it from a finished one."""
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle, and recipe.yaml says the same
+    if not keep_checkpoints:
+        for path in folder.glob("checkpoint-*"):
+            shutil.rmtree(path)
+    (folder / _RUN).unlink()
 
 
 def _claim(folder: Path, recipe: Recipe, fold: int | None, split: Split) -> None:

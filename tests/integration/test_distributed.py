@@ -40,7 +40,7 @@ import json, sys, warnings
 warnings.simplefilter("ignore")
 import torch
 torch.set_num_threads(1)
-from hf_geaau.data._crops import open_aligned
+from hf_geaau.data import open_aligned
 from hf_geaau.training import build_trainer, load_recipe
 from hf_geaau.training.run import datasets_of, open_split
 
@@ -104,3 +104,11 @@ def test_two_processes_give_the_loss_of_one(losses, launcher, stage):
     assert len(expected) == STEPS
     assert len(set(expected)) > 10  # it does learn something
     np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["cpu_gloo", "multi_gpu", "fsdp", "deepspeed_zero2"])
+def test_accelerate_reads_the_examples(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    found = load_config_from_file(str(CPU_GLOO.with_name(f"{name}.yaml")))
+    assert found.num_processes == (2 if name == "cpu_gloo" else 4)

@@ -26,6 +26,7 @@ def here(monkeypatch, capsys, tmp_path):
     def call(*arguments: object, code: int = 0):
         monkeypatch.setenv("COLUMNS", "200")
         monkeypatch.setattr(sys, "argv", ["hf-geaau", *map(str, arguments)])
+        capsys.readouterr()  # what fixtures printed when they saved a checkpoint
         with pytest.raises(SystemExit) as end:
             hf_geaau_cli.main()
         printed = capsys.readouterr()

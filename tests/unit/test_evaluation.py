@@ -9,8 +9,7 @@ import torch
 from PIL import Image
 
 from hf_geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauImageProcessor, facs, metrics
-from hf_geaau.data import get_dataset, write_example
-from hf_geaau.data._crops import open_aligned
+from hf_geaau.data import get_dataset, open_aligned, write_example
 from hf_geaau.errors import DatasetError, DatasetWarning, DeviceError, EvaluationError
 from hf_geaau.evaluation import (
     Predictions,

@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel, facs
-from hf_geaau.data import class_weights, write_example
-from hf_geaau.data._crops import open_aligned
+from hf_geaau.data import class_weights, open_aligned, write_example
 from hf_geaau.errors import DatasetError, TrainingError
 from hf_geaau.prepare import prepare
 from hf_geaau.training import Augmentation, Collator, CropDataset, list_recipes, load_recipe, parameter_groups

@@ -63,8 +63,9 @@ class GeaauConfig(PreTrainedConfig):
         lam_feature_channels: Channels F of each AU's feature map.
         lam_normalization: "batch" norm inside LAM, or "group" norm with a group per AU, which is independent of the
             batch: several processes then give the loss of one.
-        mask_activation: "softmax" normalises each mask over positions (sharply local; our choice), "sigmoid" treats
-            each position by itself (saturates at one everywhere in our measurements).
+        mask_activation: "softmax" normalises each mask over positions: sharply local, down to one cell and the same one
+            for every face in our measurements. "sigmoid" treats each position by itself; the features are then a mean
+            weighted by the mask, because a plain mean rewards masks of one everywhere.
         mask_regions: For each AU the boxes (x0, y0, x1, y1 as fractions of the crop) where it shows, for
             `mask_region_weight`; `hf_geaau.facs.regions` gives them.
         mask_region_weight: Weight of a loss that asks the masks to lie inside their regions. 0: they are free.

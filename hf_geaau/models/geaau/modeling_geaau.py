@@ -160,7 +160,8 @@ class GeaauLocalFeatures(nn.Module):
             features = (maps * masks.unsqueeze(2)).sum(dim=-1)  # (B, N, F)
         else:
             masks = flat.sigmoid()
-            features = (maps * masks.unsqueeze(2)).mean(dim=-1)
+            # A weighted mean: were the product summed or averaged, masks of one everywhere would be the largest signal.
+            features = (maps * masks.unsqueeze(2)).sum(dim=-1) / masks.sum(dim=-1, keepdim=True).clamp(min=1e-4)
         return features, masks.view_as(scores)
 
 
