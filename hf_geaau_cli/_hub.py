@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from ._console import out, quiet_libraries
 
@@ -64,11 +63,10 @@ def models() -> None:
     from hf_geaau.model_card import zoo_row
     from hf_geaau.models.zoo import ZOO
 
-    rows = [zoo_row(entry) for entry in ZOO]
-    table = Table()
-    for name in rows[0]:
-        table.add_column(name, no_wrap=name in ("checkpoint", "status"))  # what a reader copies stays in one piece
-    for row in rows:
-        table.add_row(*row.values())
-    out.print(table)
+    for entry in ZOO:
+        row = zoo_row(entry)
+        out.print(row.pop("checkpoint"), style="bold", highlight=False)
+        # A line each, because the terms of a licence do not fit a table's column.
+        for name, value in row.items():
+            out.print(f"  {name:10} {value}", markup=False, highlight=False, soft_wrap=True)
     out.print("A recipe makes its weights: hf-geaau train RECIPE --data-dir CROPS --output DIR", highlight=False)
