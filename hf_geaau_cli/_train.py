@@ -24,7 +24,9 @@ def train(
         Path | None, typer.Option(metavar="DIR", help="Crops that `prepare` wrote, or rendered faces.")
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the checkpoint goes.")] = None,
-    fold: Annotated[str, typer.Option(help="Number of the test fold; 'all' folds in turn; 'none' for no test.")] = "1",
+    fold: Annotated[
+        str, typer.Option("--fold", "--folds", help="Number of the test fold; 'all' in turn; 'none' for no test.")
+    ] = "1",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")] = False,
     keep_checkpoints: Annotated[bool, typer.Option("--keep-checkpoints", help="Leave them for inspection.")] = False,
     cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU.")] = False,

@@ -180,7 +180,7 @@ def test_all_folds_and_both_stages(data, tmp_path):
     assert 0 <= scores["validation"]["accuracy"] <= 1
     output = tmp_path / "folds"
     settings = [*TINY, "max_steps=2", "epochs=null", f"expression_encoder={encoder}", "model.freeze_encoder=true"]
-    arguments = ["train", "synthetic", "--data-dir", str(data), "--output", str(output), "--fold", "all", "--cpu"]
+    arguments = ["train", "synthetic", "--data-dir", str(data), "--output", str(output), "--folds", "all", "--cpu"]
     result = CliRunner().invoke(app, [*arguments, *settings])
     assert result.exit_code == 0, result.output
     folds = json.loads((output / "folds.json").read_text())
