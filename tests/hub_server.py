@@ -106,7 +106,7 @@ class Faults:
 
 
 class HubServer:
-    """The Hub and its storage, each on a port of its own, in threads of this process.
+    """The Hub and its storage, each on a free port of its own, in threads of this process.
 
     Attributes:
         OWNER, READER, STRANGER: Tokens: of user "geaau" with and without the right to write, and of user "stranger".
@@ -118,16 +118,16 @@ class HubServer:
     OWNER, READER, STRANGER = "hf_owner", "hf_reader", "hf_stranger"
     TOKENS = {OWNER: ("geaau", "write"), READER: ("geaau", "read"), STRANGER: ("stranger", "write")}
 
-    def __init__(self, port: int = 0):
+    def __init__(self) -> None:
         self.repos: dict[str, Repo] = {}
         self.blobs: dict[str, bytes] = {}
         self.log: list[tuple[str, str, dict[str, str]]] = []
         self.faults = Faults()
         self.lock = threading.RLock()
         self._servers = []
-        for handler, number in ((_Hub, port), (_Storage, 0)):
+        for handler in (_Hub, _Storage):
             kind = type(handler.__name__, (handler,), {"hub": self})
-            self._servers.append(ThreadingHTTPServer(("127.0.0.1", number), kind))
+            self._servers.append(ThreadingHTTPServer(("127.0.0.1", 0), kind))
         self.url, self.storage_url = (f"http://127.0.0.1:{server.server_port}" for server in self._servers)
 
     def __enter__(self) -> "HubServer":
