@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .sampling import Camera
+from .camera import Camera
 
 Image = NDArray[Any]
 
@@ -22,10 +22,18 @@ def _soft_noise(rng: np.random.Generator, height: int, width: int, cells: int) -
     return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def background(rng: np.random.Generator, height: int, width: int) -> Image:
-    """Draw a background: plain, gradient, noise, blurred shapes, or bars like shelves and windows."""
+def background(rng: np.random.Generator, height: int, width: int, bright: bool = False) -> Image:
+    """Draw a background: plain, gradient, noise, blurred shapes, or bars like shelves and windows.
+
+    Args:
+        rng: Source.
+        height, width: Size in pixels.
+        bright: Whether it shines, as behind a face lit from behind.
+    """
     kind = rng.random()
     level = rng.uniform(5, 250) if rng.random() < 0.7 else rng.choice([12.0, 245.0])
+    if bright:
+        level = rng.uniform(170, 255)
     base = (level * (1 + rng.normal(0, 0.12, 3))).clip(0, 255)
     small = max(height // 2, 8), max(width // 2, 8)
     canvas: Image = np.empty((*small, 3), np.float32)
@@ -44,6 +52,37 @@ def background(rng: np.random.Generator, height: int, width: int) -> Image:
         _draw_shapes(rng, canvas, straight=kind > 0.82)
     canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 5.0) * small[0] / 100)
     return cv2.resize(canvas.clip(0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def shifted_background(rng: np.random.Generator, height: int, width: int, bright: bool = False) -> Image:
+    """Draw what `background` never does: stripes, a checkerboard, lights out of focus, or lines of text."""
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    angle, period = rng.uniform(0, np.pi), rng.uniform(0.05, 0.4) * width
+    across = (x * np.cos(angle) + y * np.sin(angle)) / period
+    along = (y * np.cos(angle) - x * np.sin(angle)) / period
+    first, second = (rng.uniform(120 if bright else 5, 250) * rng.uniform(0.7, 1.1, 3) for _ in range(2))
+    kind = rng.choice(4)
+    canvas: Image = np.empty((height, width, 3), np.float32)
+    if kind < 2:
+        share = np.sin(2 * np.pi * across) if kind == 0 else np.sin(np.pi * across) * np.sin(np.pi * along)
+        canvas[:] = first + ((share > 0) * 1.0)[..., None] * (second - first)
+        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.3, 4.0) * height / 100)
+    elif kind == 2:
+        canvas[:] = first * (0.8 if bright else 0.25)
+        for _ in range(rng.integers(6, 25)):
+            color, place = rng.uniform(60, 255, 3), rng.uniform(0, 1, 2) * [width, height]
+            glow = np.zeros((height, width), np.uint8)
+            radius = int(rng.uniform(0.02, 0.09) * width) + 1
+            cv2.circle(glow, tuple(place.astype(int).tolist()), radius, int(rng.uniform(60, 200)), -1, cv2.LINE_AA)
+            _blend(canvas, np.broadcast_to(color.astype(np.float32), canvas.shape), glow)
+    else:
+        canvas[:] = first
+        step = max(int(rng.uniform(0.05, 0.12) * height), 4)
+        for line in range(0, height, step):
+            for start in range(0, width, 3 * step):
+                end = start + int(step * rng.uniform(0.5, 2.7))
+                cv2.rectangle(canvas, (start, line), (end, line + step // 3), tuple(map(float, second)), -1)
+    return canvas.clip(0, 255).astype(np.uint8)
 
 
 def _draw_shapes(rng: np.random.Generator, canvas: Image, straight: bool) -> None:
@@ -108,7 +147,7 @@ def occlude(image: Image, kind: str, rng: np.random.Generator, skin: Image) -> N
 
     Args:
         image: (H, W, 3).
-        kind: One of sampling.OCCLUDERS.
+        kind: One of sampling.OCCLUDERS or sampling.SHIFTED_OCCLUDERS.
         rng: Source of place and shape.
         skin: (3,) linear skin colour, for hands.
     """
@@ -173,11 +212,47 @@ def _shadow(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
     return np.zeros(3)
 
 
-_OCCLUDERS: dict[str, Callable] = {"hand": _hand, "bar": _bar, "mug": _mug, "shadow": _shadow}
+def _scarf(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
+    """Cloth over chin and neck, sometimes up to the mouth."""
+    side = mask.shape[0]
+    x = np.linspace(-0.1, 1.1, 9)
+    edge = rng.uniform(0.78, 1.0) + 0.12 * (x - 0.5) ** 2 + rng.normal(0, 0.02, 9)
+    outline = np.column_stack([np.append(x, [1.1, -0.1]), np.append(edge, [1.2, 1.2])]) * side
+    cv2.fillPoly(mask, [outline.astype(np.int32)], 255, cv2.LINE_AA)
+    return rng.uniform(20, 245) * rng.uniform(0.4, 1.1, 3)
+
+
+def _microphone(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
+    """A ball on a stick before chin or cheek."""
+    side = mask.shape[0]
+    ball = np.array([rng.uniform(0.25, 0.75), rng.uniform(0.75, 0.98)]) * side
+    foot = ball + np.array([rng.normal(0, 0.3), 0.6]) * side
+    ends = tuple(ball.astype(int).tolist()), tuple(foot.astype(int).tolist())
+    cv2.line(mask, *ends, 255, max(int(0.05 * side), 1), cv2.LINE_AA)
+    cv2.circle(mask, ends[0], int(rng.uniform(0.05, 0.1) * side), 255, -1, cv2.LINE_AA)
+    return rng.uniform(5, 120) * rng.uniform(0.8, 1.1, 3)
+
+
+def _strands(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
+    """Loose strands of hair across the face."""
+    side, t = mask.shape[0], np.linspace(0, 1, 12)
+    start, bend = np.array([rng.uniform(0.1, 0.9), rng.uniform(0.0, 0.3)]), rng.normal(0, 0.25)
+    for _ in range(rng.integers(4, 16)):
+        path = start + rng.normal(0, 0.04, 2) + np.column_stack([bend * t**2 + rng.normal(0, 0.05) * t, 0.8 * t])
+        cv2.polylines(mask, [(path * side).astype(np.int32)], False, 200, max(side // 100, 1), cv2.LINE_AA)
+    return rng.uniform(5, 150) * np.array([1.0, 0.8, 0.6])
+
+
+_OCCLUDERS: dict[str, Callable] = {
+    "hand": _hand, "bar": _bar, "mug": _mug, "shadow": _shadow,
+    "scarf": _scarf, "microphone": _microphone, "strands": _strands,
+}  # fmt: skip
 
 
 def develop(image: Image, camera: Camera, rng: np.random.Generator, unit: float) -> Image:
-    """Photograph: blur, resolution, colour, noise and compression, in the order of a camera.
+    """Photograph: blur, resolution, noise, tone, processing and compression, in the order of a camera.
+
+    What a sensor and its file do to pixels happens at the sensor's resolution; the result is enlarged afterwards.
 
     Args:
         image: (H, W, 3) uint8.
@@ -188,33 +263,87 @@ def develop(image: Image, camera: Camera, rng: np.random.Generator, unit: float)
     height, width = image.shape[:2]
     work: Image = image.astype(np.float32)
     if camera.blur:
-        work = cv2.GaussianBlur(work, (0, 0), max(camera.blur * unit, 0.25))
+        work = _defocused(work, camera.blur * unit, camera.disk)
     if camera.motion[0]:
-        work = _motion_blur(work, camera.motion[0] * unit, camera.motion[1])
-    if camera.low_resolution < 1:
-        small = max(int(width * camera.low_resolution), 8), max(int(height * camera.low_resolution), 8)
-        work = cv2.resize(
-            cv2.resize(work, small, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_CUBIC
-        )
+        work = _motion_blur(work, camera.motion[0] * unit, camera.motion[1], camera.shake)
+    if 0 < camera.source_side < unit:
+        scale = camera.source_side / unit
+        small = max(round(width * scale), 8), max(round(height * scale), 8)
+        work = cv2.resize(work, small, interpolation=cv2.INTER_AREA)
     if camera.noise > 0.3:
-        fine = rng.standard_normal((height, width, 3), dtype=np.float32)
-        work += camera.noise * (fine if rng.random() < 0.5 else cv2.GaussianBlur(fine, (0, 0), 0.8) * 1.8)
-    gray = work @ np.array([0.299, 0.587, 0.114], np.float32)
-    work = gray[..., None] + camera.saturation * (work - gray[..., None])
-    work *= camera.white_balance if camera.saturation else 1.0
-    work = 127.5 + (work - 127.5) * camera.contrast
-    result: Any = work.clip(0, 255).astype(np.uint8)
-    if camera.jpeg_quality:
-        _, coded = cv2.imencode(".jpg", result, [cv2.IMWRITE_JPEG_QUALITY, camera.jpeg_quality])
-        result = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        work += _noise(work, camera, rng)
+    result = _toned(work, camera)
+    if camera.smoothing:
+        even = cv2.bilateralFilter(result, 7, 60, 3)
+        result = cv2.addWeighted(even, camera.smoothing, result, 1 - camera.smoothing, 0)
+    amount, radius = camera.sharpening
+    if amount:
+        result = cv2.addWeighted(result, 1 + amount, cv2.GaussianBlur(result, (0, 0), radius), -amount, 0)
+    if camera.quality:
+        result = _coded(result, camera)
+    if result.shape[:2] != (height, width):
+        result = cv2.resize(result, (width, height), interpolation=_ENLARGING[camera.enlarging])
     return result
 
 
-def _motion_blur(work: Image, length: float, angle: float) -> Image:
-    size = max(int(length) | 1, 3)
-    kernel = np.zeros((size, size), np.float32)
-    half = size / 2 * np.array([np.cos(angle), np.sin(angle)])
-    center = size // 2
-    start, end = (center - half).astype(int).tolist(), (center + half).astype(int).tolist()
-    cv2.line(kernel, start, end, 1.0)
+_ENLARGING = {
+    "cubic": cv2.INTER_CUBIC, "linear": cv2.INTER_LINEAR, "lanczos": cv2.INTER_LANCZOS4, "nearest": cv2.INTER_NEAREST,
+}  # fmt: skip
+
+
+def _defocused(work: Image, size: float, disk: bool) -> Image:
+    if not disk:
+        return cv2.GaussianBlur(work, (0, 0), max(size, 0.25))
+    side = 2 * int(np.ceil(size)) + 1
+    away = np.hypot(*(np.mgrid[:side, :side] - side // 2))
+    kernel = (size + 0.5 - away).clip(0, 1)
+    return cv2.filter2D(work, -1, kernel / kernel.sum())
+
+
+def _noise(work: Image, camera: Camera, rng: np.random.Generator) -> Image:
+    """Noise of the sensor: in display-coded levels it is strongest in the dark."""
+    noise: Image = rng.standard_normal(work.shape, dtype=np.float32)
+    if camera.grain:
+        noise = cv2.GaussianBlur(noise, (0, 0), camera.grain) * (1 + 2 * camera.grain)
+    grey = noise.mean(-1, keepdims=True)  # most of it is in the brightness, as colours are smoothed by all cameras
+    return camera.noise * (0.4 * noise + grey) * (1.4 - 0.8 / 255 * work)
+
+
+def _toned(work: Image, camera: Camera) -> Image:
+    """Colours and tone curve, through one table per channel."""
+    if camera.saturation != 1:
+        grey = work @ np.array([0.299, 0.587, 0.114], np.float32)
+        work = grey[..., None] + camera.saturation * (work - grey[..., None])
+    level = np.arange(256)[:, None] / 255 * (np.array(camera.white_balance) if camera.saturation else np.ones(3))
+    level = (level * 2 ** (camera.clip / 2.2)).clip(0, 1) ** camera.gamma
+    level = (0.5 + camera.contrast * (level - 0.5)).clip(0, 1)
+    table = (camera.lift + (255 - camera.lift) * level).round().astype(np.uint8)
+    return cv2.LUT(work.clip(0, 255).astype(np.uint8), table[None])
+
+
+def _coded(image: Image, camera: Camera) -> Image:
+    """Save and read back."""
+    kind, setting = {
+        "jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY), "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY),
+    }[camera.codec]  # fmt: skip
+    result: Any = cv2.imdecode(cv2.imencode(kind, image, [setting, camera.quality])[1], cv2.IMREAD_COLOR)
+    if camera.recompressed:
+        height, width = result.shape[:2]
+        other = cv2.resize(result, (max(width * 3 // 4, 8), max(height * 3 // 4, 8)), interpolation=cv2.INTER_AREA)
+        _, coded = cv2.imencode(".jpg", other, [cv2.IMWRITE_JPEG_QUALITY, 80])
+        result = cv2.resize(cv2.imdecode(coded, cv2.IMREAD_COLOR), (width, height), interpolation=cv2.INTER_LINEAR)
+    return result
+
+
+def _motion_blur(work: Image, length: float, angle: float, shake: float = 0.0) -> Image:
+    """Blur along a stroke; `shake` bends it."""
+    size = max(int(np.ceil(length)) | 1, 3)
+    steps = np.linspace(-0.5, 0.5, 16)
+    along, across = length * steps, length * shake * (steps**2 - 1 / 12)
+    x = along * np.cos(angle) - across * np.sin(angle)
+    y = along * np.sin(angle) + across * np.cos(angle)
+    kernel = np.zeros((size + 2, size + 2), np.float32)
+    center = (size + 2) // 2
+    points = np.column_stack([x, y]) + center
+    cv2.polylines(kernel, [np.round(points * 16).astype(np.int32)], False, 1.0, 1, cv2.LINE_8, 4)
     return cv2.filter2D(work, -1, kernel / kernel.sum())

@@ -1,7 +1,8 @@
 """Render scenes with OpenGL: a `Scene` becomes pixels and the five points in them.
 
 Needs moderngl (extra `[synthetic]`) and an OpenGL driver with EGL; Mesa's software driver is enough and is what the
-speed is tuned for. A `Renderer` belongs to one process.
+speed is tuned for. A `Renderer` belongs to one process. With several EGL devices, the environment variable
+GLCONTEXT_DEVICE_INDEX of moderngl's backend picks one, as a GPU beside the software driver.
 """
 
 import os
@@ -16,12 +17,13 @@ from ..models.geaau.configuration_geaau import CROP_TEMPLATE
 from ..models.geaau.image_processing_geaau import similarity_transform
 from .face_model import FaceModel
 from .geometry import EYE, LASHES, Array, HeadMesh, Surface, glasses_surfaces, hair_surface, scalp_cover, unit
-from .photography import background, develop, occlude, shoulders
+from .lighting import RADIANCE_OF_IRRADIANCE, harmonics
+from .photography import background, develop, occlude, shifted_background, shoulders
 from .sampling import Identity, Scene
 from .shaders import HAIR_FRAGMENT, HAIR_VERTEX, HEAD_FRAGMENT, HEAD_VERTEX, LASH_FRAGMENT, PLAIN_FRAGMENT, PLAIN_VERTEX
 from .textures import SIZE, WRINKLE_SIZE, beard_mask, blend_wrinkles, hair_texture, skin_texture, wrinkle_maps
 
-_NEAR, _FAR = 1.0, 40.0
+_HEAD_REACH = 5.0  # in units of half a face: nothing of a head is further from its centre
 _BAKE_DIRECTIONS, _BAKE_SIZE, _BAKE_BIAS_CM = 96, 256, 0.22
 
 
@@ -128,7 +130,10 @@ class Renderer:
         self._build()
         self._sky, seen = _bake_visibility(self._context, self.mesh)
         facing = np.maximum(self._sky @ self.mesh.normals(self.mesh.neutral).T, 0)
-        self._open_sky = ((seen * facing).sum(0) / facing.sum(0).clip(1e-6)).astype(np.float32)
+        # What each vertex gets of each harmonic of the radiance around the head, with and without the head in its way.
+        basis = harmonics(self._sky)
+        self._from_sky = np.linalg.pinv(basis)  # radiance in each direction -> harmonics
+        self._transfer = np.stack([(seen * facing).T @ basis, facing.T @ basis]).astype(np.float32)
         self._seen = np.ascontiguousarray(seen[:, self.mesh.is_skin])
 
     def close(self) -> None:
@@ -179,15 +184,16 @@ class Renderer:
     def render(self, scene: Scene) -> Render:
         """Render an aligned crop, `size` × `size`, with an alignment error like a detector's."""
         camera_points, view = self._pose(scene)
-        template = np.array(CROP_TEMPLATE) * self.size
+        template, truth = np.array(CROP_TEMPLATE) * self.size, five_points(camera_points)
+        upright = similarity_transform(truth, template)[:, :2]
         eye_distance = template[1, 0] - template[0, 0]
-        jittered = template + scene.point_jitter * eye_distance
-        matrix = similarity_transform(five_points(camera_points), jittered)
+        found = truth + scene.point_jitter * eye_distance @ np.linalg.inv(upright).T  # what a detector sees
+        matrix = similarity_transform(found, template)
         turn, log_scale, *shift = scene.crop_jitter.astype(float)
         matrix = _jitter_matrix(turn, np.exp(log_scale), np.array(shift) * self.size, self.size) @ np.vstack(
             [matrix, [0, 0, 1]]
         )
-        return self._draw(scene, view, matrix[:2], five_points(camera_points), self.size, self.size)
+        return self._draw(scene, view, matrix[:2], truth, self.size, self.size)
 
     def render_photo(
         self, scene: Scene, height: int, width: int, eye_distance: float, center: tuple[float, float], roll: float = 0.0
@@ -218,10 +224,10 @@ class Renderer:
         moved, step = vertices.reshape(-1), np.empty(vertices.size, np.float32)
         for place in active:  # row by row: a matrix product would copy the rows first
             moved += np.multiply(self.mesh.expression_deltas[place], scene.shape_weights[place], out=step)
-        turn = rotation(scene.yaw, scene.pitch, scene.roll)
-        view = _View(vertices, vertices[self.mesh.landmarks], turn, look.scale, look.center, scene.focal)
+        turn, focal = rotation(scene.yaw, scene.pitch, scene.roll), scene.camera.distance * look.scale
+        view = _View(vertices, vertices[self.mesh.landmarks], turn, look.scale, look.center, focal)
         seen = (view.landmarks - look.center) @ turn.T * look.scale
-        plane = seen[:, :2] / (scene.focal - seen[:, 2:]) * scene.focal
+        plane = seen[:, :2] / (focal - seen[:, 2:]) * focal
         return plane * [1, -1], view
 
     def _prepare_look(self, identity: Identity) -> _Look:
@@ -279,7 +285,8 @@ class Renderer:
         fine = self.supersample
         tall, wide = round(height * fine), round(width * fine)
         layer = self._draw_head(scene, view, matrix * fine, tall, wide)
-        image = background(rng, tall, wide)
+        draw = background if scene.style == "standard" else shifted_background
+        image = draw(rng, tall, wide, bright=scene.light.kind == "back")
         if body:
             self._draw_body(rng, image, view, matrix * fine, 255 * np.sqrt(1 - np.exp(-scene.cloth)))
         alpha = layer[..., 3:].astype(np.uint16)
@@ -343,17 +350,24 @@ class Renderer:
 
     def _write_geometry(self, scene: Scene, view: "_View", turn: Array) -> None:
         """Upload positions, normals, and how much of the sky and of each light every vertex sees."""
-        look = self._look
-        towards = scene.light.directions.astype(np.float64) @ turn  # lights in the head's frame
+        look, light = self._look, scene.light
+        towards = light.directions.astype(np.float64) @ turn  # lights in the head's frame
         weights = np.exp(14 * (towards @ self._sky.T - 1))
         data, skin = self._vertex_data, self.mesh.is_skin
         data[:, :3], data[:, 3:6] = view.vertices, self.mesh.normals(view.vertices)
-        data[:, 6] = self._open_sky * (1 - 0.55 * look.shade)
+        data[:, 6] = self._open_sky(light.ambient.mean(1), turn) * (1 - 0.55 * look.shade)
         unshaded = 1 - 0.45 * look.shade[skin]
         for place, weight in enumerate(weights):
             near = np.argsort(weight)[-8:]
             data[skin, 7 + place] = (weight[near] / weight[near].sum()).astype(np.float32) @ self._seen[near] * unshaded
         self._moving.write(data.take(self.mesh.source, 0))
+
+    def _open_sky(self, ambient: Array, turn: Array) -> Array:
+        """Share of the sky's light that reaches each vertex past the head itself: less where the bright part hides."""
+        radiance = harmonics(self._sky @ turn.T) @ (ambient * RADIANCE_OF_IRRADIANCE)
+        turned = (self._from_sky @ np.maximum(radiance, 0)).astype(np.float32)
+        seen, all_ = self._transfer @ turned
+        return (seen / np.maximum(all_, 1e-3 * all_.max())).clip(0, 1)
 
     def _set_uniforms(self, scene: Scene, view: "_View", clip: Array, turn: Array) -> None:
         identity, light = scene.identity, scene.light
@@ -411,7 +425,8 @@ class _View:
         place[2, 3] -= self.focal
         lens = np.zeros((4, 4))
         lens[0, 0] = lens[1, 1] = self.focal
-        lens[2, 2], lens[2, 3] = -(_FAR + _NEAR) / (_FAR - _NEAR), -2 * _FAR * _NEAR / (_FAR - _NEAR)
+        near, far = max(self.focal - _HEAD_REACH, 0.4), self.focal + _HEAD_REACH
+        lens[2, 2], lens[2, 3] = -(far + near) / (far - near), -2 * far * near / (far - near)
         lens[3, 2] = -1
         to_pixels = matrix[:, :2] * [1, -1]  # the camera plane has y up, pixels have y down
         align = np.eye(4)

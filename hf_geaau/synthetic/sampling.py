@@ -9,13 +9,16 @@ Traces, 0 < intensity < 1, exist on purpose and count as absent, and no action u
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau import facs
+
+from .camera import Camera, sample_camera
+from .lighting import Light, sample_light
 
 ACTION_UNITS = facs.SYNTHETIC
 """The action units that a rendered face can show, in the order of labels and intensities."""
@@ -36,9 +39,9 @@ EXPRESSION_SHAPES = tuple(f"{name}_{side}" for name in SIDED_SHAPES for side in 
 """The 55 expression shapes of ICT-FaceKit, in the order of `Scene.shape_weights`; L is the subject's left."""
 
 AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
-    1: (("browInnerUp", 1.4),),
-    2: (("browOuterUp", 1.15),),
-    4: (("browDown", 1.6),),
+    1: (("browInnerUp", 1.5),),
+    2: (("browOuterUp", 1.3),),
+    4: (("browDown", 1.9),),
     5: (("eyeWide", 1.1),),
     6: (("cheekRaiser", 1.2), ("cheekSquint", 0.95)),
     7: (("eyeSquint", 1.3),),
@@ -134,15 +137,31 @@ class Skin:
 
 @dataclass(frozen=True)
 class Brows:
-    """Eyebrows, painted as hair strokes. Lengths as fractions of the texture side (about 20 cm)."""
+    """Eyebrows: a tapering body with hair strokes. Lengths as fractions of the texture side, about 26 cm here.
+
+    Attributes:
+        thickness: Full height of the body where it is thickest.
+        density: 0 (sparse) – 1 (bushy), of the strokes.
+        height: Shift from the landmarks; the brow ridge of the mesh, which the brow muscles move, lies at -0.02, brows
+            on photos 1.3-1.8 cm above the pupil, at -0.035.
+        arch: Height of the bend, and `peak` its place, 0 (inner end) – 1 (outer end).
+        tilt: Rise towards the temple.
+        length: Factor on the landmarks' length.
+        inset: Shift of the inner ends towards the nose.
+        opacity: 0–1.
+        pencil: 0 (hairs only) – 1 (a smooth pencilled shape).
+    """
 
     thickness: float
     density: float
     height: float
     arch: float
+    peak: float
     tilt: float
     length: float
+    inset: float
     opacity: float
+    pencil: float
 
 
 @dataclass(frozen=True)
@@ -195,7 +214,17 @@ class Hair:
 
 @dataclass(frozen=True)
 class Eyes:
-    """Eyes and lashes. `iris_radius` in degrees seen from the eyeball's centre."""
+    """Eyes, lashes and what is painted around them.
+
+    Attributes:
+        iris, sclera: Linear RGB (3).
+        iris_radius: Degrees seen from the eyeball's centre.
+        lash_density, lash_length: 0–1.
+        liner: 0–1, and its `wing` past the outer corner, 0 for none.
+        shadow: Linear RGB (3) of eye shadow, with `shadow_opacity` 0 for none and `shadow_reach` up from the lid, as a
+            fraction of the texture side.
+        fold: Height of the upper lid's fold above its edge, same unit; `fold_depth` 0 (monolid) – 1.
+    """
 
     iris: NDArray[np.float32]
     iris_radius: float
@@ -203,6 +232,12 @@ class Eyes:
     lash_density: float
     lash_length: float
     liner: float
+    wing: float
+    shadow: NDArray[np.float32]
+    shadow_opacity: float
+    shadow_reach: float
+    fold: float
+    fold_depth: float
 
 
 @dataclass(frozen=True)
@@ -255,48 +290,6 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Light:
-    """Light in camera space: directional lights over a first-order ambient field; linear RGB.
-
-    Attributes:
-        directions: (3, 3) unit vectors towards the lights.
-        colors: (3, 3).
-        ambient: (4, 3) constant part and its x, y, z gradients.
-    """
-
-    directions: NDArray[np.float32]
-    colors: NDArray[np.float32]
-    ambient: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Camera:
-    """What happens between the scene and the file. Lengths are fractions of the crop side.
-
-    Attributes:
-        blur: Standard deviation of a Gaussian blur.
-        motion: Length of a motion blur, and its angle.
-        low_resolution: Side in pixels of an intermediate downscale as a fraction of the crop side, 1 for none.
-        noise: Standard deviation in grey levels of 255.
-        exposure: Stops.
-        white_balance: (3,) channel factors.
-        contrast: Exponent around mid-grey.
-        saturation: 0 (grey) – 1.3.
-        jpeg_quality: 0 for none.
-    """
-
-    blur: float
-    motion: tuple[float, float]
-    low_resolution: float
-    noise: float
-    exposure: float
-    white_balance: NDArray[np.float32]
-    contrast: float
-    saturation: float
-    jpeg_quality: int
-
-
-@dataclass(frozen=True)
 class Scene:
     """Everything one image needs.
 
@@ -308,14 +301,15 @@ class Scene:
         shape_weights: (55,) float32 in the order of EXPRESSION_SHAPES.
         wrinkles: (12, 2) depth of each layer in WRINKLES, for the subject's left and right.
         yaw, pitch, roll: Head pose, radians; positive yaw turns the face to the image's right, positive pitch down.
-        focal: Distance of the camera in units of half a face.
         wears_glasses: Whether identity.glasses is on.
         pupil: Radius in degrees.
         cloth: Linear RGB (3) of what is worn below `collar`, a height in cm.
-        point_jitter: (5, 2) error of a detector's points, as a fraction of the eye distance.
+        point_jitter: (5, 2) error of a detector's points in the upright crop, in eye distances of the template.
         crop_jitter: Rotation (radians), log scale, and shift x, y (fractions of the crop side).
         backdrop_seed: Seed of background and occluder.
-        occluder: One of OCCLUDERS, or "" for none.
+        occluder: One of OCCLUDERS or SHIFTED_OCCLUDERS, or "" for none.
+        source: Where the action units come from, one of SOURCES.
+        style: One of STYLES.
     """
 
     seed: int
@@ -328,7 +322,6 @@ class Scene:
     yaw: float
     pitch: float
     roll: float
-    focal: float
     wears_glasses: bool
     pupil: float
     cloth: NDArray[np.float32]
@@ -339,11 +332,16 @@ class Scene:
     crop_jitter: NDArray[np.float32]
     backdrop_seed: int
     occluder: str = ""
+    source: str = "given"
+    style: str = "standard"
 
 
-OCCLUDERS = ("hand", "bar", "mug", "shadow")
-WRINKLE_PATTERNS = 6
-_STREAM_IDENTITY, _STREAM_IMAGE = 1, 2  # keeps image 7 and identity 7 of one seed apart
+STYLES = ("standard", "shifted")
+"""Settings of the renderer. "shifted" is for tests: its people, lights, backgrounds, occluders, cameras, hair colours,
+undertones and wrinkle patterns are never seen in "standard"."""
+OCCLUDERS, SHIFTED_OCCLUDERS = ("hand", "bar", "mug", "shadow"), ("scarf", "microphone", "strands")
+WRINKLE_PATTERNS, SHIFTED_WRINKLE_PATTERNS = 6, 4  # the shifted ones are numbered after the others
+_STREAM_IDENTITY, _STREAM_IMAGE, _STREAM_SHIFTED = 1, 2, 3  # keeps image 7 and identity 7 of one seed apart
 
 # Skin tones from very light to very dark as linear RGB: our choice along the Fitzpatrick scale, judged by eye.
 _TONES = np.array(
@@ -381,7 +379,7 @@ def sample_identity(seed: int, identity_id: int) -> Identity:
         age=age,
         feminine=feminine,
         skin=skin,
-        brows=_sample_brows(rng, feminine),
+        brows=_sample_brows(rng, feminine, age),
         beard=_sample_beard(rng, feminine),
         hair=hair,
         eyes=_sample_eyes(rng, tone_place, feminine),
@@ -460,15 +458,24 @@ def _sample_hair(rng: np.random.Generator, tone_place: float, age: float, femini
     )
 
 
-def _sample_brows(rng: np.random.Generator, feminine: float) -> Brows:
+def _sample_brows(rng: np.random.Generator, feminine: float, age: float) -> Brows:
+    """Draw brows from plucked to bushy; arched, low, raised and slanted ones are frequent, as they mimic action units."""
+    plucked = feminine > 0.5 and rng.random() < 0.6
+    made_up = plucked and rng.random() < 0.6
+    bushy = not plucked and rng.random() < 0.3
+    thickness = rng.uniform(0.009, 0.018) if plucked else rng.uniform(0.014, 0.028) + 0.008 * bushy
+    density = rng.uniform(0.5, 1.0) if plucked or bushy else rng.uniform(0.15, 0.9) * (1 - 0.3 * age)
     return Brows(
-        thickness=float(rng.uniform(0.007, 0.017) + 0.009 * (1 - feminine) * rng.random()),
-        density=float(rng.uniform(0.3, 1.0)),
-        height=float(rng.normal(0, 0.010)),
-        arch=float(rng.normal(0.002 + 0.004 * feminine, 0.005)),
-        tilt=float(rng.normal(0, 0.006)),
-        length=float(rng.uniform(0.85, 1.08)),
-        opacity=float(rng.uniform(0.45, 1.0)),
+        thickness=float(thickness),
+        density=float(density),
+        height=float(np.clip(rng.normal(-0.034 + 0.005 * feminine, 0.0075), -0.050, -0.010)),
+        arch=float(np.clip(rng.normal(0.002 + 0.003 * feminine, 0.004), -0.006, 0.013)),
+        peak=float(rng.uniform(0.5, 0.8)),
+        tilt=float(rng.normal(0.001, 0.006)),
+        length=float(rng.uniform(0.82, 1.02)),
+        inset=float(rng.normal(-0.004 if plucked else 0.002, 0.006)),
+        opacity=float(rng.uniform(0.75, 1.0) if made_up or bushy else rng.uniform(0.3, 0.95)),
+        pencil=float(rng.uniform(0.5, 1.0) if made_up else rng.uniform(0, 0.35)),
     )
 
 
@@ -487,16 +494,25 @@ def _sample_beard(rng: np.random.Generator, feminine: float) -> Beard:
 
 
 def _sample_eyes(rng: np.random.Generator, tone_place: float, feminine: float) -> Eyes:
-    place = int(rng.integers(len(_IRIS_COLORS))) if tone_place < 2 else int(rng.integers(2))
+    place = int(rng.choice(len(_IRIS_COLORS), p=[0.35, 0.2, 0.15, 0.1, 0.12, 0.08])) if tone_place < 2.5 else 0
+    made_up = feminine > 0.5 and rng.random() < 0.55
+    shadows = [[0.02, 0.015, 0.015], [0.10, 0.045, 0.03], [0.25, 0.12, 0.09], [0.10, 0.03, 0.08], [0.03, 0.06, 0.15]]
+    shadow = np.array(shadows[int(rng.choice(5, p=[0.25, 0.35, 0.2, 0.1, 0.1]))]) * rng.uniform(0.6, 1.6)
     return Eyes(
-        iris=(_IRIS_COLORS[place] * rng.uniform(0.6, 1.4) * rng.uniform(0.9, 1.1, 3)).astype(np.float32),
+        iris=(_IRIS_COLORS[place] * rng.uniform(0.4, 1.1) * rng.uniform(0.9, 1.1, 3)).astype(np.float32),
         iris_radius=float(rng.uniform(27, 31)),
         sclera=(
-            np.array([0.42, 0.39, 0.37]) * rng.uniform(0.75, 1.1) * [1, rng.uniform(0.92, 1), rng.uniform(0.88, 1)]
+            np.array([0.50, 0.47, 0.45]) * rng.uniform(0.75, 1.15) * [1, rng.uniform(0.93, 1), rng.uniform(0.88, 1)]
         ).astype(np.float32),
-        lash_density=float(np.clip(rng.normal(0.35 + 0.4 * feminine, 0.2), 0.05, 1)),
-        lash_length=float(np.clip(rng.normal(0.2 + 0.3 * feminine, 0.12), 0.05, 1)),
-        liner=float(rng.uniform(0.2, 0.9) if feminine > 0.6 and rng.random() < 0.4 else rng.uniform(0, 0.2)),
+        lash_density=float(np.clip(rng.normal(0.3 + 0.3 * feminine + 0.25 * made_up, 0.2), 0.05, 1)),
+        lash_length=float(np.clip(rng.normal(0.15 + 0.2 * feminine + 0.2 * made_up, 0.12), 0.05, 1)),
+        liner=float(rng.uniform(0.3, 1.0) if made_up else rng.uniform(0, 0.12)),
+        wing=float(rng.uniform(0.2, 1.0) if made_up and rng.random() < 0.4 else 0.0),
+        shadow=shadow.astype(np.float32),
+        shadow_opacity=float(rng.uniform(0.2, 0.75) if made_up and rng.random() < 0.75 else 0.0),
+        shadow_reach=float(rng.uniform(0.012, 0.032)),
+        fold=float(rng.uniform(0.010, 0.022)),
+        fold_depth=float(rng.uniform(0.25, 0.75) if rng.random() < 0.8 else rng.uniform(0, 0.2)),
     )
 
 
@@ -546,28 +562,80 @@ def labels_of(intensities: NDArray[np.floating]) -> NDArray[np.float32]:
     return (np.asarray(intensities) >= 1).astype(np.float32)
 
 
+# Emotion categories as action units with the share of 230 people who use them. Source: Du, Tao and Martinez 2014,
+# "Compound facial expressions of emotion", PNAS 111(15), Table 1, coded with FACS; AU11 is left out, as it is none of
+# ours. The table says "more than 70 %" for the units that it gives no share for; we take 0.85, the middle.
+_COMMON = 0.85
+COMPOUND_EXPRESSIONS: tuple[tuple[tuple[int, ...], dict[int, float]], ...] = (
+    ((12, 25), {6: 0.51}), ((4, 15), {1: 0.60, 6: 0.50, 17: 0.67}), ((1, 4, 20, 25), {2: 0.57, 5: 0.63, 26: 0.33}),
+    ((4, 7, 24), {10: 0.26, 17: 0.52, 23: 0.29}), ((1, 2, 25, 26), {5: 0.66}), ((9, 10, 17), {4: 0.31, 24: 0.26}),
+    ((1, 2, 12, 25), {5: 0.64, 26: 0.67}), ((10, 12, 25), {4: 0.32, 6: 0.61, 9: 0.59}),
+    ((1, 4, 20, 25), {2: 0.46, 5: 0.24, 6: 0.34, 15: 0.30}), ((4, 15), {6: 0.26, 7: 0.48, 17: 0.50}),
+    ((1, 4, 25, 26), {2: 0.27, 6: 0.31}), ((4, 10), {1: 0.49, 6: 0.61, 9: 0.20, 15: 0.54, 17: 0.47, 25: 0.43}),
+    ((4, 20, 25), {5: 0.40, 7: 0.39, 10: 0.30}), ((1, 2, 5, 20, 25), {4: 0.47, 10: 0.35, 26: 0.51}),
+    ((1, 4, 10, 20, 25), {2: 0.64, 5: 0.50, 6: 0.26, 9: 0.28, 15: 0.33}), ((4, 25, 26), {5: 0.35, 7: 0.50, 10: 0.34}),
+    ((4, 10, 17), {7: 0.60, 9: 0.57, 24: 0.36}), ((1, 2, 5, 10), {4: 0.45, 9: 0.37, 17: 0.66, 24: 0.33}),
+    ((4, 10), {6: 0.25, 9: 0.56, 17: 0.67, 24: 0.36}), ((4, 10), {7: 0.57, 9: 0.27, 17: 0.63, 24: 0.37}),
+    ((1, 2, 5, 25), {4: 0.21, 20: 0.62, 26: 0.56}),
+)  # fmt: skip
+
+SPONTANEOUS_RATES: dict[int, float] = {
+    1: 0.211, 2: 0.171, 4: 0.203, 6: 0.461, 7: 0.549, 10: 0.594, 12: 0.562, 14: 0.466, 15: 0.169, 17: 0.343,
+    23: 0.165, 24: 0.151, 9: 0.042, 25: 0.277, 26: 0.088,
+}  # fmt: skip
+"""Share of frames that show an action unit while people are moved to show something. Sources: the frame lists of BP4D
+(146,847 frames; AU 1–24 without 9) and, for AU 9, 25 and 26, of DISFA at intensity 2 and above (130,814 frames)."""
+
+SOURCES = {"neutral": 0.24, "compound": 0.24, "spontaneous": 0.10, "prototype": 0.20, "speech": 0.06, "free": 0.16}
+"""Where the action units of an image come from, and the share of images (our choice). "neutral": none, or traces;
+"compound": COMPOUND_EXPRESSIONS; "spontaneous": each on its own at SPONTANEOUS_RATES; "prototype": PROTOTYPES; "speech":
+a mouth that talks in a calm face; "free": each on its own at equal rates."""
+
+
 def sample_intensities(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw (18,) intensities: neutral faces, combinations seen on people, independent units, and traces of others."""
-    values = np.zeros(len(ACTION_UNITS))
-    kind = rng.random()
-    chosen: set[int] = set()
-    if kind < 0.55:
-        chosen |= set(PROTOTYPES[rng.integers(len(PROTOTYPES))])
-        chosen = {number for number in chosen if len(chosen) == 1 or rng.random() < 0.92}
-    if kind > 0.08:  # else neutral, or a pure combination
-        rate = rng.choice([0.0, 0.05, 0.12, 0.2], p=[0.3, 0.25, 0.25, 0.2] if kind < 0.55 else [0.05, 0.25, 0.4, 0.3])
-        chosen |= {number for number in ACTION_UNITS if rng.random() < rate}
-    level = rng.uniform(-0.25, 0.25)  # one face is lively or calm as a whole
+    """Draw (18,) intensities: neutral faces, combinations as published or of our own, single units, and traces."""
+    return _draw_intensities(rng, str(rng.choice(list(SOURCES), p=list(SOURCES.values()))))
+
+
+def _draw_intensities(rng: np.random.Generator, source: str) -> NDArray[np.float64]:
+    values, chosen = np.zeros(len(ACTION_UNITS)), _draw_units(rng, source)
+    level = rng.uniform(-0.3, 0.3)  # one face is lively or calm as a whole
+    traces = rng.choice([0.0, 0.15]) if source == "neutral" else 0.12
     for place, number in enumerate(ACTION_UNITS):
         if number in chosen:
-            values[place] = PRESENT_MIN + (5 - PRESENT_MIN) * np.clip(rng.beta(1.5, 1.5) + level, 0, 1)
-        elif rng.random() < 0.12:
+            values[place] = PRESENT_MIN + (5 - PRESENT_MIN) * np.clip(rng.beta(1.4, 1.5) + level, 0, 1)
+        elif rng.random() < traces:
             values[place] = rng.uniform(0.1, TRACE_MAX)
     for first, second in EXCLUSIONS:
         a, b = ACTION_UNITS.index(first), ACTION_UNITS.index(second)
         if values[a] > 0 and values[b] > 0 and not ((first, second) == (12, 15) and rng.random() < 0.15):
             values[a if values[a] < values[b] else b] = 0.0
     return values
+
+
+def _draw_units(rng: np.random.Generator, source: str) -> set[int]:
+    """Draw which action units are present."""
+    chosen: set[int] = set()
+    if source == "compound":
+        common, rarer = COMPOUND_EXPRESSIONS[rng.integers(len(COMPOUND_EXPRESSIONS))]
+        shares = {**dict.fromkeys(common, _COMMON), **rarer}
+        chosen |= {number for number, share in shares.items() if rng.random() < share}
+    elif source == "spontaneous":
+        chosen |= {number for number, rate in SPONTANEOUS_RATES.items() if rng.random() < rate}
+    elif source == "prototype":
+        units = PROTOTYPES[rng.integers(len(PROTOTYPES))]
+        chosen |= {number for number in units if len(units) == 1 or rng.random() < 0.92}
+    elif source == "speech":
+        chosen |= {number for number, share in {25: 0.8, 26: 0.35, 23: 0.1, 10: 0.1, 12: 0.1}.items()
+                   if rng.random() < share}  # fmt: skip
+    elif source == "free":
+        rate = rng.choice([0.06, 0.12, 0.2])
+        chosen |= {number for number in ACTION_UNITS if rng.random() < rate}
+    if source in ("compound", "prototype", "speech") and rng.random() < 0.15:  # one more of any kind
+        chosen.add(int(rng.choice(ACTION_UNITS)))
+    if source != "neutral" and rng.random() < 0.04:  # caught in a blink
+        chosen.add(43)
+    return chosen
 
 
 class _Weights:
@@ -598,7 +666,7 @@ class _Weights:
 
 
 def expression(
-    intensities: NDArray[np.floating], rng: np.random.Generator, nuisances: bool = True
+    intensities: NDArray[np.floating], rng: np.random.Generator, nuisances: bool = True, speech: bool = False
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
     """Turn intensities into shape weights, and read back what the shapes make of them.
 
@@ -606,6 +674,7 @@ def expression(
         intensities: (18,), 0–5.
         rng: Source of asymmetry, of the shapes' own variation, and of nuisances such as gaze.
         nuisances: Whether to add movements that belong to no action unit here.
+        speech: Whether the lips take a shape of speech.
 
     Returns:
         Shape weights (55,), final intensities (18,), and side gains (18, 2). AU25's intensity is that of the final gap
@@ -630,9 +699,13 @@ def expression(
         weights.add("mouthShrugUpper", share, share)
     if nuisances:
         _add_nuisances(weights, rng)
+    if speech:
+        name, top = (("mouthFunnel", 0.9), ("mouthPucker", 0.9), ("mouthRollLower", 0.4), ("mouthShrugUpper", 0.4),
+                     ("mouthStretch", 0.2))[rng.integers(5)]  # fmt: skip
+        weights.add(name, *[rng.uniform(0.1, top)] * 2)
     _settle_lips(weights, final, rng)
     _settle_lids(weights, final)
-    return weights.values.clip(0, 1.7).astype(np.float32), final.astype(np.float32), gains.astype(np.float32)
+    return weights.values.clip(0, 2.0).astype(np.float32), final.astype(np.float32), gains.astype(np.float32)
 
 
 def _side_gains(rng: np.random.Generator, may_be_one_sided: bool) -> NDArray[np.float64]:
@@ -712,53 +785,50 @@ def wrinkle_depths(
     return depth.clip(0, 1.6).astype(np.float32)
 
 
-def sample_light(rng: np.random.Generator) -> Light:
-    """Draw a key, a fill and a rim or back light over an ambient field, from flat to hard."""
-    directions = rng.normal(size=(3, 3)) * [1.0, 0.7, 0.6] + [[0, 0.5, 1.0], [0, 0.2, 0.7], [0, 0.4, -0.5]]
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    flat = rng.beta(1.3, 1.3)  # share of the light that is ambient
-    warm = rng.normal(0, 0.04) + rng.normal(0, 0.035, 4)
-    tint = 1 + np.outer(warm, [1, 0.1, -1]) + rng.normal(0, 0.02, (4, 3))
-    power = np.array([1.0, rng.uniform(0, 0.6), rng.choice([0.0, rng.uniform(0, 1.2)])]) * (1 - 0.8 * flat)
-    if rng.random() < 0.04:  # coloured stage or screen light
-        tint *= rng.uniform(0.5, 1.3, (4, 3))
-    constant = (0.2 + 0.6 * flat) * tint[3]
-    gradients = rng.normal(0, 0.16, (3, 1)) * constant + rng.normal(0, 0.02, (3, 3))
-    gradients[1] += constant * rng.uniform(0.05, 0.35)
-    colors, ambient = np.abs(power[:, None] * tint[:3]), np.concatenate([constant[None], gradients])
-    facing = np.maximum(directions[:, 2] * 0.8, 0) @ colors + ambient[0] + ambient[3]  # what a frontal surface gets
-    scale = np.exp(rng.normal(0, 0.12)) / max(facing.mean(), 0.2)
-    return Light(
-        directions.astype(np.float32), (scale * colors).astype(np.float32), (scale * ambient).astype(np.float32)
-    )
-
-
-def sample_camera(rng: np.random.Generator, luminance: float = 0.35) -> Camera:
-    """Draw how the picture is degraded; a quarter stay clean. Exposure follows the skin's luminance in part."""
-    clean = rng.random() < 0.25
-    dirty = 0.0 if clean else 1.0
-    return Camera(
-        blur=float(dirty * (rng.random() < 0.32) * rng.uniform(0.002, 0.011)),
-        motion=(float(dirty * (rng.random() < 0.1) * rng.uniform(0.02, 0.06)), float(rng.uniform(0, np.pi))),
-        low_resolution=float(rng.uniform(0.35, 0.9) if dirty and rng.random() < 0.3 else 1.0),
-        noise=float(dirty * (rng.random() < 0.55) * min(rng.exponential(4.0), 14.0)),
-        exposure=float(rng.normal(0.12, 0.26) + 0.33 * np.log2(0.35 / max(luminance, 0.02))),
-        white_balance=(1 + rng.normal(0, 0.04) * np.array([1, 0, -1]) + rng.normal(0, 0.015, 3)).astype(np.float32),
-        contrast=float(rng.uniform(0.85, 1.2)),
-        saturation=0.0 if rng.random() < 0.1 else float(rng.uniform(0.75, 1.35)),
-        jpeg_quality=int(rng.integers(25, 95)) if dirty and rng.random() < 0.5 else 0,
-    )
+MAX_YAW, MAX_PITCH = np.deg2rad(45), np.deg2rad(30)
 
 
 def sample_pose(rng: np.random.Generator) -> tuple[float, float, float]:
-    """Draw yaw, pitch and roll in radians: mostly frontal, with tails to ±0.75 and ±0.45."""
-    yaw = rng.uniform(-0.75, 0.75) if rng.random() < 0.2 else rng.normal(0, 0.25)
-    pitch = rng.uniform(-0.45, 0.45) if rng.random() < 0.15 else rng.normal(0.03, 0.15)
-    return float(np.clip(yaw, -0.75, 0.75)), float(np.clip(pitch, -0.45, 0.45)), float(rng.normal(0, 0.08))
+    """Draw yaw, pitch and roll in radians: mostly near frontal, with tails to ±45° and ±30°.
+
+    Our choice: two in three faces look at the camera (standard deviations 9° and 7°), one looks about (25° and 14°).
+    """
+    about = rng.random() < 0.33
+    yaw, pitch = np.inf, np.inf
+    while abs(yaw) > MAX_YAW:  # drawn again instead of cut off: nothing piles up at the limits
+        yaw = rng.normal(0, np.deg2rad(25 if about else 9))
+    while abs(pitch) > MAX_PITCH:
+        pitch = rng.normal(np.deg2rad(1.5), np.deg2rad(14 if about else 7))
+    return float(yaw), float(pitch), float(rng.normal(0, 0.08))
+
+
+@lru_cache(maxsize=4)
+def _shifted_identity(seed: int, identity_id: int) -> Identity:
+    """Draw a person of the style "shifted": nobody of "standard", and in colours that "standard" does not have."""
+    rng = np.random.default_rng([seed, _STREAM_SHIFTED, identity_id])
+    person = sample_identity(int(rng.integers(2**31)), identity_id)
+    undertone = np.exp(rng.choice([-1, 1]) * rng.uniform(0.06, 0.14) * np.array([0.3, -0.7, 0.6]))  # olive or rosy
+    dyed = _hair_dye(rng) if rng.random() < 0.25 else person.hair.color * rng.uniform(0.6, 1.5, 3)
+    return replace(
+        person,
+        identity_id=identity_id,
+        skin=replace(person.skin, tone=(person.skin.tone * undertone).astype(np.float32)),
+        hair=replace(person.hair, color=dyed.astype(np.float32), strand=float(rng.uniform(0.2, 1.0))),
+        wrinkle_pattern=WRINKLE_PATTERNS + int(rng.integers(SHIFTED_WRINKLE_PATTERNS)),
+    )
+
+
+def _hair_dye(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Colours that grow on nobody."""
+    return np.array([[0.05, 0.08, 0.30], [0.35, 0.03, 0.12], [0.04, 0.20, 0.14], [0.30, 0.10, 0.35]])[rng.integers(4)]
 
 
 def sample_scene(
-    seed: int, index: int, identity_id: int, intensities: Sequence[float] | NDArray[np.floating] | None = None
+    seed: int,
+    index: int,
+    identity_id: int,
+    intensities: Sequence[float] | NDArray[np.floating] | None = None,
+    style: str = "standard",
 ) -> Scene:
     """Draw everything for one image.
 
@@ -767,21 +837,30 @@ def sample_scene(
         index: Number of the image.
         identity_id: Who is on it.
         intensities: (18,) 0–5 to show instead of drawn ones.
+        style: One of STYLES.
+
+    Raises:
+        ValueError: If `intensities` or `style` is none of these.
 
     Example:
         >>> scene = sample_scene(0, 0, 0)
         >>> scene.labels.shape, scene.shape_weights.shape
         ((18,), (55,))
     """
-    rng = np.random.default_rng([seed, _STREAM_IMAGE, index])
-    identity = sample_identity(seed, identity_id)
-    wanted = sample_intensities(rng) if intensities is None else np.asarray(intensities, np.float64)
+    if style not in STYLES:
+        raise ValueError(f"`style` must be one of {', '.join(STYLES)}, got {style!r}.")
+    shifted = style == "shifted"
+    rng = np.random.default_rng([seed, _STREAM_SHIFTED if shifted else _STREAM_IMAGE, index])
+    identity = (_shifted_identity if shifted else sample_identity)(seed, identity_id)
+    source = "given" if intensities is not None else str(rng.choice(list(SOURCES), p=list(SOURCES.values())))
+    wanted = _draw_intensities(rng, source) if intensities is None else np.asarray(intensities, np.float64)
     if wanted.shape != (len(ACTION_UNITS),):
         raise ValueError(
             f"`intensities` must have shape ({len(ACTION_UNITS)},), got {wanted.shape}. One per ACTION_UNITS."
         )
-    shape_weights, final, gains = expression(wanted, rng)
+    shape_weights, final, gains = expression(wanted, rng, speech=source == "speech")
     yaw, pitch, roll = sample_pose(rng)
+    camera = sample_camera(rng, float(identity.skin.tone.mean()), style)
     return Scene(
         seed=seed,
         index=index,
@@ -793,15 +872,16 @@ def sample_scene(
         yaw=yaw,
         pitch=pitch,
         roll=roll,
-        focal=float(rng.uniform(4.5, 12)),
         wears_glasses=identity.glasses is not None and bool(rng.random() < 0.65),
         pupil=float(rng.uniform(6.5, 13)),
         cloth=(rng.uniform(0.01, 0.7) * rng.uniform(0.4, 1.0, 3)).astype(np.float32),
         collar=float(rng.uniform(-14.5, -11.5)),
-        light=sample_light(rng),
-        camera=sample_camera(rng, float(identity.skin.tone.mean())),
+        light=sample_light(rng, style),
+        camera=camera,
         point_jitter=rng.normal(0, 0.03, (5, 2)).astype(np.float32),
         crop_jitter=(rng.normal(0, 1, 4) * [0.035, 0.035, 0.012, 0.012]).astype(np.float32),
         backdrop_seed=int(rng.integers(2**31)),
-        occluder=str(rng.choice(OCCLUDERS)) if rng.random() < 0.12 else "",
+        occluder=str(rng.choice(SHIFTED_OCCLUDERS if shifted else OCCLUDERS)) if rng.random() < 0.12 else "",
+        source=source,
+        style=style,
     )

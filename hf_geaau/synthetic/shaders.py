@@ -4,10 +4,14 @@ _LIGHTING = """#version 330
 uniform vec3 light_directions[3];
 uniform vec3 light_halves[3];  // half-way between light and eye
 uniform vec3 light_colors[3];
-uniform vec3 ambient[4];
+uniform vec3 ambient[9];  // factors of lighting.harmonics
 uniform float exposure;
 
-vec3 sky(vec3 n) { return max(ambient[0] + n.x * ambient[1] + n.y * ambient[2] + n.z * ambient[3], vec3(0.0)); }
+vec3 sky(vec3 n) {
+    vec3 sum = ambient[0] + n.x * ambient[1] + n.y * ambient[2] + n.z * ambient[3];
+    sum += n.x * n.y * ambient[4] + n.y * n.z * ambient[5] + n.z * n.x * ambient[6];
+    return max(sum + (3.0 * n.z * n.z - 1.0) * ambient[7] + (n.x * n.x - n.y * n.y) * ambient[8], vec3(0.0));
+}
 
 // Blinn-Phong: (1 - sharp / 8 (1 - x²)) ^ 4 is close to x ^ sharp and costs no pow.
 float lobe(float x, float sharp) {

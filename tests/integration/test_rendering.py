@@ -40,9 +40,7 @@ def plain(identity_id=2, **levels):
         wanted[ACTION_UNITS.index(int(name[2:]))] = level
     weights, final, gains = expression(wanted, np.random.default_rng(0), nuisances=False)
     scene = sample_scene(0, 0, identity_id)
-    camera = replace(
-        scene.camera, blur=0.0, motion=(0.0, 0.0), low_resolution=1.0, noise=0.0, saturation=1.0, jpeg_quality=0
-    )
+    camera = replace(scene.camera, blur=0.0, motion=(0.0, 0.0), source_side=0.0, noise=0.0, saturation=1.0, quality=0)
     return replace(
         scene, intensities=final, shape_weights=weights, camera=camera,
         wrinkles=wrinkle_depths(scene.identity, final, gains), yaw=0.0, pitch=0.0, roll=0.0, occluder="",
