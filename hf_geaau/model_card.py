@@ -567,43 +567,98 @@ def eval_results(report: dict[str, Any]) -> list["EvalResult"]:
 # --- the zoo's cards ---
 
 
-def bundled_card(template: str, directory: Path) -> str:
-    """Fill the hand-written card of the bundled checkpoint with what its files say.
+def bundled_card(directory: Path) -> str:
+    """Write the card of a checkpoint that `hf_geaau.training.train_rendered` made, by the hand-written template.
 
     Args:
-        template: model_cards/bundled_template.md.
-        directory: The checkpoint, with the evaluation.json that examples/train_bundled.py writes.
+        directory: The checkpoint, with its evaluation.json; where `hf-geaau evidence` has left evidence.md there, the
+            card carries it.
+
+    Raises:
+        CheckpointError: If a file is missing or damaged.
     """
     from huggingface_hub import ModelCard
 
-    facts, measured = CardFacts.read(directory), read_json(directory / "evaluation.json")
-    images, per_identity = measured["images"], measured["images_per_identity"]
-    rows = measured["test"]
-    lines = ["| AU | name | base rate | always-on F1 | F1 | AUC | threshold |", "|---|---|--:|--:|--:|--:|--:|"]
-    lines += [
-        f"| {label} | {_name(label)} | {row['base_rate']:.3f} | {row['always_on_f1']:.3f} | {row['f1']:.3f} |"
-        f" {row['auc']:.3f} | {facts.thresholds.get(label, '')} |"
-        for label, row in rows.items()
-    ]
+    facts, made = CardFacts.read(directory), read_json(directory / "evaluation.json")
+    reports = {name: made[name] for name in ("test", "unseen") if name in made}
+    evidence = directory / "evidence.md"
+    template = Path(__file__).with_name("bundled_card.md").read_text(encoding="utf-8")
     card = ModelCard(
         template.format(
-            **{key: measured[key] for key in ("seed", "epochs", "batch", "machine", "render_minutes", "train_minutes")},
-            **images,
-            **measured["versions"],
-            names=", ".join(facts.thresholds),
-            size=facts.processor["size"]["height"],
-            parameters=facts.parameters / 1e6,
-            per_identity=per_identity,
-            identities=images["train"] // per_identity,
-            test_identities=images["test"] // per_identity,
-            table="\n".join(lines),
+            title=directory.name if directory.name != "checkpoint" else "geaau-synthetic",
+            tables="\n\n".join(_rendered_table(name, report, facts) for name, report in reports.items()),
+            evidence=evidence.read_text(encoding="utf-8").strip()
+            if evidence.is_file()
+            else NOT_MEASURED.capitalize() + ".",
+            **_how_it_was_made(facts, made),
         )
     )
-    units = {label: {**rows[label], "threshold": threshold} for label, threshold in facts.thresholds.items()}
-    report = {"dataset": "synthetic", "title": "rendered faces", "action_units": units, "mean": rows["mean"]}
+    test = {"dataset": "synthetic", "title": "rendered faces of unseen people", **reports["test"]}
     metadata: Any = card.data
-    metadata.model_name, metadata.eval_results = directory.name, eval_results(report)
+    metadata.model_name, metadata.eval_results = directory.name, eval_results(test)
     return str(card)
+
+
+def _how_it_was_made(facts: CardFacts, made: dict[str, Any]) -> dict[str, Any]:
+    """Give what the template of `bundled_card` names."""
+    recipe, calibration = made["recipe"], made["calibration"]
+    renders, hardware = recipe["renders"], made["hardware"]
+    steps = made["steps"]
+    gee = "the expression encoder GEE first, on triplets of rendered faces, then the whole network"
+    return {
+        "count": len(facts.thresholds),
+        "names": ", ".join(facts.thresholds),
+        "size": facts.processor["size"]["height"],
+        "backbone": facts.config["backbone"],
+        "stage": facts.config["backbone_stage"],
+        "parameters": facts.parameters / 1e6,
+        "megabytes": facts.megabytes,
+        "start": "The backbone starts from ImageNet weights." if recipe["pretrained_backbone"] else "",
+        "identities": renders["train"] // renders["images_per_identity"],
+        "per_identity": renders["images_per_identity"],
+        "train": renders["train"],
+        "validation": renders["validation"],
+        "seed": renders["seed"],
+        "command": "base" if facts.megabytes > 12 else "bundled",
+        "length": ", ".join(
+            f"{count:,} steps" + (f" of {name}" if len(steps) > 1 else "") for name, count in steps.items()
+        ),
+        "stages": gee if recipe["gee"] else "one stage, without the paper's pre-training on expression similarity",
+        "machine": f"{hardware['device']}, {hardware['threads']} threads, {hardware['machine']}",
+        "render_minutes": made["render_minutes"],
+        "train_minutes": sum(made["train_minutes"].values()),
+        "versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
+        "temperature": facts.config["temperature"],
+        "false_alarm_rate": recipe["false_alarm_rate"],
+        "neutral": calibration["neutral_frames"],
+        "recipe": yaml.safe_dump(_without_paths(recipe), sort_keys=False).strip(),
+    }
+
+
+_RENDERED_SETS = {
+    "test": "People it has not seen",
+    "unseen": "People it has not seen, under settings of the renderer that no other set has",
+}
+_RENDERED_COLUMNS = {
+    "base_rate": "base rate", "always_on_f1": "always-on F1", "f1": "F1", "auc": "AUC", "icc": "ICC", "mae": "MAE",
+    "expected_calibration_error": "ECE", "threshold": "threshold",
+}  # fmt: skip
+
+
+def _rendered_table(name: str, report: dict[str, Any], facts: CardFacts) -> str:
+    """Give a set's scores by AU."""
+    strength = report.get("intensity") or {}
+    rows = {label: {**row, **strength.get(label, {})} for label, row in report["action_units"].items()}
+    rows["mean"] = {**report["mean"], **strength.get("mean", {})}
+    lines = [f"**{_RENDERED_SETS[name]}**: {report['frames']:,} faces of {report['subjects']:,} people.", ""]
+    lines += [
+        f"| AU | name | {' | '.join(_RENDERED_COLUMNS.values())} |",
+        f"|---|---|{'--:|' * len(_RENDERED_COLUMNS)}",
+    ]
+    for label, row in rows.items():
+        values = ["" if row.get(key) is None else f"{row[key]:.3f}" for key in _RENDERED_COLUMNS]
+        lines.append(f"| {label} | {_name(label)} | {' | '.join(values)} |")
+    return "\n".join(lines)
 
 
 def zoo_row(entry: ZooEntry) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """`hf-geaau train`: a recipe, data, and a directory for the result."""
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,9 +22,17 @@ def train(
         typer.Argument(metavar="[KEY=VALUE]...", help="Changes, such as learning_rate=1e-4 model.backbone=resnet18."),
     ] = None,
     data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Crops that `prepare` wrote, or rendered faces.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Crops that `prepare` wrote, or rendered faces; of recipes that render, where they go."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the checkpoint goes.")] = None,
+    face_model: Annotated[
+        Path | None,
+        typer.Option(help="ICT-FaceKit, for recipes that render: a clone of its repository, or a packed .npz."),
+    ] = None,
+    render_workers: Annotated[int, typer.Option(min=1, help="Processes that render.")] = os.cpu_count() or 1,
     fold: Annotated[
         str, typer.Option("--fold", "--folds", help="Number of the test fold; 'all' in turn; 'none' for no test.")
     ] = "1",
@@ -34,14 +43,18 @@ def train(
 ) -> None:
     """Train GTLE-Net by a recipe, and score it on the test fold.
 
+    The recipes `bundled` and `base` render their faces first: they need --face-model, and --data-dir is optional.
     Interrupted, the same command goes on at the last checkpoint, to the same result; finished, it only shows it.
     """
-    from hf_geaau.training import list_recipes, load_recipe
+    from hf_geaau.training import RenderedRecipe, list_recipes, load_recipe
 
     if show_list or recipe is None:
         _show_recipes(list_recipes())
         return
     plan = load_recipe(recipe, settings or [])
+    if isinstance(plan, RenderedRecipe):
+        _run_rendered(plan, face_model, data_dir, output, render_workers, dry_run, cpu)
+        return
     tested = None if fold == "none" else 1 if fold == "all" else _number(fold)
     if data_dir is None or (output is None and not dry_run):
         missing = "--data-dir" if data_dir is None else "--output"
@@ -77,6 +90,43 @@ def _run(plan: "Recipe", data_dir: Path, output: Any, fold: Any, keep_checkpoint
     if result:
         _show_result(result)
         out.print(f"Checkpoint, metrics.json and curves.png in {output}", markup=False, highlight=False)
+
+
+def _run_rendered(
+    plan: Any,
+    face_model: Path | None,
+    renders: Path | None,
+    output: Path | None,
+    workers: int,
+    dry_run: bool,
+    cpu: bool,
+) -> None:
+    """Make a checkpoint from a face model, or show the recipe by which it would be."""
+    if dry_run:
+        import yaml
+
+        out.print(yaml.safe_dump(plan.to_dict(), sort_keys=False), markup=False, highlight=False, end="")
+        return
+    if face_model is None or output is None:
+        missing = "--face-model" if face_model is None else "--output"
+        raise typer.BadParameter("is needed by a recipe that renders.", param_hint=missing)
+    quiet_libraries()
+    import datasets
+
+    from hf_geaau.training import train_rendered
+
+    datasets.disable_progress_bars()
+
+    def say(line: str) -> None:
+        err.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    with one_line_warnings():
+        made = train_rendered(
+            plan, face_model, output, renders=renders, workers=workers, callbacks=lambda: [_watcher()],
+            use_cpu=True if cpu else None, report=say,
+        )  # fmt: skip
+    _show_scores({**made["test"]["action_units"], "mean": made["test"]["mean"]})
+    out.print(f"Checkpoint with its card in {output / 'checkpoint'}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _number(fold: str) -> int:

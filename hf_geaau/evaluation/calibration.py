@@ -41,6 +41,7 @@ def calibrate(
     device: str | None = None,
     num_workers: int = 0,
     bf16: bool = False,
+    false_alarm_rate: float | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -58,6 +59,8 @@ def calibrate(
         output: New folder for a calibrated copy; None changes the checkpoint itself.
         validation_share: Share of the training subjects to take where the checkpoint names none.
         seed: Decides which.
+        false_alarm_rate: The largest share of neutral frames in which an AU may be seen; None: whatever gives the
+            highest F1.
         batch_size, device, num_workers, bf16, progress: As for `predict_dataset`.
 
     Returns:
@@ -74,6 +77,8 @@ def calibrate(
     place = _place(model, output)
     if not 0 < validation_share < 1:
         raise EvaluationError(f"`validation_share` must lie between 0 and 1, got {validation_share}.")
+    if false_alarm_rate is not None and not 0 <= false_alarm_rate <= 1:
+        raise EvaluationError(f"`false_alarm_rate` must lie in [0, 1], got {false_alarm_rate}.")
     if device is not None:
         check_device(device)
     source = get_dataset(name, **options)
@@ -88,26 +93,30 @@ def calibrate(
     )
     result = {"dataset": name, "fold": fold, "protocol": protocol, "validation_subjects": found}
     result |= {"validation_from": origin, "frames": len(predictions.rows)}
-    temperature, thresholds, scores = fit(predictions, config, source.aus)
+    temperature, thresholds, scores = fit(predictions, config, source.aus, false_alarm_rate)
     _write(place, model, temperature, thresholds, result | scores)
     return result | scores
 
 
-def fit(predictions: Predictions, config: Any, units: tuple[int, ...]) -> tuple[float, list[float], dict[str, Any]]:
+def fit(
+    predictions: Predictions, config: Any, units: tuple[int, ...], false_alarm_rate: float | None = None
+) -> tuple[float, list[float], dict[str, Any]]:
     """Choose temperature and thresholds from predictions of validation subjects.
 
     Args:
         predictions: Of `predict_dataset`.
         config: The model's.
         units: FACS numbers of the dataset's labels, in order.
+        false_alarm_rate: As for `best_thresholds`; neutral is a frame whose AUs are all labelled as absent.
 
     Returns:
         The temperature; a threshold for each AU of the model; and the scores before and after: "temperature", "nll",
-        "f1", "expected_calibration_error" (means over AUs), "action_units" (by AU: "threshold", "f1",
-        "expected_calibration_error"), each {"before", "after"}.
+        "f1", "expected_calibration_error", "false_alarms" (means over AUs), "action_units" (by AU: "threshold", "f1",
+        "expected_calibration_error", "false_alarms": the share of neutral frames in which it is seen, None without
+        such frames), each {"before", "after"}; and "neutral_frames", their number.
 
     Raises:
-        EvaluationError: If no frame is labelled.
+        EvaluationError: If no frame is labelled, or the false alarms are limited and no frame is neutral.
     """
     take, put = facs.index_map(config.action_units, units)
     logits, labels = predictions.logits[:, take], predictions.labels[:, put]
@@ -117,36 +126,49 @@ def fit(predictions: Predictions, config: Any, units: tuple[int, ...]) -> tuple[
     limits = np.asarray(config.thresholds, np.float64)
     chosen = limits.copy()
     tempered = probabilities_of(logits, new)
-    chosen[take] = best_thresholds(labels, tempered)
+    neutral = (labels == 0).all(axis=1)
+    if false_alarm_rate is not None and not neutral.any():
+        raise EvaluationError(
+            "To limit false alarms, validation must have neutral frames, got none without any AU. Leave"
+            " `false_alarm_rate` out, or add neutral faces."
+        )
+    chosen[take] = best_thresholds(labels, tempered, neutral, 1.0 if false_alarm_rate is None else false_alarm_rate)
     sides = {
         "before": (probabilities_of(logits, old), limits[take], old),
         "after": (tempered, chosen[take], new),
     }
     names = facs.labels([units[index] for index in put])
-    scores: dict[str, Any] = {"action_units": {name: {} for name in names}}
+    scores: dict[str, Any] = {"neutral_frames": int(neutral.sum()), "action_units": {name: {} for name in names}}
     for side, (chances, cuts, temperature) in sides.items():
         parts = metrics.au_f1(labels, chances, cuts), metrics.expected_calibration_error(labels, chances)
-        found = {key: part for part in parts for key in part}
-        values = {"temperature": temperature, "nll": _nll(logits, labels, temperature)}
-        values |= {key: found[key]["mean"][key] for key in ("f1", "expected_calibration_error")}
+        kept = ("f1", "expected_calibration_error")
+        found: dict[str, Any] = {key: part[key] for part in parts for key in kept if key in part}
+        found["false_alarms"] = _rates(chances[neutral] >= cuts)
+        values: dict[str, Any] = {"temperature": temperature, "nll": _nll(logits, labels, temperature)}
+        values |= {key: _mean(rows) for key, rows in found.items()}
         for key, value in values.items():
             scores.setdefault(key, {})[side] = _number(value)
         for index, name in enumerate(names):
-            own = {key: found[key][key][index] for key in ("f1", "expected_calibration_error")}
+            own = {key: rows[index] for key, rows in found.items()}
             for key, value in {"threshold": cuts[index], **own}.items():
                 scores["action_units"][name].setdefault(key, {})[side] = _number(value)
     return new, [round(float(cut), 6) for cut in chosen], scores
 
 
-def best_thresholds(labels: ArrayLike, probabilities: ArrayLike) -> NDArray[np.float64]:
+def best_thresholds(
+    labels: ArrayLike, probabilities: ArrayLike, neutral: ArrayLike | None = None, false_alarm_rate: float = 1.0
+) -> NDArray[np.float64]:
     """Find the threshold of the highest F1 for each AU, among 0.01, 0.02, …, 0.99.
 
-    Of several with the same F1 the one nearest to 0.5 is taken, and an AU without positives keeps 0.5: there is
+    Of several with the same F1 the one nearest to 0.5 is taken; so is for an AU without positives, where there is
     nothing to choose by.
 
     Args:
         labels: (F, N): 1, 0, or -1 (not labelled).
         probabilities: (F, N).
+        neutral: (F,) which frames show a neutral face.
+        false_alarm_rate: Only thresholds count that at most this share of neutral frames reaches; where none does, it
+            is 1.
 
     Returns:
         (N,).
@@ -154,18 +176,23 @@ def best_thresholds(labels: ArrayLike, probabilities: ArrayLike) -> NDArray[np.f
     Example:
         >>> best_thresholds([[1], [0], [0]], [[0.4], [0.2], [0.1]]).tolist()
         [0.4]
+        >>> best_thresholds([[1], [1], [0]], [[0.9], [0.4], [0.6]], [False, False, True], 0.0).tolist()
+        [0.61]
     """
     truth, chances = np.asarray(labels), np.asarray(probabilities)
+    calm = np.zeros(len(truth), bool) if neutral is None else np.asarray(neutral, bool)
     cuts = _GRID.astype(chances.dtype)
     order = np.argsort(np.abs(_GRID - 0.5), kind="stable")  # the first of equal ones wins
-    result = np.full(truth.shape[1], 0.5)
+    result = np.ones(truth.shape[1])
     for place, (marks, scores) in enumerate(zip(truth.T, chances.T, strict=True)):
-        known, present = np.sort(scores[marks >= 0]), np.sort(scores[marks == 1])
-        if present.size:
-            predicted = known.size - np.searchsorted(known, cuts, "left")
-            hits = present.size - np.searchsorted(present, cuts, "left")
-            f1 = 2 * hits / (present.size + predicted)
-            result[place] = _GRID[order[np.argmax(f1[order])]]
+        known, present, resting = (np.sort(scores[rows]) for rows in (marks >= 0, marks == 1, calm))
+        predicted, hits, alarms = (
+            part.size - np.searchsorted(part, cuts, "left") for part in (known, present, resting)
+        )
+        f1 = 2 * hits / np.maximum(present.size + predicted, 1)
+        allowed = alarms <= false_alarm_rate * resting.size
+        if allowed.any():
+            result[place] = _GRID[order[np.argmax(np.where(allowed, f1, -1.0)[order])]]
     return result
 
 
@@ -203,6 +230,17 @@ def _nll(logits: NDArray[Any], labels: NDArray[Any], temperature: float) -> floa
     known = labels >= 0
     scores = logits[known].astype(np.float64) / temperature
     return float(np.mean(np.logaddexp(0, scores) - scores * (labels[known] == 1)))
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Mean of what is defined; NaN where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _rates(seen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Share of frames in which each AU is seen; NaN without frames."""
+    return seen.mean(axis=0) if len(seen) else np.full(seen.shape[1], np.nan)
 
 
 def _known_validation(model: str | os.PathLike[str] | None, dataset: Any, fold: int | None, protocol: str) -> list[str]:

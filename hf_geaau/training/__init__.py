@@ -7,7 +7,7 @@ The recipes beside this page are YAML files with the source of every published v
 import importlib
 from typing import Any
 
-from .recipe import Augmentation, Recipe, list_recipes, load_recipe
+from .recipe import Augmentation, Recipe, RenderedRecipe, Renders, list_recipes, load_recipe
 
 _LAZY = {
     "Collator": "data",
@@ -18,9 +18,11 @@ _LAZY = {
     "parameter_groups": "trainer",
     "train": "run",
     "train_folds": "run",
+    "train_rendered": "rendered",
+    "WeightAverage": "ema",
 }
 
-__all__ = ["Augmentation", "Recipe", "list_recipes", "load_recipe", *_LAZY]
+__all__ = ["Augmentation", "Recipe", "RenderedRecipe", "Renders", "list_recipes", "load_recipe", *_LAZY]
 
 
 def __getattr__(name: str) -> Any:

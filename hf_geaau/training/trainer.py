@@ -13,6 +13,7 @@ from hf_geaau.errors import TrainingError
 from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
 
 from .data import Collator, CropDataset
+from .ema import WeightAverage, refuse_sharding
 from .model import build_model
 from .recipe import Recipe
 
@@ -39,7 +40,8 @@ def build_trainer(
         use_cpu: Stay on the CPU; None: only if there is nothing else.
 
     Raises:
-        TrainingError: If the batch cannot be divided over the processes.
+        TrainingError: If the batch cannot be divided over the processes, or an average of weights that are divided
+            themselves is asked for.
     """
     model = build_model(recipe) if model is None else model
     model.to(memory_format=torch.channels_last)
@@ -49,8 +51,10 @@ def build_trainer(
     extra = [_Epoch(), *(callbacks or [])]
     if eval_dataset is not None and recipe.early_stopping:
         extra.append(EarlyStoppingCallback(recipe.early_stopping))
+    if recipe.ema_decay is not None:
+        extra.append(WeightAverage(recipe.ema_decay))
     optimizer, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
-    return Trainer(
+    trainer = Trainer(
         model,
         arguments,
         data_collator=Collator(processor),
@@ -62,6 +66,9 @@ def build_trainer(
         # Not `optimizers=`: those FSDP and DeepSpeed refuse, or take without their own wrapping.
         optimizer_cls_and_kwargs=(optimizer, {**settings, "params": parameter_groups(model, recipe)}),
     )
+    if recipe.ema_decay is not None:
+        refuse_sharding(trainer)
+    return trainer
 
 
 def training_arguments(

@@ -388,7 +388,12 @@ def test_calibration_changes_the_config_and_tells_what_it_did(faces, tiny_model,
     assert report["f1"]["after"] == pytest.approx(scored["mean"]["f1"], abs=1e-6)
     assert report["f1"]["after"] >= report["f1"]["before"]
     assert report["nll"]["after"] <= report["nll"]["before"]
-    assert set(report["action_units"]["AU12"]) == {"threshold", "f1", "expected_calibration_error"}
+    assert set(report["action_units"]["AU12"]) == {
+        "threshold",
+        "f1",
+        "expected_calibration_error",
+        "false_alarms",
+    }
     after = json.loads((tiny_checkpoint / "config.json").read_text())
     changed = {key for key in after if after[key] != before.get(key)}
     assert changed == {"temperature", "thresholds"}

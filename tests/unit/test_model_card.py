@@ -232,9 +232,10 @@ def test_free_data_is_exactly_what_the_datasets_call_free():
 
 
 def test_the_bundled_card_is_the_filled_template():
-    template = (ROOT / "model_cards" / "bundled_template.md").read_text()
+    if "recipe" not in json.loads((BUNDLED_CHECKPOINT / "evaluation.json").read_text()):
+        pytest.skip("these weights were made before `hf-geaau train bundled`")
     card = (BUNDLED_CHECKPOINT / "README.md").read_text()
-    assert bundled_card(template, BUNDLED_CHECKPOINT) == card
+    assert bundled_card(BUNDLED_CHECKPOINT) == card
     assert card_errors(card) == []
     check_written_card(card, "the bundled card")
 

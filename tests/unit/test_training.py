@@ -1,6 +1,7 @@
 """Recipes, training data, parameter groups, starting points and checkpoints; runs are in tests/integration."""
 
 import copy
+import dataclasses
 import math
 import re
 import shutil
@@ -13,15 +14,19 @@ from PIL import Image
 from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel, facs
 from hf_geaau.data import class_weights, open_aligned, write_example
 from hf_geaau.errors import DatasetError, TrainingError
+from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
+from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 from hf_geaau.prepare import prepare
 from hf_geaau.training import Augmentation, Collator, CropDataset, list_recipes, load_recipe, parameter_groups
+from hf_geaau.training.augmentation import StyleBank, _Warp, augmentations
 from hf_geaau.training.checkpoints import has_ended, is_whole, resume_point
 from hf_geaau.training.model import build_model
 from hf_geaau.training.run import datasets_of, open_split
 from hf_geaau.training.trainer import training_arguments
 
 STRONG = Augmentation(rotation=10.0, scale=0.1, shift=0.1, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05,
-                      grey=0.5, blur=0.5, jpeg=0.5, erasing=0.5)  # fmt: skip
+                      grey=0.5, blur=0.5, jpeg=0.5, erasing=0.5, points=0.05, style=0.5, gamma=0.4, gain=0.2,
+                      frequency=0.5, coarse=0.5, noise=0.05)  # fmt: skip
 SMALL = ["model.backbone=test_resnet", "model.backbone_kwargs=null", "model.backbone_stage=-1", "model.image_size=32"]
 
 
@@ -43,7 +48,9 @@ def crops(rows, **arguments) -> CropDataset:
 
 
 def test_every_recipe_loads_and_states_its_sources():
-    assert list(list_recipes()) == ["bp4d", "bp4d_plus", "disfa", "fec", "synthetic", "synthetic_gee"]
+    assert list(list_recipes()) == [
+        "base", "bp4d", "bp4d_plus", "bundled", "disfa", "fec", "synthetic", "synthetic_gee",
+    ]  # fmt: skip
     for name in list_recipes():
         recipe = load_recipe(name)
         assert load_recipe(recipe.to_dict()) == recipe
@@ -72,6 +79,7 @@ def test_every_recipe_loads_and_states_its_sources():
         ("augmentation.mirror=3", "`augmentation.mirror` must be from 0 to 1, got 3."),
         ("max_steps=5", "Either `epochs` or `max_steps` must be set, got epochs=20.0, max_steps=5."),
         ("start_from=x", "Only one of `expression_encoder` and `start_from` can be set, got both."),
+        ("ema_decay=2", "`ema_decay` must be from 0 to 1, got 2."),
         ("learning_rate", "A setting must be KEY=VALUE, such as learning_rate=1e-3, got 'learning_rate'."),
         ("model.backbone=[", "The value of 'model.backbone' must be readable as YAML, got '['."),
     ],
@@ -85,6 +93,22 @@ def test_wrong_settings_are_one_line(change, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("renders.trian=5", "A recipe has no key 'renders.trian'. Did you mean 'train'?"),
+        ("renders.test=0", "`renders.test` must be at least 1, got 0."),
+        ("renders={train: 5}", "A recipe must have the key 'renders.validation', got train."),
+        ("false_alarm_rate=2", "`false_alarm_rate` must be from 0 to 1, got 2."),
+        ("dataset=bp4d", "must have stage 'action_units' and dataset 'synthetic', got 'action_units' and 'bp4d'."),
+        ("expression_encoder=x", "`gee` must be false where `expression_encoder` or `start_from` is set, got both."),
+    ],
+)
+def test_wrong_rendered_recipes_are_one_line(change, message):
+    with pytest.raises(TrainingError, match=re.escape(message)):
+        load_recipe("bundled", ["gee=true", change])
+
+
 def test_recipe_files(tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text(
@@ -93,7 +117,7 @@ def test_recipe_files(tmp_path):
     recipe = load_recipe(path, ["model.backbone_kwargs.drop_path_rate=0.1", "weight_decay=0"])
     assert (recipe.learning_rate, recipe.weight_decay, recipe.model["image_size"]) == (1e-3, 0.0, 64)
     assert recipe.model["backbone_kwargs"] == {"drop_path_rate": 0.1}
-    with pytest.raises(TrainingError, match="A recipe must be one of bp4d, .*, got 'bp4'. Did you mean 'bp4d'"):
+    with pytest.raises(TrainingError, match="A recipe must be one of base, .*, got 'bp4'. Did you mean 'bp4d'"):
         load_recipe("bp4")
     path.write_text("- 1")
     with pytest.raises(TrainingError, match="A recipe must hold `key: value` lines"):
@@ -165,30 +189,58 @@ def test_triplets_keep_their_order(folder):
 
 
 def test_augmentation_changes_what_it_says():
-    from hf_geaau.training.data import augmentations
-
-    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    image = torch.randint(20, 200, (3, 32, 32), dtype=torch.uint8)
+    styles = StyleBank.of(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8) // 2)
     assert torch.equal(augmentations(Augmentation(mirror=0.0))(image), image)
     assert torch.equal(augmentations(Augmentation(mirror=1.0))(image), image.flip(-1))
     grey = augmentations(Augmentation(mirror=0.0, grey=1.0))(image)
     assert torch.equal(grey[0], grey[1])
-    for name in (
-        "rotation",
-        "scale",
-        "shift",
-        "brightness",
-        "contrast",
-        "saturation",
-        "hue",
-        "blur",
-        "jpeg",
-        "erasing",
-    ):
-        value = {"rotation": 20.0, "blur": 1.0, "jpeg": 1.0, "erasing": 1.0}.get(name, 0.3)
-        changed = augmentations(Augmentation(mirror=0.0, **{name: value}))(image)
-        assert changed.shape == image.shape
-        assert changed.dtype == torch.uint8
-        assert not torch.equal(changed, image), name
+    large = {"rotation": 20.0, **dict.fromkeys(("style", "frequency", "coarse", "blur", "jpeg", "erasing"), 1.0)}
+    for field in dataclasses.fields(Augmentation):
+        if field.name in ("mirror", "grey"):
+            continue
+        settings = Augmentation(mirror=0.0, **{field.name: large.get(field.name, 0.3)})
+        draws = [augmentations(settings, 32, styles)(image) for _ in range(3)]  # one alone may be next to nothing
+        assert all((changed.shape, changed.dtype) == (image.shape, torch.uint8) for changed in draws)
+        assert not all(torch.equal(changed, image) for changed in draws), field.name
+
+
+def test_style_moves_the_statistics_toward_another_image(monkeypatch):
+    bright = torch.randint(150, 256, (1, 3, 32, 32), dtype=torch.uint8)
+    dark = torch.randint(0, 100, (3, 32, 32), dtype=torch.uint8)
+    styles = StyleBank.of(bright)
+    monkeypatch.setattr(torch, "rand", lambda *shape: torch.zeros(*shape) + 0.999)
+    changed = augmentations(Augmentation(mirror=0.0, style=1.0), 32, styles)(dark).float() / 255
+    torch.testing.assert_close(changed.mean((1, 2)), styles.means[0], atol=0.02, rtol=0)
+    torch.testing.assert_close(changed.std((1, 2)), styles.deviations[0], atol=0.02, rtol=0)
+    mixed = styles.mix_frequencies(dark).float()
+    assert mixed.mean() == pytest.approx(float(bright.float().mean()), abs=3)  # the lowest frequency is the mean
+    high = torch.fft.rfft2(dark.float()) - torch.fft.rfft2(mixed)
+    assert high[:, 10:20, 10:].abs().mean() < 0.05 * torch.fft.rfft2(dark.float())[:, 10:20, 10:].abs().mean()
+
+
+def test_noise_on_points_moves_a_crop_as_wrong_points_would():
+    """The first-order answer against the aligner's least squares, which cuts the crop in reality."""
+    warp = _Warp(Augmentation(mirror=0.0, points=0.01))
+    template = np.asarray(CROP_TEMPLATE)
+    state = torch.get_rng_state()
+    angle, scale, shift = warp._misalignment()
+    torch.set_rng_state(state)
+    noise = torch.randn(5, 2).numpy() * 0.01 * warp.eyes
+    exact = similarity_transform(template + noise, template)
+    assert angle == pytest.approx(math.degrees(math.atan2(exact[1, 0], exact[0, 0])), abs=0.05)
+    assert scale == pytest.approx(math.hypot(exact[0, 0], exact[1, 0]), abs=0.001)
+    middle = exact[:, :2] @ [0.5, 0.5] + exact[:, 2] - 0.5
+    assert shift.tolist() == pytest.approx(middle.tolist(), abs=0.001)
+
+
+def test_traces_are_left_out_of_the_labels_alone(rows):
+    plain, without = (crops(rows, with_intensities=True, ignore_traces=ignore) for ignore in (False, True))
+    strength = without.targets["intensities"]
+    trace = (strength > 0) & (strength < 1)
+    assert trace.any()
+    assert (without.targets["labels"][trace] == -1).all()
+    assert torch.equal(without.targets["labels"][~trace], plain.targets["labels"][~trace])
 
 
 def test_wrong_labels_are_named(rows):
