@@ -13,6 +13,7 @@ from ._benchmark import benchmark
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
 from ._evaluate import calibrate, evaluate
+from ._evidence import evidence
 from ._hub import models, push
 from ._predict import predict
 from ._train import train
@@ -25,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    predict, render, prepare, example_data, download_fec, train, evaluate, calibrate, benchmark, push, models,
+    predict, render, prepare, example_data, download_fec, train, evaluate, calibrate, evidence, benchmark, push, models,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)

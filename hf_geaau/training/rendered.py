@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
-from hf_geaau import facs, metrics
+from hf_geaau import facs
 from hf_geaau.data import load
 from hf_geaau.errors import TrainingError
-from hf_geaau.evaluation import Predictions, predict_dataset, score, write_json
+from hf_geaau.evaluation import Predictions, predict_dataset, write_json
 from hf_geaau.evaluation.calibration import fit
+from hf_geaau.evidence import score_rendered
 from hf_geaau.files import whole_file
 from hf_geaau.model_card import bundled_card
 from hf_geaau.models.geaau import GeaauModel
@@ -206,17 +207,7 @@ def _finish(
     found = fit(predictions("validation"), config, facs.SYNTHETIC, recipe.false_alarm_rate)
     config.temperature, config.thresholds, calibration = found
     config.save_pretrained(result)
-    reports = {name: _report(predictions(name), config) for name in ("test", "unseen") if getattr(recipe.renders, name)}
+    reports = {
+        name: score_rendered(predictions(name), config) for name in ("test", "unseen") if getattr(recipe.renders, name)
+    }
     write_json({**facts, "calibration": calibration, **reports}, result / EVALUATION)  # last: all else is there
-
-
-def _report(predictions: Predictions, config: Any) -> dict[str, Any]:
-    """Score a set; with the calibration error of each AU."""
-    take, put = facs.index_map(config.action_units, facs.SYNTHETIC)
-    scores = score(predictions, config, facs.SYNTHETIC)
-    errors = metrics.expected_calibration_error(predictions.labels[:, put], predictions.probabilities[:, take])
-    values = errors["expected_calibration_error"].tolist()
-    for row, value in zip(scores["action_units"].values(), values, strict=True):
-        row["expected_calibration_error"] = value
-    scores["mean"] |= errors["mean"]
-    return scores

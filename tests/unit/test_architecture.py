@@ -19,6 +19,7 @@ LAYERS = [
     {"five_points"},
     {"faces", "data"},
     {"prepare", "pipeline", "plots", "evaluation", "model_card"},
+    {"evidence"},
     {"training", "video", "hub"},
     {"benchmark"},
     {"__init__", "__main__"},

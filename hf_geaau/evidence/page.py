@@ -1,0 +1,198 @@
+"""The evidence as a Markdown page, which a card carries, with two pictures."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_geaau import facs
+from hf_geaau.files import whole_file
+from hf_geaau.plots import COLOURS
+
+from .rendered import LEAST, RenderedSet
+
+TITLES = {
+    "test": "rendered people it has not seen",
+    "unseen": "the same under settings of the renderer it has not seen",
+}
+
+
+def evidence_page(evidence: dict[str, Any]) -> str:
+    """Write the page; its headings are of level 3."""
+    parts = ["Measured by `hf-geaau evidence`."]
+    rendered, photos = evidence["rendered"], evidence.get("photos")
+    if rendered:
+        parts += ["### Rendered faces, by action unit", _unit_table(rendered), _steady_text(rendered)]
+        parts += ["### Calibration", _calibration_text(rendered)]
+        parts += ["### Groups of rendered faces", *(_group_tables(name, entry) for name, entry in rendered.items())]
+        parts += ["### Known failures", "For each action unit the most wrong prediction on the first of these sets."]
+        parts.append("![The most wrong prediction of each action unit](failures.png)")
+    if photos:
+        parts += ["### Photos", _photo_text(photos)]
+    compared = {name: entry["mediapipe"] for name, entry in rendered.items() if "mediapipe" in entry}
+    if photos and "mediapipe" in photos:
+        compared["photos"] = photos["mediapipe"]
+    if compared:
+        parts += ["### Beside MediaPipe's blendshapes", *(_comparison(name, entry) for name, entry in compared.items())]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table(head: list[str], rows: dict[str, list[Any]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
+    return "\n".join([*lines, *(f"| {name} | {' | '.join(map(_cell, cells))} |" for name, cells in rows.items())])
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _unit_table(rendered: dict[str, Any]) -> str:
+    """Scores of each AU, one block of columns for each set."""
+    columns = {"f1": "F1", "auc": "AUC", "icc": "ICC", "mae": "MAE", "expected_calibration_error": "ECE"}
+    head = ["AU"]
+    rows: dict[str, list[Any]] = {}
+    for name, entry in rendered.items():
+        head += [f"{title}, {name}" for title in columns.values()]
+        head += [f"{title}, {name}" for title in ("neutral alarms", "mirrored", "points")]
+        strength = entry.get("intensity") or {}
+        steady, alarms = entry["steadiness"], entry["false_alarms"] or {}
+        for label, scores in {**entry["action_units"], "mean": entry["mean"]}.items():
+            cells = {**scores, **strength.get(label, {})}
+            rows.setdefault(label, []).extend(
+                [
+                    *(cells.get(key) for key in columns),
+                    alarms.get(label),
+                    *(steady[kind].get(label) for kind in ("mirrored", "point_noise")),
+                ]
+            )
+    sets = "; ".join(
+        f"{name}: {TITLES.get(name, name)}, {entry['frames']:,} faces of {entry['subjects']:,} people"
+        for name, entry in rendered.items()
+    )
+    return (
+        f'{sets}. ICC(3,1) and MAE (in steps of the scale 0-5) are of the intensity. "Neutral alarms": share of faces'
+        ' without any action unit in which this one is seen; "mirrored": mean absolute change of the probability'
+        ' between a face and its mirror image; "points": the same when each of the five points is off by 5 % of the'
+        f" distance between the eyes.\n\n{_table(head, rows)}"
+    )
+
+
+def _steady_text(rendered: dict[str, Any]) -> str:
+    texts = []
+    for name, entry in rendered.items():
+        mirrored, moved = (entry["steadiness"][kind]["mean"] for kind in ("mirrored", "point_noise"))
+        count = f"{entry['steadiness']['faces']:,} faces"
+        texts.append(f"{name}: {mirrored:.3f} mirrored, {moved:.3f} with noise on the points ({count})")
+    return f"Mean absolute change of a probability: {'; '.join(texts)}."
+
+
+def _calibration_text(rendered: dict[str, Any]) -> str:
+    errors = [f"{name} {entry['mean']['expected_calibration_error']:.3f}" for name, entry in rendered.items()]
+    return (
+        f"Expected calibration error, mean over action units: {', '.join(errors)}.\n\n"
+        "![Share of faces that show an action unit, by predicted probability](calibration.png)"
+    )
+
+
+def _group_tables(name: str, entry: dict[str, Any]) -> str:
+    """Scores by group, and the largest gap in words."""
+    if not entry["groups"]:
+        return f"{name}: the renderer noted nothing to group by."
+    rows = {
+        f"{title}: {group}": [scores["faces"], scores["f1"], scores["auc"]]
+        for title, members in entry["groups"].items()
+        for group, scores in members.items()
+    }
+    gap = entry["largest_gap"]
+    words = (
+        f'**Largest gap on {name}**: {gap["trait"]}, mean AUC {gap["auc"]:.3f} for "{gap["worst"]}" against'
+        f' {gap["auc"] + gap["gap"]:.3f} for "{gap["best"]}" (groups of at least {LEAST} faces).'
+        if gap
+        else f"{name}: no two groups of a kind have {LEAST} faces."
+    )
+    return f"{words}\n\n{_table([f'group, {name}', 'faces', 'F1', 'AUC'], rows)}"
+
+
+def _photo_text(photos: dict[str, Any]) -> str:
+    """What was found, AUC and false alarms by AU, and the predictions of each face."""
+    text = (
+        f"The detector finds {photos['found']} of {photos['faces']} faces. Labels are by eye, of clear cases, by"
+        " whoever labelled these photos: no benchmark, and no claim of accuracy beyond these faces."
+    )
+    if photos["problems"]:
+        text += f" {len(photos['problems'])} photos could not be read."
+    if not photos["found"]:
+        return text
+    alarms = photos["false_alarms"] or {}
+    head, rows = ["AU", "present", "absent", "AUC", "neutral alarms"], {}
+    for name, (present, absent) in photos["labelled"].items():
+        rows[name] = [present, absent, photos["auc"][name], alarms.get(name)]
+    rows["mean"] = ["", "", photos["auc"]["mean"], alarms.get("mean")]
+    sources = sorted({row["source"] for row in photos["predictions"] if row["source"]})
+    text += (
+        f" Neutral faces: {photos['neutral_faces']}; the last column is the share of them in which the unit is seen."
+    )
+    text += (
+        f" The points differ from the labelled ones by {photos['median_point_error']:.1%} of the distance between the"
+    )
+    text += f" eyes, in the median. Photos from: {', '.join(sources) or 'not named'}."
+    return f"{text}\n\n{_table(head, rows)}"
+
+
+def _comparison(name: str, entry: dict[str, Any]) -> str:
+    if not entry["found"]:
+        return f"{name}: MediaPipe finds none of {entry['faces']} faces."
+    rows = {label: [value, entry["mediapipe"][label]] for label, value in entry["ours"].items() if value is not None}
+    return (
+        f"{name}: AUC on the {entry['found']:,} of {entry['faces']:,} faces that MediaPipe finds; the mean is over the"
+        " action units that both have. A blendshape is no action unit: which one stands for which is our choice, and"
+        f" where there are several, the best on these faces counts.\n\n{_table(['AU', 'ours', 'MediaPipe'], rows)}"
+    )
+
+
+def draw_calibration(rendered: dict[str, Any], names: list[str], path: Path) -> None:
+    """Draw a reliability diagram of each AU, with a line for each set."""
+    from matplotlib.figure import Figure
+
+    columns = min(6, len(names))
+    rows = -(-len(names) // columns)
+    figure = Figure(figsize=(1.6 * columns, 1.75 * rows), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
+    for axis, name in zip(axes, names, strict=False):
+        axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+        for colour, (title, entry) in zip(COLOURS, rendered.items(), strict=False):
+            curve = entry["calibration"][name]
+            axis.plot(curve["predicted"], curve["observed"], ".-", color=colour, label=title, linewidth=1.2)
+        axis.set_title(name, fontsize=8)
+        axis.tick_params(labelsize=7)
+    for axis in axes[len(names) :]:
+        axis.set_axis_off()
+    axes[0].legend(frameon=False, fontsize=7)
+    figure.supxlabel("predicted probability", fontsize=8)
+    figure.supylabel("share of faces that show it", fontsize=8)
+    _save(figure, path)
+
+
+def draw_failures(faces: RenderedSet, path: Path) -> None:
+    """Draw the face of each AU's most wrong probability."""
+    from matplotlib.figure import Figure
+
+    columns = min(6, len(faces.names))
+    rows = -(-len(faces.names) // columns)
+    figure = Figure(figsize=(1.6 * columns, 1.9 * rows), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    wrong = np.where(faces.labels >= 0, np.abs(faces.probabilities - faces.labels), -1).argmax(axis=0)
+    for place, (axis, row) in enumerate(zip(axes, wrong.tolist(), strict=False)):
+        axis.imshow(np.asarray(faces.rows[row]["image"].convert("RGB")))
+        said = "is present" if faces.labels[row, place] == 1 else "is absent"
+        name = faces.names[place]
+        title = f"{name} {facs.ACTION_UNITS[int(name[2:])].name.lower()}"
+        axis.set_title(f"{title[:24]}\n{said}, p = {faces.probabilities[row, place]:.2f}", fontsize=7)
+    for axis in axes:
+        axis.set_axis_off()
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path) -> None:
+    with whole_file(path) as part:
+        figure.savefig(part, format="png", dpi=80)

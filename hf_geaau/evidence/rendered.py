@@ -1,0 +1,215 @@
+"""Evidence on rendered faces: scores, calibration, groups of faces, steadiness, and the worst failures."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from hf_geaau import facs, metrics
+from hf_geaau.data import load
+from hf_geaau.evaluation import Predictions, predict_dataset, score
+
+from .scorer import Scorer, by_name
+
+BINS = 10  # of the calibration curve
+LEAST = 100
+"""A group needs this many faces to count for the largest gap; below, single faces decide. Our choice."""
+POINT_NOISE = 0.05  # of the distance between the eyes
+_MARGIN = 0.15  # mirrored at the crop's edges, so that a moved crop sees no black
+_STRUCTURE = {"file_name", "labels", "intensities", "subject_id", "sequence_id", "frame", "points", "index"}
+_ANGLES = {"yaw": "head turned, degrees", "pitch": "head nodded, degrees", "roll": "head tilted, degrees"}
+_MOST_GROUPS = 12  # of a column of texts or whole numbers; more are no groups
+
+
+@dataclass(frozen=True, eq=False)
+class RenderedSet:
+    """A rendered set and what a checkpoint says of it; all rows belong together.
+
+    Attributes:
+        name: Such as "test".
+        rows: The dataset.
+        predictions: Of all rows.
+        labels, probabilities: (F, N) of the AUs that model and renderer share.
+        names: Their labels.
+        traits: By title, (F,) the group of each face.
+    """
+
+    name: str
+    rows: Any
+    predictions: Predictions
+    labels: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    names: list[str]
+    traits: dict[str, NDArray[np.str_]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, folder: Path, scorer: Scorer, workers: int = 0) -> "RenderedSet":
+        """Predict a rendered folder."""
+        rows = load("synthetic", folder, fold=None, split="train")
+        found = predict_dataset(
+            scorer.network, scorer.processor, rows, scorer.batch_size, scorer.device, num_workers=workers
+        )
+        rows = rows.select(found.rows)
+        take, put = facs.index_map(scorer.network.config.action_units, facs.SYNTHETIC)
+        names = facs.labels([facs.SYNTHETIC[place] for place in put])
+        return cls(
+            name, rows, found, found.labels[:, put], found.probabilities[:, take], names, traits_of(folder, rows)
+        )
+
+
+def score_rendered(predictions: Predictions, config: Any) -> dict[str, Any]:
+    """Score a rendered set: what `hf_geaau.evaluation.score` gives, with the calibration error of each AU."""
+    take, put = facs.index_map(config.action_units, facs.SYNTHETIC)
+    scores = score(predictions, config, facs.SYNTHETIC)
+    labels, chances = predictions.labels[:, put], predictions.probabilities[:, take]
+    errors = metrics.expected_calibration_error(labels, chances)
+    for row, value in zip(scores["action_units"].values(), errors["expected_calibration_error"].tolist(), strict=True):
+        row["expected_calibration_error"] = value
+    scores["mean"] |= errors["mean"]
+    return scores
+
+
+def rendered_evidence(faces: RenderedSet, scorer: Scorer, limit: int) -> dict[str, Any]:
+    """Collect the evidence of one set; see `gather_evidence` for its parts."""
+    config = scorer.network.config
+    take = [scorer.names.index(name) for name in faces.names]
+    neutral = (faces.labels == 0).all(axis=1)
+    limits = np.asarray(config.thresholds, np.float32)[take]
+    groups = {title: _by_group(faces, trait, limits) for title, trait in faces.traits.items()}
+    said = faces.probabilities[neutral] >= limits
+    return {
+        **score_rendered(faces.predictions, config),
+        "neutral_frames": int(neutral.sum()),
+        "false_alarms": by_name(faces.names, said.mean(axis=0)) if neutral.any() else None,
+        "calibration": calibration_curve(faces.labels, faces.probabilities, faces.names),
+        "groups": groups,
+        "largest_gap": largest_gap(groups),
+        "steadiness": steadiness(scorer, some_images(faces, limit)),
+    }
+
+
+def calibration_curve(labels: NDArray[Any], probabilities: NDArray[Any], names: list[str]) -> dict[str, Any]:
+    """Give, for each AU and all together ("all"), the bins of a reliability diagram.
+
+    Returns:
+        By name: "predicted" and "observed", the mean probability and the share of positives in each bin that is not
+        empty, and "faces", their number.
+
+    Source:
+        Guo et al., "On calibration of modern neural networks", ICML 2017.
+    """
+    known, count = labels >= 0, len(names)
+    places = np.minimum((probabilities * BINS).astype(np.int64), BINS - 1) + BINS * np.arange(count)
+    sums = [
+        np.bincount(places[known], weights[known], count * BINS).reshape(count, BINS)
+        for weights in (np.ones_like(probabilities), probabilities, labels)
+    ]
+    result = {}
+    for name, (faces, chance, positive) in zip(
+        [*names, "all"], [*zip(*sums, strict=True), [part.sum(0) for part in sums]], strict=True
+    ):
+        full = faces > 0
+        shares = {"predicted": chance[full] / faces[full], "observed": positive[full] / faces[full]}
+        result[name] = {key: values.round(4).tolist() for key, values in shares.items()}
+        result[name]["faces"] = faces[full].astype(int).tolist()
+    return result
+
+
+def traits_of(folder: Path, rows: Any) -> dict[str, NDArray[np.str_]]:
+    """Read what the renderer noted of each face, in the order of the rows, as groups.
+
+    Every column of labels.parquet that describes a face counts: angles in steps of 10°, other numbers by quartiles,
+    texts and truth values as they are. So a renderer that notes more is broken down by more.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(folder / "labels.parquet")
+    where = {key: place for place, key in enumerate(zip(*_keys(table), strict=True))}
+    order = [where[key] for key in zip(rows["subject_id"][:], rows["frame"][:], strict=True)]
+    found = {}
+    for name in table.column_names:
+        if name in _STRUCTURE:
+            continue
+        values = np.array(table[name].to_pylist())
+        if values.ndim == 1 and (groups := _groups(name, values)) is not None:
+            found[_ANGLES.get(name, name.replace("_", " "))] = groups[order]
+    return found
+
+
+def _keys(table: Any) -> tuple[list[Any], list[Any]]:
+    return table["subject_id"].to_pylist(), table["frame"].to_pylist()
+
+
+def _groups(name: str, values: NDArray[Any]) -> NDArray[np.str_] | None:
+    """Turn a column into groups; None if it makes none."""
+    if name in _ANGLES:
+        tens = np.minimum(np.abs(np.degrees(values)) // 10, 4).astype(int)
+        return np.array(["0-10", "10-20", "20-30", "30-40", "over 40"])[tens]
+    if values.dtype.kind == "f":
+        edges = np.unique(np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))
+        if len(edges) < 3:
+            return None
+        bins = np.clip(np.searchsorted(edges, values, "right") - 1, 0, len(edges) - 2)
+        return np.array([f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)])[bins]
+    groups = np.array([str(value) or "none" for value in values.tolist()])
+    return groups if 1 < len(np.unique(groups)) <= _MOST_GROUPS else None
+
+
+def _by_group(faces: RenderedSet, trait: NDArray[np.str_], limits: NDArray[Any]) -> dict[str, dict[str, Any]]:
+    """Score each group: mean F1 and AUC over AUs."""
+    result = {}
+    for group in sorted(set(trait.tolist())):
+        here = trait == group
+        labels, chances = faces.labels[here], faces.probabilities[here]
+        scores = {**metrics.au_f1(labels, chances, limits)["mean"], **metrics.au_auc(labels, chances)["mean"]}
+        values = {key: None if np.isnan(scores[key]) else round(float(scores[key]), 4) for key in ("f1", "auc")}
+        result[group] = {"faces": int(here.sum()), **values}
+    return result
+
+
+def largest_gap(groups: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any] | None:
+    """Name the two groups of one trait whose mean AUC differ most, among groups of at least `LEAST` faces."""
+    gaps = []
+    for title, members in groups.items():
+        rated = [
+            (row["auc"], name) for name, row in members.items() if row["faces"] >= LEAST and row["auc"] is not None
+        ]
+        if len(rated) > 1:
+            (low, worst), (high, best) = min(rated), max(rated)
+            gaps.append({"trait": title, "worst": worst, "best": best, "auc": low, "gap": round(high - low, 4)})
+    return max(gaps, key=lambda entry: entry["gap"], default=None)
+
+
+def some_images(faces: RenderedSet, limit: int) -> list[Image.Image]:
+    """Load at most `limit` crops, evenly spread over the set."""
+    places = np.unique(np.linspace(0, len(faces.rows) - 1, min(limit, len(faces.rows))).astype(int))
+    return [faces.rows[int(place)]["image"].convert("RGB") for place in places]
+
+
+def steadiness(scorer: Scorer, images: list[Image.Image]) -> dict[str, Any]:
+    """Measure how much probabilities change when nothing of the expression does.
+
+    Returns:
+        "faces"; "mirrored": by AU, the mean absolute change between a crop and its mirror image; "point_noise": the
+        same when each of the five points is off by a normal error of 5 % of the distance between the eyes, in x and y.
+    """
+    template = np.asarray(scorer.processor.crop_template, np.float64)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, POINT_NOISE * np.linalg.norm(template[1] - template[0]), (len(images), 5, 2))
+    padded, points = [], []
+    for image, offset in zip(images, noise, strict=True):
+        margin = round(_MARGIN * image.width)
+        pixels = np.pad(np.asarray(image), ((margin, margin), (margin, margin), (0, 0)), "reflect")
+        padded.append(Image.fromarray(pixels))
+        points.append((template + offset) * image.size + margin)
+    plain, mirrored = scorer(images)[0], scorer([ImageOps.mirror(image) for image in images])[0]
+    moved = scorer(padded, points)[0]
+    return {
+        "faces": len(images),
+        "mirrored": by_name(scorer.names, np.abs(mirrored - plain).mean(axis=0)),
+        "point_noise": by_name(scorer.names, np.abs(moved - plain).mean(axis=0)),
+    }

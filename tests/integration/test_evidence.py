@@ -1,0 +1,265 @@
+"""`hf-geaau evidence` on drawn faces and a public photo: what is measured, written, and refused."""
+
+import json
+import re
+import sys
+import types
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from hf_geaau import GeaauImageProcessor
+from hf_geaau.data import write_example
+from hf_geaau.errors import EvaluationError, MissingExtraError
+from hf_geaau.evidence import gather_evidence, rendered
+from hf_geaau.evidence.blendshapes import STANDS_FOR, compare
+from hf_geaau.evidence.labelled import LabelledFace, find_faces, read_labels
+from hf_geaau.evidence.rendered import calibration_curve, largest_gap, traits_of
+from hf_geaau.evidence.scorer import Scorer, aucs
+from hf_geaau.faces import Face
+from hf_geaau.metrics import au_auc, expected_calibration_error
+from hf_geaau_cli import app
+
+
+@pytest.fixture(scope="module")
+def renders(tmp_path_factory):
+    """Two drawn sets; of the first the renderer has noted things."""
+    folder = tmp_path_factory.mktemp("renders")
+    for name, people in (("test", 10), ("unseen", 3)):
+        write_example("synthetic", folder / name, identities=people, frames=12, size=64)
+    path = folder / "test" / "labels.parquet"
+    table = pq.read_table(path).to_pylist()
+    rng = np.random.default_rng(0)
+    for place, row in enumerate(table):
+        row |= {"yaw": float(rng.uniform(-0.4, 0.4)), "skin_tone": float(place), "occluder": "mug" if place % 2 else ""}
+        row |= {"person": row["subject_id"] + str(place), "has_glasses": place < 110}
+    rng.shuffle(table)  # what is noted must follow its face, not its place
+    import pyarrow as pa
+
+    pq.write_table(pa.Table.from_pylist(table), path)
+    return folder
+
+
+def labelled(tmp_path, portrait, **more):
+    photo, points = portrait
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(photo).save(tmp_path / "photos" / "portrait.png")
+    entry = {"source": "PyPI scikit-image", "file": "portrait.png", "points": points, "labels": {"AU12": 1, "AU01": 0}}
+    calm = {**entry, "labels": {"AU12": 0}, "neutral": True}  # a stand-in: the labels are not what is tested here
+    away = {**entry, "points": (np.array(points) + 300).tolist()}
+    (tmp_path / "labels.json").write_text(
+        json.dumps({"faces": [entry, calm, away, {**entry, "file": "missing.png"}], **more})
+    )
+    return {"photos": tmp_path / "photos", "photo_labels": tmp_path / "labels.json"}
+
+
+def test_everything_is_measured_and_written(renders, tiny_checkpoint, tmp_path, portrait):
+    found = gather_evidence(
+        tiny_checkpoint, renders=renders, **labelled(tmp_path, portrait), limit=30, device="cpu", batch_size=16
+    )
+    assert json.loads((tiny_checkpoint / "evidence.json").read_text()) == found
+    test = found["rendered"]["test"]
+    assert set(test["action_units"]) == {"AU01", "AU12", "AU25"}
+    assert test["frames"] == 120
+    assert found["rendered"]["unseen"]["subjects"] == 3
+    assert 0 <= test["action_units"]["AU12"]["expected_calibration_error"] <= 1
+    assert test["steadiness"]["faces"] == 30
+    assert all(0 <= test["steadiness"][kind]["AU12"] < 0.5 for kind in ("mirrored", "point_noise"))
+    assert set(test["groups"]) == {"head turned, degrees", "skin tone", "occluder", "has glasses"}
+    assert {group: row["faces"] for group, row in test["groups"]["occluder"].items()} == {"mug": 60, "none": 60}
+    assert sum(row["faces"] for row in test["groups"]["head turned, degrees"].values()) == 120
+    assert found["rendered"]["unseen"]["groups"] == {}
+
+    photos = found["photos"]
+    assert (photos["faces"], photos["found"], photos["neutral_faces"]) == (4, 2, 1)
+    assert photos["labelled"] == {"AU01": [0, 1], "AU12": [1, 1], "AU25": [0, 0]}
+    assert photos["auc"]["AU12"] == 0.5  # the same face twice
+    assert photos["auc"]["AU01"] is None
+    assert len(photos["problems"]) == 1
+    assert photos["median_point_error"] < 0.2
+
+    page = (tiny_checkpoint / "evidence.md").read_text()
+    assert "The detector finds 2 of 4 faces." in page
+    assert "Photos from: PyPI scikit-image." in page
+    for name in re.findall(r"!\[.*?\]\((.*?)\)", page):
+        assert Image.open(tiny_checkpoint / name).width > 150
+    assert "failures.png" in page
+    assert "calibration.png" in page
+    assert "nan" not in page.lower()
+
+
+def test_steadiness_tells_what_moves_a_probability(monkeypatch):
+    """A stand-in for the network that looks at the left half of what the real processor gives it."""
+    processor = GeaauImageProcessor(size={"height": 32, "width": 32})
+
+    class LeftHalf(Scorer):
+        names = ["AU01"]
+
+        def __call__(self, images, points=None):
+            aligned = {} if points is None else {"points": [face[None] for face in points]}
+            pixels = self.processor(images, **aligned, return_tensors="pt").pixel_values
+            return pixels[..., :16].mean((1, 2, 3)).numpy()[:, None], None
+
+    scorer = LeftHalf(None, processor)
+    smooth = np.broadcast_to(np.linspace(0, 250, 64).astype(np.uint8)[None, :, None], (64, 64, 3))
+    lopsided, even = Image.fromarray(smooth.copy()), Image.new("RGB", (64, 64), (90, 90, 90))
+    found = rendered.steadiness(scorer, [lopsided, even])
+    assert found["mirrored"]["AU01"] > 0.2
+    assert 0 < found["point_noise"]["AU01"] < found["mirrored"]["AU01"]
+    assert rendered.steadiness(scorer, [even])["mirrored"] == {"AU01": 0.0, "mean": 0.0}
+    monkeypatch.setattr(rendered, "POINT_NOISE", 0.0)
+    assert rendered.steadiness(scorer, [lopsided])["point_noise"]["AU01"] < 0.01  # exact points change nothing
+
+
+def test_the_command(renders, tiny_checkpoint, tmp_path):
+    command = ["evidence", str(tiny_checkpoint), "--renders", str(renders), "--output", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*command, "--limit", "8", "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert "test: 120 faces" in done.output
+    assert (tmp_path / "out" / "evidence.md").is_file()
+    assert not (tiny_checkpoint / "evidence.md").exists()
+
+
+def test_what_cannot_be_measured_is_one_line(renders, tiny_checkpoint, tmp_path, portrait):
+    photos = labelled(tmp_path, portrait)
+    for message, model, arguments in (
+        ("Evidence needs `renders`, or `photos`", tiny_checkpoint, {}),
+        ("must come together, got one of them", tiny_checkpoint, {"photos": tmp_path}),
+        ("`renders` must hold test or unseen, got", tiny_checkpoint, {"renders": tmp_path}),
+        ("`limit` must be at least 1, got 0", tiny_checkpoint, {"renders": renders, "limit": 0}),
+        ("`output` must be a folder where the checkpoint is not one of yours", None, {"renders": renders}),
+        ("got '.*no.task', which is not there. Fetch it from", tiny_checkpoint,
+         {**photos, "mediapipe": tmp_path / "no.task", "device": "cpu"}),
+    ):  # fmt: skip
+        with pytest.raises(EvaluationError, match=message) as error:
+            gather_evidence(model, **arguments)
+        assert "\n" not in str(error.value)
+    (tmp_path / "face_landmarker.task").write_bytes(b"")
+    if "mediapipe" not in sys.modules:
+        with pytest.raises(MissingExtraError, match="needs the package mediapipe, which is missing. Install it"):
+            compare(tmp_path / "face_landmarker.task", [], np.empty((0, 0)), np.empty((0, 0)), [])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("no", "Labels of photos must be JSON.*JSONDecodeError"),
+        ('{"faces": [{"file": "a.png", "labels": {}}]}', "KeyError 'points'"),
+        ('{"faces": []}', "must name a face, got none"),
+        ('[{"file": "a", "points": [[0,0],[1,0],[0,1],[0,2],[1,2]], "labels": {"AU12": 2}}]', "got AU12=2 for 'a'"),
+    ],
+)
+def test_wrong_labels_are_one_line(content, message, tmp_path):
+    (tmp_path / "labels.json").write_text(content)
+    with pytest.raises(EvaluationError, match=message) as error:
+        read_labels(tmp_path / "labels.json")
+    assert "\n" not in str(error.value)
+
+
+def test_the_nearest_face_is_taken(tmp_path):
+    Image.new("RGB", (200, 100)).save(tmp_path / "two.png")
+    points = np.float32([[0, 0], [20, 0], [10, 10], [3, 20], [17, 20]])
+    seen = [
+        Face(np.zeros(4, np.float32), 1.0, points + shift) for shift in (np.float32([100, 40]), np.float32([12, 40]))
+    ]
+    faces = [LabelledFace("two.png", "", points.astype(float) + shift, {}) for shift in ([10, 38], [101, 41], [50, 40])]
+    assert find_faces(faces, tmp_path, lambda photo: seen) == []
+    assert faces[0].found is seen[1].points
+    assert faces[1].found is seen[0].points
+    assert faces[2].found is None
+
+
+def test_groups_follow_their_faces(renders):
+    class Rows(dict):
+        pass
+
+    table = pq.read_table(renders / "test" / "labels.parquet").to_pydict()
+    order = np.random.default_rng(1).permutation(120)
+    rows = Rows({key: [table[key][place] for place in order] for key in ("subject_id", "frame")})
+    groups = traits_of(renders / "test", rows)
+    assert groups["occluder"].tolist() == [table["occluder"][place] or "none" for place in order]
+    tones = np.array(table["skin_tone"])[order]
+    for group in np.unique(groups["skin tone"]):
+        low, high = map(float, group.split(" to "))
+        assert (tones[groups["skin tone"] == group] >= low - 0.5).all()
+        assert (tones[groups["skin tone"] == group] <= high + 0.5).all()
+
+
+def test_the_largest_gap_is_among_groups_that_are_large_enough():
+    row = lambda faces, auc: {"faces": faces, "f1": 0.5, "auc": auc}  # noqa: E731
+    groups = {
+        "pose": {"0-10": row(500, 0.9), "10-20": row(300, 0.8), "over 40": row(20, 0.4)},
+        "light": {"soft": row(400, 0.9), "hard": row(400, 0.85)},
+    }
+    gap = largest_gap(groups)
+    assert (gap["trait"], gap["worst"], gap["best"], gap["gap"]) == ("pose", "10-20", "0-10", 0.1)
+    assert largest_gap({"pose": {"0-10": row(50, 0.9)}}) is None
+
+
+def test_curve_and_error_agree():
+    rng = np.random.default_rng(0)
+    chances = rng.random((500, 2)).astype(np.float32)
+    labels = (rng.random((500, 2)) < chances**2).astype(np.float32)
+    labels[:50, 0] = -1
+    curves = calibration_curve(labels, chances, ["AU01", "AU12"])
+    assert sum(curves["AU01"]["faces"]) == 450
+    assert sum(curves["all"]["faces"]) == 950
+    for place, name in enumerate(("AU01", "AU12")):
+        curve = {key: np.array(values) for key, values in curves[name].items()}
+        gap = np.abs(curve["predicted"] - curve["observed"]) @ curve["faces"] / curve["faces"].sum()
+        expected = expected_calibration_error(labels[:, [place]], chances[:, [place]], bins=10)
+        assert gap == pytest.approx(expected["mean"]["expected_calibration_error"], abs=1e-3)
+
+
+def test_scores_of_any_scale_have_an_auc():
+    labels = np.float32([[1, 1], [0, 1], [1, -1], [0, 1]])
+    scores = np.array([[3.0, 0], [-2.0, 0], [0.5, 0], [0.5, 0]])
+    found = aucs(["AU01", "AU12"], labels, scores)
+    chances = np.float32([[0.9], [0.1], [0.4], [0.4]])
+    assert found["AU01"] == pytest.approx(au_auc(labels[:, :1], chances)["auc"][0])
+    assert found["AU12"] is None
+    assert found["mean"] == found["AU01"]
+
+
+def test_blendshapes_are_compared_on_the_faces_that_mediapipe_finds(tmp_path, monkeypatch):
+    """A stand-in for the package, because it is no dependency."""
+    names = {name.removeprefix("-") for recipes in STANDS_FOR.values() for recipe in recipes for name in recipe}
+    shown = []
+
+    class Landmarker:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *problem):
+            return None
+
+        def detect(self, picture):
+            shown.append(picture)
+            grey = float(picture.mean())
+            shapes = [types.SimpleNamespace(category_name=name, score=grey / 255) for name in names]
+            return types.SimpleNamespace(face_blendshapes=[shapes] if grey > 20 else [])
+
+    vision = types.SimpleNamespace(
+        FaceLandmarkerOptions=lambda **options: options,
+        FaceLandmarker=types.SimpleNamespace(create_from_options=lambda options: Landmarker()),
+    )
+    package = types.ModuleType("mediapipe")
+    package.Image, package.ImageFormat = lambda image_format, data: data, types.SimpleNamespace(SRGB=1)
+    tasks = types.ModuleType("mediapipe.tasks.python")
+    tasks.BaseOptions, tasks.vision = lambda **options: options, vision
+    for name, module in (("mediapipe", package), ("mediapipe.tasks", types.ModuleType("t")), (tasks.__name__, tasks)):
+        monkeypatch.setitem(sys.modules, name, module)
+    (tmp_path / "face_landmarker.task").write_bytes(b"")
+    points = np.array([[40, 40], [60, 40], [50, 50], [43, 60], [57, 60]])
+    pictures = [(np.full((100, 100, 3), grey, np.uint8), points) for grey in (0, 50, 150, 250)]
+    labels = np.float32([[1, 1], [0, 1], [0, 0], [1, 0]])
+    ours = np.array([[0.5, 0.5], [0.9, 0.9], [0.1, 0.1], [0.2, 0.2]])
+    found = compare(tmp_path / "face_landmarker.task", ["AU12", "AU01"], labels, ours, pictures)
+    assert (found["faces"], found["found"]) == (4, 3)  # not the black one
+    assert found["mediapipe"] == {"AU12": 1.0, "AU01": 0.0, "mean": 0.5}
+    assert found["ours"] == {"AU12": 0.5, "AU01": 1.0, "mean": 0.75}
+    assert shown[0].shape == (512, 512, 3)
+    assert len(shown) == 6  # three sizes of the black one
