@@ -1,12 +1,20 @@
 """Commands that make data: render, prepare, example-data, download-fec."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ._console import OptionList, one_line_warnings, out, parsed, progress
+
+
+class Style(StrEnum):
+    """Settings of the renderer."""
+
+    standard = "standard"
+    shifted = "shifted"
 
 
 def render(
@@ -19,6 +27,9 @@ def render(
         int, typer.Option(min=0, help="Number of the first identity; disjoint ranges share nobody.")
     ] = 0,
     images_per_identity: Annotated[int, typer.Option(min=1, help="Images of each identity.")] = 10,
+    style: Annotated[
+        Style, typer.Option(help="'shifted' is for tests: people, light and cameras that are never in 'standard'.")
+    ] = Style.standard,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = os.cpu_count() or 1,
 ) -> None:
     """Render faces with known action units: JPEG files and labels.parquet.
@@ -37,6 +48,7 @@ def render(
             images_per_identity=images_per_identity,
             first_identity=first_identity,
             workers=workers,
+            style=style.value,
             progress=show_done,
         )
     out.print(f"{count} images in {output}", highlight=False)

@@ -342,7 +342,7 @@ def _check_values(labels: NDArray[Any], intensities: NDArray[Any], path: Path) -
 
 def _identity(subject: str, path: Path | None = None) -> int:
     """Read the number out of render-<seed>-<identity>."""
-    match = re.fullmatch(r"render-\d+-(\d+)", subject)
+    match = re.fullmatch(r"render-(?:shifted-)?\d+-(\d+)", subject)
     if match is None:
         raise DatasetError(
             f"Subjects must be named render-<seed>-<identity>, got {subject!r} in {str(path)!r}. Render again."

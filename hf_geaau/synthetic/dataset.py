@@ -13,7 +13,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from ..errors import GeaauError
 from ..files import whole_file
 from .face_model import FaceModel, load_face_model
-from .sampling import ACTION_UNITS, sample_scene
+from .facts import FaceFacts, face_facts
+from .sampling import ACTION_UNITS, STYLES, sample_scene
 
 if TYPE_CHECKING:
     from .rendering import Renderer
@@ -46,7 +47,7 @@ class RenderedFace:
         identity_id: Who.
         index: Number of the image.
         frame: Number of the image within its identity.
-        yaw, pitch: Head pose, radians.
+        facts: What else is known of the scene, as head pose, light, camera and person.
     """
 
     image: NDArray[np.uint8]
@@ -56,8 +57,7 @@ class RenderedFace:
     identity_id: int
     index: int
     frame: int
-    yaw: float
-    pitch: float
+    facts: FaceFacts
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,11 @@ class _Plan:
     images_per_identity: int
     identities: int | None
     first_identity: int
+    style: str = "standard"
 
     def __post_init__(self) -> None:
+        if self.style not in STYLES:
+            raise ValueError(f"`style` must be one of {', '.join(STYLES)}, got {self.style!r}.")
         for name, value in (("images_per_identity", self.images_per_identity), ("identities", self.identities)):
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}.")
@@ -81,9 +84,14 @@ class _Plan:
         turn, place = divmod(block, self.identities) if self.identities else (0, block)
         return self.first_identity + place, turn * self.images_per_identity + index % self.images_per_identity
 
+    def subject(self, identity_id: int) -> str:
+        """Name of a person; people of another style are others, whatever their number."""
+        style = "" if self.style == "standard" else f"{self.style}-"
+        return f"render-{style}{self.seed}-{identity_id}"
+
     def render(self, renderer: "Renderer", index: int) -> RenderedFace:
         identity_id, frame = self.identity_of(index)
-        scene = sample_scene(self.seed, index, identity_id)
+        scene = sample_scene(self.seed, index, identity_id, style=self.style)
         picture = renderer.render(scene)
         return RenderedFace(
             picture.image,
@@ -93,8 +101,7 @@ class _Plan:
             identity_id,
             index,
             frame,
-            scene.yaw,
-            scene.pitch,
+            face_facts(scene, renderer.size),
         )
 
 
@@ -109,6 +116,7 @@ def iter_renders(
     first_identity: int = 0,
     first_image: int = 0,
     workers: int = 1,
+    style: str = "standard",
 ) -> Iterator[RenderedFace]:
     """Render faces one after another.
 
@@ -122,8 +130,9 @@ def iter_renders(
         first_identity: Number of the first person; disjoint ranges give disjoint people.
         first_image: Number of the first image.
         workers: Processes; with 1, this process renders. Scripts need `if __name__ == "__main__"` for more.
+        style: "standard", or "shifted" for people and settings of the renderer that "standard" never shows.
     """
-    plan = _Plan(seed, size, images_per_identity, identities, first_identity)
+    plan = _Plan(seed, size, images_per_identity, identities, first_identity, style)
     chunks = _chunks(first_image, first_image + count)
     if workers <= 1:
         with closing(_start(face_model, size)) as renderer:
@@ -146,16 +155,18 @@ def render_dataset(
     first_identity: int = 0,
     workers: int = 2,
     quality: int = 92,
+    style: str = "standard",
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Render faces into a folder; an interrupted run continues where it stopped.
 
     The folder gets `images/…jpg` and, when all are there, `labels.parquet` with the columns file_name, labels (18),
-    intensities (18), subject_id, sequence_id, frame, points (10: x, y of the five
-    points in pixels), yaw and pitch (radians).
+    intensities (18), subject_id, sequence_id, frame, points (10: x, y of the five points in pixels), and those of
+    `facts.FaceFacts`.
 
     Args:
-        face_model, count, seed, size, identities, images_per_identity, first_identity, workers: See `iter_renders`.
+        face_model, count, seed, size, identities, images_per_identity, first_identity, workers, style: See
+            `iter_renders`.
         output: The folder; made if missing.
         quality: JPEG quality, 1–100.
         progress: Called with images done and in all, after each chunk.
@@ -168,7 +179,7 @@ def render_dataset(
     """
     if count < 1:
         raise ValueError(f"`count` must be at least 1, got {count}.")
-    plan, folder = _Plan(seed, size, images_per_identity, identities, first_identity), Path(output)
+    plan, folder = _Plan(seed, size, images_per_identity, identities, first_identity, style), Path(output)
     if not isinstance(face_model, FaceModel):
         load_face_model(face_model)  # a wrong path must not leave a claimed folder behind
     _claim(folder, {"count": count, "quality": quality, "action_units": list(ACTION_UNITS), **asdict(plan)})
@@ -234,21 +245,30 @@ def _write_chunk(renderer: "Renderer", plan: _Plan, start: int, stop: int, folde
                 "file_name": name,
                 "labels": face.labels,
                 "intensities": face.intensities,
-                "subject_id": f"render-{plan.seed}-{face.identity_id}",
+                "subject_id": plan.subject(face.identity_id),
                 "sequence_id": "render",
                 "frame": face.frame,
                 "points": face.points.reshape(-1),
-                "yaw": face.yaw,
-                "pitch": face.pitch,
+                **asdict(face.facts),
             }
         )
-    floats = pa.list_(pa.float32())
-    kinds = [pa.string(), floats, floats, pa.string(), pa.string(), pa.int32(), floats, pa.float32(), pa.float32()]
-    schema = pa.schema(list(zip(rows[0], kinds, strict=True)))
+    schema = pa.schema(_columns())
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
     _replace(Path(part), sink.getvalue().to_pybytes())
     return stop - start
+
+
+def _columns() -> list[tuple[str, Any]]:
+    """Names and arrow types of the table's columns."""
+    import pyarrow as pa
+
+    floats, simple = pa.list_(pa.float32()), {float: pa.float32(), str: pa.string(), bool: pa.bool_()}
+    return [
+        ("file_name", pa.string()), ("labels", floats), ("intensities", floats), ("subject_id", pa.string()),
+        ("sequence_id", pa.string()), ("frame", pa.int32()), ("points", floats),
+        *((name, simple[kind]) for name, kind in get_type_hints(FaceFacts).items()),
+    ]  # fmt: skip
 
 
 def _merge(parts: list[Path], table: Path) -> None:

@@ -123,7 +123,7 @@ def _vivid(rng: np.random.Generator) -> Vector:
 
 
 def _slope(rng: np.random.Generator, up: float = 0.25) -> Vector:
-    return rng.normal(0, 0.12, 3) + [0, up, 0]
+    return rng.normal(0, 0.12, 3) + np.array([0, up, 0])
 
 
 def _side(rng: np.random.Generator) -> float:

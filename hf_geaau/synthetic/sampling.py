@@ -19,6 +19,7 @@ from hf_geaau import facs
 
 from .camera import Camera, sample_camera
 from .lighting import Light, sample_light
+from .point_errors import sample_point_errors
 
 ACTION_UNITS = facs.SYNTHETIC
 """The action units that a rendered face can show, in the order of labels and intensities."""
@@ -588,8 +589,8 @@ SPONTANEOUS_RATES: dict[int, float] = {
 
 SOURCES = {"neutral": 0.24, "compound": 0.24, "spontaneous": 0.10, "prototype": 0.20, "speech": 0.06, "free": 0.16}
 """Where the action units of an image come from, and the share of images (our choice). "neutral": none, or traces;
-"compound": COMPOUND_EXPRESSIONS; "spontaneous": each on its own at SPONTANEOUS_RATES; "prototype": PROTOTYPES; "speech":
-a mouth that talks in a calm face; "free": each on its own at equal rates."""
+"compound": COMPOUND_EXPRESSIONS; "spontaneous": each on its own at SPONTANEOUS_RATES; "prototype": PROTOTYPES;
+"speech": a mouth that talks in a calm face; "free": each on its own at equal rates."""
 
 
 def sample_intensities(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -878,8 +879,8 @@ def sample_scene(
         collar=float(rng.uniform(-14.5, -11.5)),
         light=sample_light(rng, style),
         camera=camera,
-        point_jitter=rng.normal(0, 0.03, (5, 2)).astype(np.float32),
-        crop_jitter=(rng.normal(0, 1, 4) * [0.035, 0.035, 0.012, 0.012]).astype(np.float32),
+        point_jitter=sample_point_errors(rng, yaw, pitch, camera.face_pixels or float(np.exp(rng.uniform(4.1, 5.4)))),
+        crop_jitter=(rng.normal(0, 1, 4) * [0.015, 0.015, 0.005, 0.005]).astype(np.float32),
         backdrop_seed=int(rng.integers(2**31)),
         occluder=str(rng.choice(SHIFTED_OCCLUDERS if shifted else OCCLUDERS)) if rng.random() < 0.12 else "",
         source=source,

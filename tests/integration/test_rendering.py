@@ -1,6 +1,6 @@
 """Rendered pictures. Needs the face model, which is not part of the repository, and OpenGL through EGL."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import cv2
 import numpy as np
@@ -11,7 +11,9 @@ from hf_geaau.errors import MissingExtraError
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
 from hf_geaau.synthetic import dataset as dataset_module
 from hf_geaau.synthetic import iter_renders, load_face_model, render_dataset, sample_scene
-from hf_geaau.synthetic.sampling import ACTION_UNITS, expression, wrinkle_depths
+from hf_geaau.synthetic.facts import FaceFacts
+from hf_geaau.synthetic.lighting import _Environment
+from hf_geaau.synthetic.sampling import ACTION_UNITS, TRAITS, expression, wrinkle_depths
 from tests.conftest import FACE_MODEL
 
 pytest.importorskip("moderngl", reason="moderngl is not installed")
@@ -131,3 +133,81 @@ def test_an_interrupted_run_continues(renderer, tmp_path, monkeypatch):
     assert render_dataset(FACE_MODEL, 8, 5, tmp_path / "a", **settings) == table
     with pytest.raises(ValueError, match="seed=5 instead of 6"):
         render_dataset(FACE_MODEL, 8, 6, tmp_path / "a", **settings)
+
+
+def test_a_shifted_folder_says_what_it_shows(renderer, tmp_path):
+    settings = {"size": 32, "images_per_identity": 4, "workers": 1}
+    table = render_dataset(FACE_MODEL, 8, 5, tmp_path / "shifted", **settings, style="shifted")
+    rows = pq.read_table(table).to_pylist()
+    assert {row["style"] for row in rows} == {"shifted"}
+    assert rows[0]["subject_id"] == "render-shifted-5-0"
+    assert {row["light"] for row in rows} <= {"under", "neon", "ring"}
+    for row in rows:
+        assert {field.name for field in fields(FaceFacts)} < set(row)
+        assert abs(row["yaw"]) <= np.pi / 4 + 1e-6
+    with pytest.raises(ValueError, match="style='shifted' instead of 'standard'"):
+        render_dataset(FACE_MODEL, 8, 5, tmp_path / "shifted", **settings)
+
+
+def test_the_detectors_error_moves_the_crop_against_it(renderer):
+    """Points found too far right cut out a crop further right, in which the face lies further left."""
+    shift = np.zeros((5, 2), np.float32)
+    shift[:, 0] = 0.1
+    rest, moved = (renderer.render(replace(plain(), point_jitter=jitter)) for jitter in (0 * shift, shift))
+    template = np.array(CROP_TEMPLATE) * SIZE
+    np.testing.assert_allclose(
+        moved.points - rest.points, [[-0.1 * (template[1, 0] - template[0, 0]), 0]] * 5, atol=0.05
+    )
+
+
+def test_a_near_camera_sees_another_face_than_a_far_one(renderer):
+    def spread(distance):
+        scene = plain()
+        points = renderer.render(replace(scene, camera=replace(scene.camera, distance=distance))).points
+        return np.linalg.norm(points[2] - points[3:].mean(0)) / np.linalg.norm(points[1] - points[0])
+
+    ratios = [spread(distance) for distance in (35.0, 100.0, 300.0)]
+    assert abs(ratios[0] - ratios[1]) > 2 * abs(ratios[1] - ratios[2]) > 0
+
+
+def test_light_from_above_leaves_the_eyes_in_shade(renderer):
+    def eyes_against_forehead(height):
+        light = _Environment()
+        light.lamp(0, height, np.ones(3))
+        light.sky(np.full(3, 0.15), np.zeros(3))
+        render = renderer.render(replace(plain(), light=light.light("top", 0.0, 0.0)))
+        grey, (x, y) = render.image.mean(2), render.points[:2].mean(0).astype(int)
+        return grey[y - 3 : y + 3, x - 14 : x + 14].mean() / grey[y - 12 : y - 9, x - 8 : x + 8].mean()
+
+    assert eyes_against_forehead(75) < 0.9 * eyes_against_forehead(10)
+
+
+def test_closed_eyes_leave_no_slit_on_any_face(renderer):
+    for identity_id in range(12):
+        scene = plain(identity_id, AU43=2)
+        _, view = renderer._pose(scene)
+        gaps = view.landmarks[[37, 38, 43, 44], 1] - view.landmarks[[41, 40, 47, 46], 1]
+        assert gaps.max() < 0.12, f"{gaps} cm between the lids of identity {identity_id}"
+
+
+def test_folds_darken_and_a_raised_cheek_stands_out(renderer):
+    mesh = renderer.mesh
+    rest = mesh.relief(mesh.neutral, mesh.normals(mesh.neutral))
+    assert np.abs(rest).max() == 0
+    smile = plain(AU06=4, AU12=4).shape_weights @ mesh.expression_deltas
+    moved = mesh.neutral + smile.reshape(-1, 3)
+    depth = mesh.relief(moved, mesh.normals(moved))
+    corner, nostril = mesh.neutral[mesh.landmarks[48]], mesh.neutral[mesh.landmarks[31]]
+    beside = np.linalg.norm(mesh.neutral - (0.6 * corner + 0.4 * nostril + [-0.8, 0, 0]), axis=1) < 1.2
+    assert depth[beside].max() > 0.04
+    assert depth[mesh.material_of_vertex == 0].min() < -0.04
+
+
+def test_traits_change_what_they_are_named_after(renderer):
+    mesh = renderer.mesh
+    deltas = dict(zip(TRAITS, mesh.trait_deltas.reshape(len(TRAITS), -1, 3)[:, mesh.landmarks], strict=True))
+    jaw = deltas["feminine"][4, 0] - deltas["feminine"][12, 0]
+    assert jaw > 0.3
+    assert deltas["child"][8, 1] - deltas["child"][27, 1] > 0.5
+    assert (deltas["full_lips"][51, 1] - deltas["full_lips"][57, 1]) > 0.1
+    assert (deltas["big_eyes"][37, 1] - deltas["big_eyes"][41, 1]) > 0.05

@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from hf_geaau.errors import FaceModelError
-from hf_geaau.synthetic import sampling
+from hf_geaau.synthetic import lighting, point_errors, sampling
+from hf_geaau.synthetic.camera import Camera
 from hf_geaau.synthetic.dataset import RenderFolderError, _claim, _Plan
 from hf_geaau.synthetic.face_model import REQUIRED_MATERIALS, load_face_model, parse_obj
+from hf_geaau.synthetic.facts import face_facts
 from hf_geaau.synthetic.geometry import HeadMesh
+from hf_geaau.synthetic.photography import develop
 from hf_geaau.synthetic.sampling import (
     ACTION_UNITS,
     AU_SHAPES,
@@ -270,3 +273,146 @@ def test_errors_are_one_line(tmp_path):
     with pytest.raises(FaceModelError) as caught:
         load_face_model(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_poses_reach_the_limits_and_are_mostly_frontal():
+    yaw, pitch, _ = np.rad2deg([sampling.sample_pose(np.random.default_rng(seed)) for seed in range(4000)]).T
+    assert 40 < np.abs(yaw).max() <= 45
+    assert 26 < np.abs(pitch).max() <= 30
+    assert np.mean(np.abs(yaw) < 15) > 0.6
+    assert np.mean(np.abs(yaw) > 44) < 0.01, "nothing piles up at the limit"
+
+
+def test_a_fifth_of_the_faces_is_neutral_and_all_levels_occur():
+    levels = np.array([sampling.sample_intensities(np.random.default_rng(seed)) for seed in range(3000)])
+    assert (levels < 1).all(1).mean() > 0.2
+    assert np.histogram(levels[levels >= 1], [1, 2, 3, 4, 5.01])[0].min() > 0.1 * (levels >= 1).sum()
+    assert ((levels > 0) & (levels < 1)).mean() > 0.03
+
+
+def test_compound_expressions_use_units_as_often_as_published():
+    drawn = [sampling._draw_units(np.random.default_rng(seed), "compound") for seed in range(6000)]
+    expected = dict.fromkeys(ACTION_UNITS, 0.0)
+    for common, rarer in sampling.COMPOUND_EXPRESSIONS:
+        for number, share in {**dict.fromkeys(common, 0.85), **rarer}.items():
+            expected[number] += share / len(sampling.COMPOUND_EXPRESSIONS)
+    for number in (1, 4, 10, 12, 17, 25):
+        assert np.mean([number in units for units in drawn]) == pytest.approx(expected[number], abs=0.03)
+    both = np.mean([{1, 2} <= units for units in drawn])
+    alone = [np.mean([number in units for units in drawn]) for number in (1, 2)]
+    assert both > 1.5 * alone[0] * alone[1], "units that go together must be drawn together"
+
+
+def test_shifted_scenes_share_nothing_with_standard_ones():
+    standard = many(200)
+    shifted = [sample_scene(3, index, index // 4, style="shifted") for index in range(200)]
+    assert same(shifted[7], sample_scene(3, 7, 1, style="shifted"))
+    for read in (
+        lambda scene: scene.light.kind,
+        lambda scene: scene.identity.wrinkle_pattern,
+        lambda scene: scene.identity.shape.tobytes(),
+        lambda scene: scene.occluder or None,
+        lambda scene: scene.camera.enlarging if scene.camera.source_side else None,
+        lambda scene: 35 <= scene.camera.distance <= 300,
+    ):
+        first, second = ({read(scene) for scene in scenes} - {None} for scenes in (standard, shifted))
+        assert first
+        assert second
+        assert not first & second
+    with pytest.raises(ValueError, match="`style` must be one of standard, shifted, got 'odd'"):
+        sample_scene(0, 0, 0, style="odd")
+    with pytest.raises(ValueError, match="`style` must be one of standard, shifted, got 'odd'"):
+        _Plan(0, 64, 1, None, 0, "odd")
+    assert _Plan(4, 64, 1, None, 0, "shifted").subject(7) != _Plan(4, 64, 1, None, 0).subject(7)
+
+
+def test_a_folded_lamp_lights_what_faces_it():
+    direction = np.array([0.6, 0.0, 0.8])
+    field = lighting.lamp_field(direction, np.ones(3))[:, 0]
+    normals = np.random.default_rng(0).normal(size=(500, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    got, exact = lighting.harmonics(normals) @ field, np.maximum(normals @ direction, 0)
+    assert np.abs(got - exact).max() < 0.1  # the truth, up to what order 2 can follow
+    assert np.abs(got - exact).mean() < 0.04
+
+
+def test_every_light_is_exposed_for_the_face_and_kinds_differ():
+    lights = [lighting.sample_light(np.random.default_rng(seed)) for seed in range(400)]
+    assert {light.kind for light in lights} == set(lighting.LIGHT_KINDS)
+    lit = np.array(
+        [
+            (np.maximum(light.directions[:, 2], 0) @ light.colors + light.ambient[[0, 3]].sum(0)).mean()
+            for light in lights
+        ]
+    )
+    assert 0.4 < np.median(lit) < 1.4
+    tops = [light for light in lights if light.kind == "top"]
+    assert all(light.directions[light.colors.sum(1).argmax(), 1] > 0.8 for light in tops)
+
+
+def test_the_camera_does_what_it_says():
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    image = np.repeat(np.repeat(image[::8, ::8], 8, 0), 8, 1)
+
+    def taken(**settings):
+        return develop(image, Camera(**settings), np.random.default_rng(1), 64).astype(float)
+
+    assert np.array_equal(taken(), image)
+    detail = [np.square(np.diff(taken(**settings), axis=1)).mean() for settings in (
+        {}, {"blur": 0.02}, {"blur": 0.03, "disk": True}, {"motion": (0.06, 0.0)}, {"source_side": 16.0},
+    )]  # fmt: skip
+    assert all(blurred < 0.9 * detail[0] for blurred in detail[1:])
+    assert (taken(clip=1.5) == 255).mean() > 2 * (taken() == 255).mean() + 0.1
+    assert np.ptp(taken(saturation=0.0), axis=2).max() == 0
+    assert taken(lift=40.0).min() >= 40
+    assert 3 < np.abs(taken(noise=8.0) - image).mean() < 16
+    assert taken(blur=0.03, sharpening=(1.5, 1.5)).std() > taken(blur=0.03).std()
+    fine = np.clip(128 + np.random.default_rng(2).normal(0, 8, (64, 64, 3)), 0, 255).astype(np.uint8)
+    assert develop(fine, Camera(smoothing=1.0), np.random.default_rng(1), 64).std() < 0.7 * fine.std()
+    for codec in ("jpeg", "webp"):
+        errors = [np.abs(taken(codec=codec, quality=quality) - image).mean() for quality in (95, 20)]
+        assert 0 < errors[0] < errors[1]
+
+
+def test_point_errors_follow_pose_and_size_and_have_heavy_tails():
+    def drawn(*condition):
+        rng = np.random.default_rng(0)
+        return np.array([point_errors.sample_point_errors(rng, *condition) for _ in range(3000)])
+
+    near, turned, mirrored, small = drawn(0, 0, 160), drawn(0.7, 0, 160), drawn(-0.7, 0, 160), drawn(0, 0, 26)
+    assert small.std(0).mean() > near.std(0).mean()
+    assert turned.std(0).mean() > near.std(0).mean()
+    # A head turned the other way errs as its mirror image, with the sides swapped.
+    np.testing.assert_allclose(np.median(turned, 0), np.median(mirrored, 0)[[1, 0, 2, 4, 3]] * [-1, 1], atol=0.02)
+    spread = near[:, 2, 0] - near[:, 2, 0].mean()
+    assert (spread**4).mean() > 3.3 * (spread**2).mean() ** 2
+
+
+def test_facts_describe_the_scene():
+    scenes = many(300)
+    facts = [face_facts(scene, 128) for scene in scenes]
+    angles = [fact.skin_ita for fact in facts]
+    tones = [float(scene.identity.skin.tone.mean()) for scene in scenes]
+    assert np.argmax(angles) in np.flatnonzero(np.array(tones) > np.median(tones))
+    assert max(angles) > 50 > -30 > min(angles)
+    assert all(fact.glasses == scene.wears_glasses for fact, scene in zip(facts, scenes, strict=True))
+    assert min(fact.face_pixels for fact in facts) < 45
+    assert max(fact.face_pixels for fact in facts) == pytest.approx(128 * 0.76)
+    assert 0.05 < np.mean([fact.hair_over_brows for fact in facts]) < 0.5
+    sides = [np.mean([f.light_hardness for f in facts if f.light == kind]) for kind in ("side", "overcast")]
+    assert sides[0] > sides[1] + 0.2
+
+
+def test_people_differ_in_what_mimics_action_units():
+    people = [sample_identity(0, number) for number in range(400)]
+    brows = np.array([[person.brows.height, person.brows.arch, person.brows.thickness] for person in people])
+    assert (np.ptp(brows, axis=0) > [0.02, 0.01, 0.02]).all()
+    resting = np.array([person.resting for person in people])
+    assert (np.abs(resting) < 0.5).all()
+    assert (np.abs(resting[:, EXPRESSION_SHAPES.index("browDown_L")]) > 0.1).mean() > 0.3
+    deep = np.array([(person.permanent_wrinkles.mean(1) > 0.35) for person in people])
+    crows_feet, glabella = (sampling.WRINKLES.index(name) for name in ("crows_feet", "glabella"))
+    assert 0.05 < deep[:, crows_feet].mean() < 0.5
+    assert 0.05 < deep[:, glabella].mean() < 0.5
+    lids = [person.eyes for person in people]
+    assert 0.1 < np.mean([eyes.shadow_opacity > 0 for eyes in lids]) < 0.5
