@@ -512,16 +512,16 @@ def _metadata(facts: CardFacts, repo_id: str, statements: Statements) -> "ModelC
         library_name="transformers",
         pipeline_tag="image-feature-extraction" if facts.is_encoder else "image-classification",
         tags=["hf_geaau", "facial-action-units", "FACS", *facts.trained_on],
-        base_model=_base_model(facts),
+        base_model=_base_model(facts, facts.training.get("recipe")),
         eval_results=results or None,
         model_name=repo_id.split("/")[-1] if results else None,
         metrics=["f1", "roc_auc"] if results else None,
     )
 
 
-def _base_model(facts: CardFacts) -> str | None:
+def _base_model(facts: CardFacts, recipe: dict[str, Any] | None) -> str | None:
     """Name the Hub id of the backbone's ImageNet weights, if the recipe started from them."""
-    if not (facts.training.get("recipe") or {}).get("pretrained_backbone"):
+    if not (recipe or {}).get("pretrained_backbone"):
         return None
     import timm
 
@@ -582,11 +582,12 @@ def bundled_card(directory: Path) -> str:
     facts, made = CardFacts.read(directory), read_json(directory / "evaluation.json")
     reports = {name: made[name] for name in ("test", "unseen") if name in made}
     evidence = directory / "evidence.md"
+    name = f"geaau-{facts.config['backbone'].removeprefix('tf_')}-synthetic"  # the same wherever the files lie
     template = Path(__file__).with_name("bundled_card.md").read_text(encoding="utf-8")
     card = ModelCard(
         template.format(
-            title=directory.name if directory.name != "checkpoint" else "geaau-synthetic",
-            tables="\n\n".join(_rendered_table(name, report, facts) for name, report in reports.items()),
+            title=name,
+            tables="\n\n".join(_rendered_table(kind, report) for kind, report in reports.items()),
             evidence=evidence.read_text(encoding="utf-8").strip()
             if evidence.is_file()
             else NOT_MEASURED.capitalize() + ".",
@@ -595,7 +596,8 @@ def bundled_card(directory: Path) -> str:
     )
     test = {"dataset": "synthetic", "title": "rendered faces of unseen people", **reports["test"]}
     metadata: Any = card.data
-    metadata.model_name, metadata.eval_results = directory.name, eval_results(test)
+    metadata.model_name, metadata.eval_results = name, eval_results(test)
+    metadata.base_model = _base_model(facts, made["recipe"])
     return str(card)
 
 
@@ -619,7 +621,6 @@ def _how_it_was_made(facts: CardFacts, made: dict[str, Any]) -> dict[str, Any]:
         "train": renders["train"],
         "validation": renders["validation"],
         "seed": renders["seed"],
-        "command": "base" if facts.megabytes > 12 else "bundled",
         "length": ", ".join(
             f"{count:,} steps" + (f" of {name}" if len(steps) > 1 else "") for name, count in steps.items()
         ),
@@ -645,7 +646,7 @@ _RENDERED_COLUMNS = {
 }  # fmt: skip
 
 
-def _rendered_table(name: str, report: dict[str, Any], facts: CardFacts) -> str:
+def _rendered_table(name: str, report: dict[str, Any]) -> str:
     """Give a set's scores by AU."""
     strength = report.get("intensity") or {}
     rows = {label: {**row, **strength.get(label, {})} for label, row in report["action_units"].items()}

@@ -105,6 +105,9 @@ def calibrate(
     device: DeviceOption = None,
     workers: WorkersOption = WORKERS,
     bf16: Bf16Option = False,
+    false_alarm_rate: Annotated[
+        float | None, typer.Option(help="Largest share of neutral frames in which an AU may be seen. Default: any.")
+    ] = None,
     option: OptionList = None,
 ) -> None:
     """Choose decision thresholds and a temperature on validation subjects, and write them into the config.
@@ -125,6 +128,7 @@ def calibrate(
             device=device,
             num_workers=workers,
             bf16=bf16,
+            false_alarm_rate=false_alarm_rate,
             progress=show_done,
             **parsed(option),
         )

@@ -54,7 +54,7 @@ def gather_evidence(
 
     Returns:
         The content of evidence.json: "checkpoint"; "rendered", by set what `score_rendered` gives and
-        "neutral_frames", "false_alarms", "calibration", "groups", "largest_gap", "steadiness"; "photos", what
+        "neutral_frames", "false_alarms", "calibration", "groups", "gaps", "steadiness"; "photos", what
         `photo_evidence` gives; in both, with `mediapipe`, "mediapipe": AUC by AU of both on the same faces.
 
     Raises:

@@ -116,7 +116,7 @@ def photo_evidence(scorer: Scorer, faces: list[LabelledFace], problems: list[str
     points = [np.asarray(face.found, np.float64) for face in found]
     chances, strengths = scorer([face.photo for face in found], points)
     labels, neutral = label_matrix(found, names), np.array([_is_neutral(face, names) for face in found])
-    said = chances[neutral] >= np.float32(scorer.network.config.thresholds)
+    said = chances >= np.asarray(scorer.network.config.thresholds, np.float32)
     errors = [
         np.linalg.norm(here - face.points, axis=1).mean() / np.linalg.norm(face.points[1] - face.points[0])
         for here, face in zip(points, found, strict=True)
@@ -130,13 +130,14 @@ def photo_evidence(scorer: Scorer, faces: list[LabelledFace], problems: list[str
         "auc": aucs(names, labels, chances),
         "labelled": counts,
         "neutral_faces": int(neutral.sum()),
-        "false_alarms": by_name(names, said.mean(axis=0)) if neutral.any() else None,
+        "false_alarms": by_name(names, said[neutral].mean(axis=0)) if neutral.any() else None,
         "predictions": [
             {
                 "file": face.file,
                 "source": face.source,
                 "labels": face.labels,
                 "neutral": face.is_neutral,
+                "present": [name for name, present in zip(names, said[place], strict=True) if present],
                 "probabilities": dict(zip(names, np.round(chances[place].astype(float), 3).tolist(), strict=True)),
                 **({} if strengths is None else {"intensities": np.round(strengths[place].astype(float), 2).tolist()}),
             }

@@ -1,9 +1,11 @@
 """The evidence as a Markdown page, which a card carries, with two pictures."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from hf_geaau import facs
 from hf_geaau.files import whole_file
@@ -11,6 +13,12 @@ from hf_geaau.plots import COLOURS
 
 from .rendered import LEAST, RenderedSet
 
+SHOWN = (
+    "skin tone, typology angle", "head turned, degrees", "head nodded, degrees", "light", "occluder", "glasses",
+    "face, pixels",
+)  # fmt: skip
+"""Traits whose groups the page lists; those of the others are in evidence.json."""
+MOST_FACES = 30  # of photos, whose predictions the page lists
 TITLES = {
     "test": "rendered people it has not seen",
     "unseen": "the same under settings of the renderer it has not seen",
@@ -95,22 +103,26 @@ def _calibration_text(rendered: dict[str, Any]) -> str:
 
 
 def _group_tables(name: str, entry: dict[str, Any]) -> str:
-    """Scores by group, and the largest gap in words."""
+    """Name the largest gap; then those of all traits, and every group of the traits that matter most."""
     if not entry["groups"]:
         return f"{name}: the renderer noted nothing to group by."
+    gaps, text = entry["gaps"], f"{name}: no two groups of a kind have {LEAST} faces."
+    if gaps:
+        widest = gaps[0]
+        text = (
+            f'**Largest gap on {name}**: {widest["trait"]}, mean AUC {widest["auc"]:.3f} for "{widest["worst"]}"'
+            f' against {widest["best_auc"]:.3f} for "{widest["best"]}". Each trait\'s widest gap, among groups of at'
+            f" least {LEAST} faces:\n\n"
+        )
+        rows = {gap["trait"]: [gap[key] for key in ("worst", "auc", "best", "best_auc", "gap")] for gap in gaps}
+        text += _table([f"trait, {name}", "worst", "AUC", "best", "AUC", "gap"], rows)
     rows = {
         f"{title}: {group}": [scores["faces"], scores["f1"], scores["auc"]]
         for title, members in entry["groups"].items()
+        if title in SHOWN
         for group, scores in members.items()
     }
-    gap = entry["largest_gap"]
-    words = (
-        f'**Largest gap on {name}**: {gap["trait"]}, mean AUC {gap["auc"]:.3f} for "{gap["worst"]}" against'
-        f' {gap["auc"] + gap["gap"]:.3f} for "{gap["best"]}" (groups of at least {LEAST} faces).'
-        if gap
-        else f"{name}: no two groups of a kind have {LEAST} faces."
-    )
-    return f"{words}\n\n{_table([f'group, {name}', 'faces', 'F1', 'AUC'], rows)}"
+    return f"{text}\n\n{_table([f'group, {name}', 'faces', 'F1', 'AUC'], rows)}" if rows else text
 
 
 def _photo_text(photos: dict[str, Any]) -> str:
@@ -136,7 +148,21 @@ def _photo_text(photos: dict[str, Any]) -> str:
         f" The points differ from the labelled ones by {photos['median_point_error']:.1%} of the distance between the"
     )
     text += f" eyes, in the median. Photos from: {', '.join(sources) or 'not named'}."
-    return f"{text}\n\n{_table(head, rows)}"
+    return f"{text}\n\n{_table(head, rows)}\n\n{_predictions(photos['predictions'])}"
+
+
+def _predictions(predictions: list[dict[str, Any]]) -> str:
+    """What is seen in each face, beside what was labelled."""
+    rows = {}
+    for number, face in enumerate(predictions[:MOST_FACES]):
+        wrong = [
+            name
+            for name, value in face["labels"].items()
+            if value != (name in face["present"]) and name in face["probabilities"]
+        ]
+        rows[f"{number + 1}, {face['file']}"] = [" ".join(face["present"]), " ".join(wrong)]
+    more = f" The others are in evidence.json ({len(predictions)} faces)." if len(predictions) > MOST_FACES else ""
+    return f"Predictions, by face.{more}\n\n{_table(['face', 'seen', 'labelled otherwise'], rows)}"
 
 
 def _comparison(name: str, entry: dict[str, Any]) -> str:
@@ -194,5 +220,8 @@ def draw_failures(faces: RenderedSet, path: Path) -> None:
 
 
 def _save(figure: Any, path: Path) -> None:
+    """Write a figure with 128 colours: a third of the bytes, and faces look the same."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=80)
     with whole_file(path) as part:
-        figure.savefig(part, format="png", dpi=80)
+        Image.open(content).convert("RGB").quantize(128).save(part, "PNG", optimize=True)

@@ -20,8 +20,14 @@ LEAST = 100
 """A group needs this many faces to count for the largest gap; below, single faces decide. Our choice."""
 POINT_NOISE = 0.05  # of the distance between the eyes
 _MARGIN = 0.15  # mirrored at the crop's edges, so that a moved crop sees no black
-_STRUCTURE = {"file_name", "labels", "intensities", "subject_id", "sequence_id", "frame", "points", "index"}
+# No traits: what tells rows apart, and from where the action units were drawn, which decides how many there are.
+_STRUCTURE = {
+    "file_name", "labels", "intensities", "subject_id", "sequence_id", "frame", "points", "index", "au_source", "style",
+}  # fmt: skip
 _ANGLES = {"yaw": "head turned, degrees", "pitch": "head nodded, degrees", "roll": "head tilted, degrees"}
+_TITLES = {**_ANGLES, "skin_ita": "skin tone, typology angle", "face_pixels": "face, pixels"}
+_TONES = {-30: "dark", 10: "brown", 28: "tan", 41: "intermediate", 55: "light", 90: "very light"}
+"""Upper ends of the individual typology angle's classes, degrees. Source: Del Bino and Bernerd, 2013."""
 _MOST_GROUPS = 12  # of a column of texts or whole numbers; more are no groups
 
 
@@ -87,7 +93,7 @@ def rendered_evidence(faces: RenderedSet, scorer: Scorer, limit: int) -> dict[st
         "false_alarms": by_name(faces.names, said.mean(axis=0)) if neutral.any() else None,
         "calibration": calibration_curve(faces.labels, faces.probabilities, faces.names),
         "groups": groups,
-        "largest_gap": largest_gap(groups),
+        "gaps": gaps_of(groups),
         "steadiness": steadiness(scorer, some_images(faces, limit)),
     }
 
@@ -123,7 +129,8 @@ def traits_of(folder: Path, rows: Any) -> dict[str, NDArray[np.str_]]:
     """Read what the renderer noted of each face, in the order of the rows, as groups.
 
     Every column of labels.parquet that describes a face counts: angles in steps of 10°, other numbers by quartiles,
-    texts and truth values as they are. So a renderer that notes more is broken down by more.
+    texts and truth values as they are, the skin's typology angle by its classes. So a renderer that notes more is
+    broken down by more.
     """
     import pyarrow.parquet as pq
 
@@ -136,7 +143,7 @@ def traits_of(folder: Path, rows: Any) -> dict[str, NDArray[np.str_]]:
             continue
         values = np.array(table[name].to_pylist())
         if values.ndim == 1 and (groups := _groups(name, values)) is not None:
-            found[_ANGLES.get(name, name.replace("_", " "))] = groups[order]
+            found[_TITLES.get(name, name.replace("_", " "))] = groups[order]
     return found
 
 
@@ -148,7 +155,11 @@ def _groups(name: str, values: NDArray[Any]) -> NDArray[np.str_] | None:
     """Turn a column into groups; None if it makes none."""
     if name in _ANGLES:
         tens = np.minimum(np.abs(np.degrees(values)) // 10, 4).astype(int)
-        return np.array(["0-10", "10-20", "20-30", "30-40", "over 40"])[tens]
+        return np.array(["0 to 10", "10 to 20", "20 to 30", "30 to 40", "40 and more"])[tens]
+    if name == "skin_ita":
+        ends = list(_TONES)
+        names = [f"{low} to {high}, {_TONES[high]}" for low, high in pairwise([-90, *ends])]
+        return np.array(names)[np.searchsorted(ends[:-1], values)]
     if values.dtype.kind == "f":
         edges = np.unique(np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))
         if len(edges) < 3:
@@ -162,7 +173,7 @@ def _groups(name: str, values: NDArray[Any]) -> NDArray[np.str_] | None:
 def _by_group(faces: RenderedSet, trait: NDArray[np.str_], limits: NDArray[Any]) -> dict[str, dict[str, Any]]:
     """Score each group: mean F1 and AUC over AUs."""
     result = {}
-    for group in sorted(set(trait.tolist())):
+    for group in sorted(set(trait.tolist()), key=_first_number):
         here = trait == group
         labels, chances = faces.labels[here], faces.probabilities[here]
         scores = {**metrics.au_f1(labels, chances, limits)["mean"], **metrics.au_auc(labels, chances)["mean"]}
@@ -171,8 +182,16 @@ def _by_group(faces: RenderedSet, trait: NDArray[np.str_], limits: NDArray[Any])
     return result
 
 
-def largest_gap(groups: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any] | None:
-    """Name the two groups of one trait whose mean AUC differ most, among groups of at least `LEAST` faces."""
+def _first_number(group: str) -> tuple[float, str]:
+    """Sort ranges by where they begin, and texts after them."""
+    try:
+        return float(group.split()[0]), group
+    except ValueError:
+        return float("inf"), group
+
+
+def gaps_of(groups: dict[str, dict[str, dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Give, of each trait, the two groups of at least `LEAST` faces whose mean AUC differ most; the widest first."""
     gaps = []
     for title, members in groups.items():
         rated = [
@@ -180,8 +199,9 @@ def largest_gap(groups: dict[str, dict[str, dict[str, Any]]]) -> dict[str, Any] 
         ]
         if len(rated) > 1:
             (low, worst), (high, best) = min(rated), max(rated)
-            gaps.append({"trait": title, "worst": worst, "best": best, "auc": low, "gap": round(high - low, 4)})
-    return max(gaps, key=lambda entry: entry["gap"], default=None)
+            gap = round(high - low, 4)
+            gaps.append({"trait": title, "worst": worst, "auc": low, "best": best, "best_auc": high, "gap": gap})
+    return sorted(gaps, key=lambda entry: -entry["gap"])
 
 
 def some_images(faces: RenderedSet, limit: int) -> list[Image.Image]:

@@ -17,7 +17,7 @@ from hf_geaau.errors import EvaluationError, MissingExtraError
 from hf_geaau.evidence import gather_evidence, rendered
 from hf_geaau.evidence.blendshapes import STANDS_FOR, compare
 from hf_geaau.evidence.labelled import LabelledFace, find_faces, read_labels
-from hf_geaau.evidence.rendered import calibration_curve, largest_gap, traits_of
+from hf_geaau.evidence.rendered import calibration_curve, gaps_of, traits_of
 from hf_geaau.evidence.scorer import Scorer, aucs
 from hf_geaau.faces import Face
 from hf_geaau.metrics import au_auc, expected_calibration_error
@@ -34,7 +34,12 @@ def renders(tmp_path_factory):
     table = pq.read_table(path).to_pylist()
     rng = np.random.default_rng(0)
     for place, row in enumerate(table):
-        row |= {"yaw": float(rng.uniform(-0.4, 0.4)), "skin_tone": float(place), "occluder": "mug" if place % 2 else ""}
+        row |= {
+            "yaw": float(rng.uniform(-0.4, 0.4)),
+            "hair": float(place),
+            "skin_ita": float(place - 60),
+            "occluder": "mug" if place % 2 else "",
+        }
         row |= {"person": row["subject_id"] + str(place), "has_glasses": place < 110}
     rng.shuffle(table)  # what is noted must follow its face, not its place
     import pyarrow as pa
@@ -68,7 +73,21 @@ def test_everything_is_measured_and_written(renders, tiny_checkpoint, tmp_path, 
     assert 0 <= test["action_units"]["AU12"]["expected_calibration_error"] <= 1
     assert test["steadiness"]["faces"] == 30
     assert all(0 <= test["steadiness"][kind]["AU12"] < 0.5 for kind in ("mirrored", "point_noise"))
-    assert set(test["groups"]) == {"head turned, degrees", "skin tone", "occluder", "has glasses"}
+    assert set(test["groups"]) == {
+        "head turned, degrees",
+        "skin tone, typology angle",
+        "hair",
+        "occluder",
+        "has glasses",
+    }
+    assert list(test["groups"]["skin tone, typology angle"]) == [
+        "-90 to -30, dark",
+        "-30 to 10, brown",
+        "10 to 28, tan",
+        "28 to 41, intermediate",
+        "41 to 55, light",
+        "55 to 90, very light",
+    ]
     assert {group: row["faces"] for group, row in test["groups"]["occluder"].items()} == {"mug": 60, "none": 60}
     assert sum(row["faces"] for row in test["groups"]["head turned, degrees"].values()) == 120
     assert found["rendered"]["unseen"]["groups"] == {}
@@ -89,6 +108,8 @@ def test_everything_is_measured_and_written(renders, tiny_checkpoint, tmp_path, 
     assert "failures.png" in page
     assert "calibration.png" in page
     assert "nan" not in page.lower()
+    assert "| skin tone, typology angle: -90 to -30, dark | 31 |" in page
+    assert "| 1, portrait.png |" in page
 
 
 def test_steadiness_tells_what_moves_a_probability(monkeypatch):
@@ -181,11 +202,12 @@ def test_groups_follow_their_faces(renders):
     rows = Rows({key: [table[key][place] for place in order] for key in ("subject_id", "frame")})
     groups = traits_of(renders / "test", rows)
     assert groups["occluder"].tolist() == [table["occluder"][place] or "none" for place in order]
-    tones = np.array(table["skin_tone"])[order]
-    for group in np.unique(groups["skin tone"]):
-        low, high = map(float, group.split(" to "))
-        assert (tones[groups["skin tone"] == group] >= low - 0.5).all()
-        assert (tones[groups["skin tone"] == group] <= high + 0.5).all()
+    for title, name in (("hair", "hair"), ("skin tone, typology angle", "skin_ita")):
+        values = np.array(table[name])[order]
+        for group in np.unique(groups[title]):
+            low, high = map(float, group.partition(",")[0].split(" to "))
+            assert (values[groups[title] == group] >= low - 0.5).all()
+            assert (values[groups[title] == group] <= high + 0.5).all()
 
 
 def test_the_largest_gap_is_among_groups_that_are_large_enough():
@@ -194,9 +216,12 @@ def test_the_largest_gap_is_among_groups_that_are_large_enough():
         "pose": {"0-10": row(500, 0.9), "10-20": row(300, 0.8), "over 40": row(20, 0.4)},
         "light": {"soft": row(400, 0.9), "hard": row(400, 0.85)},
     }
-    gap = largest_gap(groups)
-    assert (gap["trait"], gap["worst"], gap["best"], gap["gap"]) == ("pose", "10-20", "0-10", 0.1)
-    assert largest_gap({"pose": {"0-10": row(50, 0.9)}}) is None
+    gaps = gaps_of(groups)
+    assert [(gap["trait"], gap["worst"], gap["best"], gap["gap"]) for gap in gaps] == [
+        ("pose", "10-20", "0-10", 0.1),
+        ("light", "hard", "soft", 0.05),
+    ]
+    assert gaps_of({"pose": {"0-10": row(50, 0.9)}}) == []
 
 
 def test_curve_and_error_agree():

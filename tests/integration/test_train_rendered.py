@@ -177,8 +177,11 @@ def test_thresholds_stay_within_the_false_alarms_that_are_allowed():
     assert best_thresholds(labels, np.ones_like(chances), neutral, 0.05).tolist() == [1.0]  # nothing else would do
 
 
-def test_limits_on_false_alarms_need_neutral_faces(tiny_model):
-    from hf_geaau.evaluation import Predictions
+def test_limits_on_false_alarms_need_neutral_faces(tiny_model, tiny_checkpoint):
+    from hf_geaau.evaluation import Predictions, calibrate
+
+    with pytest.raises(EvaluationError, match=r"`false_alarm_rate` must lie in \[0, 1\], got 2"):
+        calibrate(tiny_checkpoint, "synthetic", tiny_checkpoint, false_alarm_rate=2)
 
     ones = np.ones((4, 3), np.float32)
     found = Predictions(ones, ones, None, ones, ones, np.array(["a"] * 4), np.arange(4))
@@ -188,7 +191,7 @@ def test_limits_on_false_alarms_need_neutral_faces(tiny_model):
 
 def test_a_set_on_the_disk_is_not_rendered_again(face_model_path, tmp_path):
     pytest.importorskip("moderngl", reason="needs the extra `synthetic`")
-    few = [*TINY, "renders.train=8", "renders.validation=48", "renders.test=6", "renders.unseen=0",
+    few = [*TINY, "renders.train=8", "renders.validation=24", "renders.test=4", "renders.unseen=4",
            "renders.images_per_identity=4", "renders.size=48", "epochs=1"]  # fmt: skip
     train_rendered(load_recipe("bundled", few), face_model_path, tmp_path / "run", workers=1, use_cpu=True)
     table = tmp_path / "run" / "renders" / "train" / "labels.parquet"
