@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .face_model import FaceModel
-from .sampling import Glasses, Hair
+from .sampling import TRAITS, Glasses, Hair
 from .textures import smooth_noise
 
 Array = NDArray[Any]  # what it holds is said beside it; numpy's own types would hide the code
@@ -34,6 +34,7 @@ class HeadMesh:
         landmarks: (68,) indices into V; landmark_uv: (68, 2).
         triangles: (T, 3) int32 into S; source: (S,) index into V.
         uv: (S, 2); material: (S,) one of SKIN … LASHES.
+        eyeballs: Indices into V of the subject's left and right eyeball.
         eye_angles: (S, 2) degrees from the gaze axis, to the right and up; only on EYE.
     """
 
@@ -69,12 +70,14 @@ class HeadMesh:
         self._prepare_eyes(model)
         self._prepare_lashes()
         self._prepare_normals(corners, code)
+        self.trait_deltas: Array = _trait_deltas(self)
+        self._prepare_relief()
 
     def _prepare_eyes(self, model: FaceModel) -> None:
         angles = np.full((len(self.neutral), 2), 180, np.float32)
         renumber = {vertex: place for place, vertex in enumerate(np.unique(model.triangles[np.isin(
             model.triangle_material, [model.materials.index(name) for name in _MATERIALS])]))}  # fmt: skip
-        self._eyeballs = []
+        self.eyeballs = []
         for side in ("Left", "Right"):
             ball = np.unique(model.triangles[model.material(f"M_Sclera{side}")])
             iris = np.unique(model.triangles[model.material(f"M_Iris{side}")])
@@ -86,7 +89,7 @@ class HeadMesh:
             angle = np.degrees(np.arccos((ray @ gaze).clip(-1, 1)))
             place = np.array([renumber[vertex] for vertex in ball])
             angles[place] = (angle / np.maximum(np.hypot(x, y), 1e-6))[:, None] * np.stack([x, y], 1)
-            self._eyeballs.append(place)
+            self.eyeballs.append(place)
             # The cornea bulges so far that it would pierce a closing lid: flatten it, and sit back a little.
             length = np.linalg.norm(model.vertices[ball] - center, axis=1)
             self.neutral[place] += ray * (np.minimum(length, np.median(length) + 0.02) - length)[:, None]
@@ -126,9 +129,40 @@ class HeadMesh:
         normals = self._rest_normals.copy()
         cross = _triangle_cross(vertices, self._skin_corners)[self._face_of_corner]
         normals[self._skin_vertices] = unit(np.add.reduceat(cross, self._corner_starts, axis=0))
-        for ball in self._eyeballs:
+        for ball in self.eyeballs:
             normals[ball] = self._eyeball_normals(vertices, ball)
         return normals
+
+    def _prepare_relief(self, steps: int = 3) -> None:
+        """Find for each vertex of the face up to eight others some steps away across the surface, half a cm or so."""
+        face = np.flatnonzero(self.material_of_vertex == SKIN)
+        corners = self._skin_corners
+        edges = np.concatenate([corners[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2))])
+        edges = np.unique(edges, axis=0)
+        slot = np.arange(len(edges)) - np.searchsorted(edges[:, 0], edges[:, 0])
+        edges, slot = edges[slot < 8], slot[slot < 8]
+        beside = np.repeat(np.arange(len(self.neutral))[:, None], 8, 1)
+        beside[edges[:, 0], slot] = edges[:, 1]
+        start, here = np.repeat(face, 8), beside[face].reshape(-1)
+        heading = self.neutral[here] - self.neutral[start]
+        for _ in range(steps - 1):  # go straight on
+            options = beside[here]
+            ahead = ((self.neutral[options] - self.neutral[here][:, None]) * heading[:, None]).sum(-1)
+            here = options[np.arange(len(here)), ahead.argmax(1)]
+        self._relief_face, self._relief_ring = face, here.reshape(-1, 8).astype(np.int32)
+        self._relief_at_rest = np.zeros(len(face), np.float32)
+        self._relief_at_rest = self.relief(self.neutral, self.normals(self.neutral))[face]
+
+    def relief(self, vertices: Array, normals: Array) -> Array:
+        """How deep each vertex (V,) lies below its surroundings, in cm, against the neutral head; 0 off the face.
+
+        Folds, the hollow under the lower lip and the line beside a raised cheek are positive, the cheek is negative.
+        """
+        depth = np.zeros(len(vertices), np.float32)
+        if len(self._relief_face):
+            around = vertices[self._relief_ring].mean(1) - vertices[self._relief_face]
+            depth[self._relief_face] = (around * normals[self._relief_face]).sum(1) - self._relief_at_rest
+        return depth
 
     def _eyeball_normals(self, vertices: Array, ball: Array) -> Array:
         return unit(vertices[ball] - vertices[ball].mean(0))
@@ -143,6 +177,68 @@ def _triangle_cross(vertices: Array, triangles: Array) -> Array:
     a, b, c = (vertices[triangles[:, place]] for place in range(3))
     u, v = (b - a).T, (c - a).T
     return np.stack([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]], 1)
+
+
+# Movement in cm of landmarks (of 68), of the image's left half; the other half mirrors it. Our choice, by eye.
+_LANDMARK_TRAITS: dict[str, dict[int, tuple[float, float, float]]] = {
+    "feminine": {
+        2: (0.15, 0.0, 0.0), 3: (0.30, 0.05, 0.0), 4: (0.45, 0.1, 0.0), 5: (0.45, 0.2, 0.0), 6: (0.35, 0.25, 0.0),
+        7: (0.2, 0.3, 0.0), 8: (0.0, 0.3, -0.1), 17: (0.0, 0.1, -0.1), 19: (0.0, 0.15, -0.25), 21: (0.0, 0.1, -0.3),
+        27: (0.0, 0.0, -0.2), 30: (0.0, 0.15, -0.2), 31: (0.12, 0.08, 0.0), 33: (0.0, 0.1, -0.1),
+        37: (0.0, 0.06, 0.0), 38: (0.0, 0.06, 0.0), 50: (0.0, 0.05, 0.05), 51: (0.0, 0.05, 0.05), 57: (0.0, -0.06, 0.1),
+    },
+    "child": {
+        1: (-0.1, 0.0, 0.0), 3: (0.05, 0.3, 0.0), 4: (0.2, 0.5, 0.0), 5: (0.3, 0.7, 0.0), 6: (0.25, 0.8, 0.0),
+        7: (0.1, 0.85, -0.2), 8: (0.0, 0.9, -0.3), 30: (0.0, 0.4, -0.5), 31: (0.2, 0.4, -0.1), 33: (0.0, 0.4, -0.3),
+        36: (-0.12, 0.0, 0.0), 37: (0.0, 0.1, 0.0), 38: (0.0, 0.1, 0.0), 39: (0.08, 0.0, 0.0), 40: (0.0, -0.06, 0.0),
+        41: (0.0, -0.06, 0.0), 48: (0.25, 0.4, 0.0), 51: (0.0, 0.4, 0.0), 57: (0.0, 0.5, 0.0), 27: (0.0, -0.1, -0.4),
+    },
+    "full_lips": {
+        50: (0.0, 0.10, 0.12), 51: (0.0, 0.10, 0.12), 49: (0.0, 0.06, 0.06), 57: (0.0, -0.12, 0.14),
+        58: (0.0, -0.12, 0.12), 59: (0.0, -0.06, 0.06), 33: (0.0, 0.0, 0.0), 48: (0.0, 0.0, 0.0), 62: (0.0, 0.0, 0.05),
+        66: (0.0, 0.0, 0.05), 8: (0.0, 0.0, 0.0),
+    },
+    "big_eyes": {
+        36: (-0.10, 0.0, 0.0), 37: (0.0, 0.08, 0.0), 38: (0.0, 0.08, 0.0), 39: (0.06, 0.0, 0.0),
+        40: (0.0, -0.05, 0.0), 41: (0.0, -0.05, 0.0), 27: (0.0, 0.0, 0.0), 1: (0.0, 0.0, 0.0), 19: (0.0, 0.0, 0.0),
+    },
+}  # fmt: skip
+# Bumps: centre (x < 0, y), radii (x, y) and movement (x, y, z), cm on the neutral mesh; both sides.
+_BUMP_TRAITS = {
+    "hooded_lids": ((-3.9, 4.65), (1.3, 0.42), (0.0, -0.26, 0.14)),
+    "pouches": ((-3.2, 2.15), (1.1, 0.38), (0.0, -0.04, 0.20)),
+    "cheeks": ((-4.3, -0.6), (1.3, 1.5), (-0.15, 0.0, 0.28)),
+    "jowls": ((-4.2, -6.3), (1.2, 1.1), (-0.1, -0.45, 0.12)),
+}
+_MIRRORED_LANDMARK = {**{i: 16 - i for i in range(17)}, 17: 26, 18: 25, 19: 24, 20: 23, 21: 22, 27: 27, 30: 30, 31: 35,
+                      33: 33, 36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46, 48: 54, 49: 53, 50: 52, 51: 51, 57: 57,
+                      58: 56, 59: 55, 62: 62, 66: 66}  # fmt: skip
+
+
+def _trait_deltas(mesh: HeadMesh) -> Array:
+    """Movement of all vertices for each of sampling.TRAITS at strength 1: (8, V*3) float32.
+
+    Traits of landmarks become the most likely face that has them: weights of the identity components by ridge
+    regression, so that the rest of the head follows as it does on people.
+    """
+    deltas = np.zeros((len(TRAITS), len(mesh.neutral), 3), np.float32)
+    components = mesh.identity_deltas.reshape(len(mesh.identity_deltas), -1, 3)
+    side = np.where(mesh.neutral[:, 0] < 0, 1, -1)
+    for place, name in enumerate(TRAITS):
+        if name in _BUMP_TRAITS:
+            center, radii, movement = _BUMP_TRAITS[name]
+            away = (-np.abs(mesh.neutral[:, 0]) - center[0]) / radii[0], (mesh.neutral[:, 1] - center[1]) / radii[1]
+            bump = np.exp(-0.5 * (away[0] ** 2 + away[1] ** 2)) * (mesh.material_of_vertex == SKIN)
+            bump *= mesh.neutral[:, 2] > 4
+            deltas[place] = bump[:, None] * np.array(movement) * np.stack([side, 1 + 0 * side, 1 + 0 * side], 1)
+            continue
+        moved = {**_LANDMARK_TRAITS[name]}
+        moved.update({_MIRRORED_LANDMARK[i]: (-x, y, z) for i, (x, y, z) in _LANDMARK_TRAITS[name].items()})
+        at = components[:, mesh.landmarks[list(moved)]].reshape(len(components), -1)
+        target = np.array(list(moved.values())).reshape(-1)
+        weights = np.linalg.solve(at @ at.T + 0.02 * np.eye(len(at)), at @ target)
+        deltas[place] = np.tensordot(weights, components, 1)
+    return deltas.reshape(len(TRAITS), -1)
 
 
 def unit(vectors: Array) -> Array:
@@ -186,7 +282,8 @@ def hair_end(hair: Hair, around: Array, line_only: bool = False) -> Array:
     if not line_only:
         below = np.minimum(below, hair.length) if hair.length < 3 else below + 0 * side
     edge = 1.0 if line_only or hair.length >= 3 else hair.face_angle
-    return front + (below - front) * _smoothstep(edge - 0.14, edge + 0.14, side)
+    bend = 0.14 if line_only or hair.length >= 3 else 0.3  # long hair falls from its parting in a curve
+    return front + (below - front) * _smoothstep(edge - bend, edge + bend, side)
 
 
 def _skull_radius(vertices: Array) -> Array:
@@ -249,8 +346,8 @@ def hair_surface(hair: Hair, vertices: Array) -> Surface | None:
     radius = _lookup(skull, polar, around + 0 * polar) + thickness.clip(0.05)
     across, y = radius * np.sin(polar), _SKULL_CENTER[1] + radius * np.cos(polar)
     fall = ((t - share) / (1 - share + 1e-9)).clip(0, 1) * hangs
-    covering_ears = np.maximum(across, np.where(hangs, 8.0 + 0.6 * hair.thickness, 0))
-    across = across + (covering_ears - across) * _smoothstep(0, 0.35, fall)
+    covering_ears = np.maximum(across, np.where(hangs, 8.5 + 0.8 * hair.thickness, 0))
+    across = across + (covering_ears - across) * _smoothstep(0, 0.12, fall)
     across = across + hair.wave * np.sin(7 * fall + 5 * lumps) * 0.6 * (fall > 0)
     across = across * (1 + 0.10 * np.sin(np.pi * fall))
     grid = np.stack([across * np.sin(around), y + (end - y) * fall, across * np.cos(around)], -1)

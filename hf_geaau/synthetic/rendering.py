@@ -19,11 +19,14 @@ from .face_model import FaceModel
 from .geometry import EYE, LASHES, Array, HeadMesh, Surface, glasses_surfaces, hair_surface, scalp_cover, unit
 from .lighting import RADIANCE_OF_IRRADIANCE, harmonics
 from .photography import background, develop, occlude, shifted_background, shoulders
-from .sampling import Identity, Scene
+from .sampling import ACTION_UNITS, EXPRESSION_SHAPES, Identity, Scene
 from .shaders import HAIR_FRAGMENT, HAIR_VERTEX, HEAD_FRAGMENT, HEAD_VERTEX, LASH_FRAGMENT, PLAIN_FRAGMENT, PLAIN_VERTEX
 from .textures import SIZE, WRINKLE_SIZE, beard_mask, blend_wrinkles, hair_texture, skin_texture, wrinkle_maps
 
 _HEAD_REACH = 5.0  # in units of half a face: nothing of a head is further from its centre
+_EYES_CLOSED = ACTION_UNITS.index(43)
+_SHUT_GAP_CM, _SUNK_CM = 0.02, 0.3
+_HOLLOW_PER_CM = 2.6  # share of the sky lost per cm of depth below the surroundings; our choice, by eye
 _BAKE_DIRECTIONS, _BAKE_SIZE, _BAKE_BIAS_CM = 96, 256, 0.22
 
 
@@ -86,7 +89,9 @@ class _Look:
 
     def __init__(self, mesh: HeadMesh, identity: Identity) -> None:
         self.identity = identity
-        self.rest = mesh.neutral + (identity.shape @ mesh.identity_deltas).reshape(-1, 3)
+        moved = identity.shape @ mesh.identity_deltas + identity.traits @ mesh.trait_deltas
+        moved += identity.resting @ mesh.expression_deltas
+        self.rest = mesh.neutral + moved.reshape(-1, 3)
         self.rest += mesh.lash_roots * np.float32(1 - identity.eyes.lash_length)
         self.landmarks = self.rest[mesh.landmarks]
         skin = self.rest[mesh.is_skin]
@@ -224,11 +229,23 @@ class Renderer:
         moved, step = vertices.reshape(-1), np.empty(vertices.size, np.float32)
         for place in active:  # row by row: a matrix product would copy the rows first
             moved += np.multiply(self.mesh.expression_deltas[place], scene.shape_weights[place], out=step)
+        if scene.intensities[_EYES_CLOSED] >= 1:
+            self._close_lids(vertices)
         turn, focal = rotation(scene.yaw, scene.pitch, scene.roll), scene.camera.distance * look.scale
         view = _View(vertices, vertices[self.mesh.landmarks], turn, look.scale, look.center, focal)
         seen = (view.landmarks - look.center) @ turn.T * look.scale
         plane = seen[:, :2] / (focal - seen[:, 2:]) * focal
         return plane * [1, -1], view
+
+    def _close_lids(self, vertices: Array) -> None:
+        """Shut eyes in place: the shapes close those of the mean face, on others a slit may stay."""
+        for side, (upper, lower) in enumerate((((43, 44), (47, 46)), ((37, 38), (41, 40)))):
+            pairs = self.mesh.landmarks[[*upper]], self.mesh.landmarks[[*lower]]
+            blink = self.mesh.expression_deltas[EXPRESSION_SHAPES.index("eyeBlink_L") + side].reshape(-1, 3)
+            gap = (vertices[pairs[0], 1] - vertices[pairs[1], 1]).max() - _SHUT_GAP_CM
+            speed = (blink[pairs[1], 1] - blink[pairs[0], 1]).mean()
+            vertices += np.float32(np.clip(gap / speed, 0, 0.6)) * blink
+            vertices[self.mesh.eyeballs[side], 2] -= _SUNK_CM  # else large ones pierce the lids
 
     def _prepare_look(self, identity: Identity) -> _Look:
         if self._look is not None and self._look.identity is identity:
@@ -356,7 +373,10 @@ class Renderer:
         data, skin = self._vertex_data, self.mesh.is_skin
         data[:, :3], data[:, 3:6] = view.vertices, self.mesh.normals(view.vertices)
         data[:, 6] = self._open_sky(light.ambient.mean(1), turn) * (1 - 0.55 * look.shade)
-        unshaded = 1 - 0.45 * look.shade[skin]
+        # What the bake of the neutral head cannot know: folds and swellings of this face and this expression.
+        hollow = self.mesh.relief(data[:, :3], data[:, 3:6])
+        data[:, 6] *= (1 - _HOLLOW_PER_CM * hollow).clip(0.4, 1.25)
+        unshaded = (1 - 0.45 * look.shade[skin]) * (1 - 0.4 * _HOLLOW_PER_CM * hollow[skin]).clip(0.6, 1.1)
         for place, weight in enumerate(weights):
             near = np.argsort(weight)[-8:]
             data[skin, 7 + place] = (weight[near] / weight[near].sum()).astype(np.float32) @ self._seen[near] * unshaded

@@ -48,7 +48,7 @@ AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
     7: (("eyeSquint", 1.3),),
     9: (("noseSneer", 1.0),),
     10: (("mouthUpperUp", 1.0),),
-    12: (("mouthSmile", 1.0),),
+    12: (("mouthSmile", 1.0), ("cheekSquint", 0.22)),
     14: (("mouthDimple", 1.35),),
     15: (("mouthFrown", 1.45),),
     17: (("mouthShrugLower", 0.85),),
@@ -61,7 +61,7 @@ AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
 }
 """Which expression shapes an action unit moves, and their weights at intensity 5. Source: our reading of the shapes'
 names beside the FACS manual, strengths judged by eye; AU06 takes two shapes, because either alone lifts the cheek too
-little."""
+little, and AU12 one of them, because a strong smile swells the cheeks a little by itself."""
 
 # Change of the gap between the inner lips, in cm per unit of shape weight, measured on the neutral ICT-FaceKit mesh.
 LIP_GAP_CM = {
@@ -254,6 +254,9 @@ class Glasses:
     drop: float
 
 
+TRAITS = ("feminine", "child", "hooded_lids", "pouches", "cheeks", "jowls", "full_lips", "big_eyes")
+"""Directions of shape with a meaning, which the identity components lack; see geometry.trait_deltas."""
+
 HAIR_STYLES = ("bald", "buzz", "short", "fringe", "long", "bob", "curly", "updo", "cap")
 
 
@@ -271,6 +274,9 @@ class Identity:
         wrinkle_gain: How deep this skin folds.
         glasses: Spectacles of this person, worn in about two thirds of the images, or None.
         texture_seed: Seed of the painted texture.
+        traits: (8,) strength of each of TRAITS.
+        resting: (55,) expression shapes that this face shows at rest: low or arched brows, full lower lids, corners of
+            the mouth that hang. They belong to the person, as FACS codes changes from the rest.
     """
 
     identity_id: int
@@ -288,6 +294,8 @@ class Identity:
     wrinkle_gain: float
     glasses: Glasses | None
     texture_seed: int
+    traits: NDArray[np.float32]
+    resting: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -392,7 +400,39 @@ def sample_identity(seed: int, identity_id: int) -> Identity:
         wrinkle_gain=float(rng.uniform(0.3, 0.8) + 0.7 * age * rng.uniform(0.6, 1.0)),
         glasses=_sample_glasses(rng) if rng.random() < 0.25 else None,
         texture_seed=int(rng.integers(2**31)),
+        traits=_sample_traits(rng, age, feminine),
+        resting=_sample_resting(rng),
     )
+
+
+def _sample_traits(rng: np.random.Generator, age: float, feminine: float) -> NDArray[np.float32]:
+    young = age < 0.12
+    traits = {
+        "feminine": rng.normal(2.2 * feminine - 1.1, 0.4),
+        "child": rng.uniform(0.4, 1.2) if young and rng.random() < 0.6 else max(rng.normal(0, 0.2), 0),
+        "hooded_lids": rng.uniform(0.3, 1.0) if rng.random() < 0.2 + 0.4 * age else rng.uniform(0, 0.2),
+        "pouches": rng.uniform(0.3, 1.0) if rng.random() < 0.2 + 0.4 * age else rng.uniform(0, 0.2),
+        "cheeks": rng.normal(0.2, 0.5),
+        "jowls": max(rng.normal(0.9 * age - 0.2, 0.3), 0),
+        "full_lips": rng.normal(0.3 * feminine - 0.3 * age, 0.6),
+        "big_eyes": rng.normal(0.3 * feminine - 0.2 * age, 0.5),
+    }
+    return np.array([traits[name] for name in TRAITS], np.float32)
+
+
+def _sample_resting(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw a slight permanent expression, weaker than a visible action unit (a third of the full one)."""
+    weights = _Weights()
+    for name, spread, low, high in (
+        ("browInnerUp", 0.14, -0.30, 0.25), ("browOuterUp", 0.14, -0.30, 0.22), ("browDown", 0.16, -0.30, 0.35),
+        ("cheekSquint", 0.10, -0.10, 0.18), ("eyeSquint", 0.12, -0.15, 0.22), ("mouthSmile", 0.06, -0.10, 0.12),
+        ("mouthFrown", 0.08, -0.10, 0.18), ("mouthDimple", 0.06, -0.05, 0.12), ("mouthShrugLower", 0.04, 0.0, 0.10),
+        ("noseSneer", 0.05, -0.08, 0.12), ("eyeWide", 0.08, -0.15, 0.12),
+    ):  # fmt: skip
+        value = np.clip(rng.normal(0, spread), low, high)
+        weights.add(name, *np.clip(value * rng.normal(1, 0.15, 2), low, high))
+    weights.add("eyeBlink", *[max(rng.normal(0.10, 0.06), 0)] * 2)  # upper lids cover the rim of the iris
+    return weights.values.astype(np.float32)
 
 
 def _sample_skin(
@@ -404,7 +444,7 @@ def _sample_skin(
     lipstick = 0.0
     if feminine > 0.6 and rng.random() < 0.4:
         lipstick = float(rng.uniform(0.3, 0.9))
-        color = np.array([rng.uniform(0.15, 0.4), rng.uniform(0.015, 0.1), 0.0]) * (0.35 + 0.65 * tone.mean() / 0.6)
+        color = np.array([rng.uniform(0.15, 0.4), rng.uniform(0.015, 0.1), 0.0]) * (0.2 + 0.8 * tone.mean() / 0.6)
         lips = np.append(color[:2], color[1] * rng.uniform(0.6, 1.5)) / np.maximum(tone, 0.02)
     return Skin(
         tone=tone.astype(np.float32),
@@ -422,7 +462,7 @@ def _sample_skin(
 def _sample_hair(rng: np.random.Generator, tone_place: float, age: float, feminine: float) -> Hair:
     weights = np.array([0.4, 0.8, 2.4, 0.8, 0.5, 0.2, 0.7, 0.5, 0.3])
     if feminine > 0.5:
-        weights = np.array([0.05, 0.1, 0.7, 1.2, 3.0, 1.2, 0.9, 1.2, 0.25])
+        weights = np.array([0.03, 0.07, 0.5, 1.2, 4.5, 1.5, 0.9, 1.2, 0.2])
     elif age > 0.5:
         weights[:2] *= 2.5
     style = str(rng.choice(HAIR_STYLES, p=weights / weights.sum()))
@@ -436,7 +476,7 @@ def _sample_hair(rng: np.random.Generator, tone_place: float, age: float, femini
     hairline = float(np.clip(rng.normal(10.2, 0.8), 8.6, 12.2))
     thickness = {"bald": 0.0, "buzz": 0.12, "short": rng.uniform(0.4, 1.8), "curly": rng.uniform(0.8, 3.5), "cap": 0.5}
     fringe = (
-        rng.uniform(5.3, 8.5) if style == "fringe" or (style in ("long", "bob") and rng.random() < 0.35) else hairline
+        rng.uniform(4.3, 8.2) if style == "fringe" or (style in ("long", "bob") and rng.random() < 0.35) else hairline
     )
     long = {"long": rng.uniform(-18, -7), "bob": rng.uniform(-6, 0.0), "fringe": rng.choice([4.0, rng.uniform(-15, 0)])}
     curly_length = float(rng.choice([3.5, rng.uniform(-10, 2)], p=[0.6, 0.4]))
@@ -444,13 +484,13 @@ def _sample_hair(rng: np.random.Generator, tone_place: float, age: float, femini
     return Hair(
         style=style,
         color=color.astype(np.float32),
-        thickness=float(thickness.get(style, rng.uniform(0.4, 1.5))),
+        thickness=float(thickness.get(style, rng.uniform(0.5, 2.2))),
         hairline=float(rng.uniform(6.8, 9.5)) if style == "cap" else hairline,
         recession=float(0.0 if style == "cap" else rng.exponential(0.4 + 0.8 * age * (1 - feminine))),
         fringe=float(fringe),
         fringe_side=float(rng.normal(0, 0.5)),
         length=float(long.get(style, rng.uniform(3.0, 5.0))),
-        face_angle=float(rng.uniform(0.75, 1.35)),
+        face_angle=float(rng.uniform(0.62, 1.15)),
         wave=float(rng.uniform(0.3, 0.9) if style == "curly" else rng.exponential(0.12)),
         sweep=float(rng.normal(0, 0.6)),
         strand=float(0.08 if style == "cap" else rng.uniform(0.35, 1.0)),
@@ -460,7 +500,7 @@ def _sample_hair(rng: np.random.Generator, tone_place: float, age: float, femini
 
 
 def _sample_brows(rng: np.random.Generator, feminine: float, age: float) -> Brows:
-    """Draw brows from plucked to bushy; arched, low, raised and slanted ones are frequent, as they mimic action units."""
+    """Draw brows from plucked to bushy; arched, low, raised and slanted ones are frequent: they mimic action units."""
     plucked = feminine > 0.5 and rng.random() < 0.6
     made_up = plucked and rng.random() < 0.6
     bushy = not plucked and rng.random() < 0.3
@@ -497,14 +537,13 @@ def _sample_beard(rng: np.random.Generator, feminine: float) -> Beard:
 def _sample_eyes(rng: np.random.Generator, tone_place: float, feminine: float) -> Eyes:
     place = int(rng.choice(len(_IRIS_COLORS), p=[0.35, 0.2, 0.15, 0.1, 0.12, 0.08])) if tone_place < 2.5 else 0
     made_up = feminine > 0.5 and rng.random() < 0.55
+    white = np.array([0.50, 0.47, 0.45]) * (1 - 0.08 * tone_place) * rng.uniform(0.75, 1.15)
     shadows = [[0.02, 0.015, 0.015], [0.10, 0.045, 0.03], [0.25, 0.12, 0.09], [0.10, 0.03, 0.08], [0.03, 0.06, 0.15]]
     shadow = np.array(shadows[int(rng.choice(5, p=[0.25, 0.35, 0.2, 0.1, 0.1]))]) * rng.uniform(0.6, 1.6)
     return Eyes(
         iris=(_IRIS_COLORS[place] * rng.uniform(0.4, 1.1) * rng.uniform(0.9, 1.1, 3)).astype(np.float32),
         iris_radius=float(rng.uniform(27, 31)),
-        sclera=(
-            np.array([0.50, 0.47, 0.45]) * rng.uniform(0.75, 1.15) * [1, rng.uniform(0.93, 1), rng.uniform(0.88, 1)]
-        ).astype(np.float32),
+        sclera=(white * [1, rng.uniform(0.93, 1), rng.uniform(0.88, 1)]).astype(np.float32),
         lash_density=float(np.clip(rng.normal(0.3 + 0.3 * feminine + 0.25 * made_up, 0.2), 0.05, 1)),
         lash_length=float(np.clip(rng.normal(0.15 + 0.2 * feminine + 0.2 * made_up, 0.12), 0.05, 1)),
         liner=float(rng.uniform(0.3, 1.0) if made_up else rng.uniform(0, 0.12)),
@@ -512,7 +551,7 @@ def _sample_eyes(rng: np.random.Generator, tone_place: float, feminine: float) -
         shadow=shadow.astype(np.float32),
         shadow_opacity=float(rng.uniform(0.2, 0.75) if made_up and rng.random() < 0.75 else 0.0),
         shadow_reach=float(rng.uniform(0.012, 0.032)),
-        fold=float(rng.uniform(0.010, 0.022)),
+        fold=float(rng.uniform(0.016, 0.030)),
         fold_depth=float(rng.uniform(0.25, 0.75) if rng.random() < 0.8 else rng.uniform(0, 0.2)),
     )
 
@@ -534,6 +573,8 @@ def _sample_glasses(rng: np.random.Generator) -> Glasses:
 
 def _sample_permanent_wrinkles(rng: np.random.Generator, age: float) -> NDArray[np.float32]:
     depth = rng.beta(1.0, 3.0, len(WRINKLES)) * (0.25 + 0.75 * rng.random()) * (0.25 + 1.2 * age)
+    for place in np.flatnonzero(rng.random(len(WRINKLES)) < 0.06 + 0.16 * age):  # as deep as an expression's
+        depth[place] += rng.uniform(0.3, 0.9) * (0.5 + 0.6 * age)
     quiet = [WRINKLES.index(name) for name in ("nose_root", "dimple", "chin", "lip_lines", "cheek_stretch")]
     depth[quiet] *= 0.3
     both = depth[:, None] * rng.uniform(0.8, 1.2, (len(WRINKLES), 2))

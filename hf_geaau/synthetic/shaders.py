@@ -135,15 +135,15 @@ vec3 shade_eye(vec3 n) {
     float lid = lid_shade(f_place.xy);
     vec3 seen = vec3(0.25 + 0.75 * lid);
     vec3 result = base * (diffuse(n, seen, vec3(0.35)) * 0.62 + sky(n) * 0.62) * mix(0.4, 1.0, lid);
-    return result + highlight(n, seen, 120.0) * 0.1 * lid + sky(vec3(0.0, 0.8, 0.6)) * 0.03;
+    return result + highlight(n, seen, 300.0) * 0.06 * lid + sky(vec3(0.0, 0.8, 0.6)) * 0.03;
 }
 
 vec3 shade_mouth(vec3 n) {
     float depth = lip_depth - f_place.z;
-    float open = exp(-max(depth, 0.0) * 0.42) * (0.3 + 0.7 * smoothstep(3.6, 1.2, abs(f_place.x)))
-        * (0.15 + 0.85 * smoothstep(0.1, 0.5, lip_gap));
+    float open = exp(-max(depth, 0.0) * 0.36) * (0.3 + 0.7 * smoothstep(3.6, 1.2, abs(f_place.x)))
+        * (0.45 + 0.55 * smoothstep(0.05, 0.4, lip_gap));
     bool teeth = f_material > 2.5;
-    float inside = teeth ? 0.8 : 0.7;
+    float inside = teeth ? 1.0 : 0.7;
     vec3 flesh = mix(vec3(0.33, 0.10, 0.09), vec3(0.42, 0.17, 0.15), smoothstep(-5.0, -2.0, f_place.y));
     vec3 base = teeth ? teeth_color : flesh;
     vec3 seen = vec3(open * inside);
@@ -176,7 +176,7 @@ void main() {
     bool upper = f_uv.y > 0.5;
     float cover = lash_density * (upper ? 0.6 : 0.13) * smoothstep(0.25, 0.75, strand) + (upper ? 0.3 : 0.1) * liner;
     cover *= smoothstep(0.08, 0.30, abs(f_uv.x - 6.5));  // lashes thin out towards the nose
-    vec3 base = mix(vec3(0.012), hair_color * 0.3, 0.5);
+    vec3 base = min(mix(vec3(0.008), hair_color * 0.3, 0.3), vec3(0.02));
     color = vec4(developed(base * (0.3 + sky(normalize(f_normal)))).rgb, min(cover, 1.0));
 }
 """
@@ -207,7 +207,7 @@ void main() {
     float around = f_extra.x, end = f_extra.y, along = f_extra.z;
     vec2 place = vec2(around * 5.0 + shade + sweep * along * 0.02, along * 0.03 + shade);
     vec2 tuft = texture(strands, place).rg, fine = texture(strands, place * vec2(2.7, 1.3)).rg;
-    float ragged = cap > 0.5 ? 0.0 : 0.05 + 0.16 * tuft.r + 0.12 * fine.r;
+    float ragged = cap > 0.5 ? 0.0 : 0.02 + 0.06 * tuft.r + 0.05 * fine.r;
     if (end > 1.0 - ragged) discard;
     vec3 n = normalize(f_normal);
     if (!gl_FrontFacing) n = -n;

@@ -73,6 +73,7 @@ def skin_texture(identity: Identity, landmarks: Points) -> Canvas:
     _paint_complexion(color, rng, identity, landmarks)
     _paint_lips(color, gloss, rng, identity, landmarks)
     _paint_beard(color, gloss, rng, identity, landmarks)
+    _paint_lids(color, identity, landmarks)
     _paint_brows(color, gloss, rng, identity, landmarks)
     texture = np.empty((SIZE, SIZE, 4), np.uint8)
     texture[..., :3] = (color * 255).clip(0, 255)
@@ -98,8 +99,6 @@ def _paint_complexion(color: Canvas, rng: np.random.Generator, identity: Identit
         dark += skin.eye_shadow * (
             0.8 * _spot(inner - _by(0, 0.035), (0.055, 0.022)) + 0.5 * _spot(inner + _by(0, 0.03), (0.06, 0.02))
         )
-        if skin.lipstick > 0:  # made-up lids come with made-up lips
-            dark += 1.5 * skin.lipstick * identity.eyes.liner * _spot(eye + _by(0, 0.02), (0.055, 0.014))
     freckles = np.zeros((SIZE, SIZE), np.uint8)
     for _ in range(int(220 * skin.freckles)):
         place = rng.normal(0.5, 0.16), rng.normal(0.62, 0.10)
@@ -120,9 +119,54 @@ def _paint_complexion(color: Canvas, rng: np.random.Generator, identity: Identit
     color *= 1 - dark.clip(0, 1)[..., None] * np.array([0.03, 0.06, 0.03], np.float32)
 
 
+def _paint_lids(color: Canvas, identity: Identity, landmarks: Points) -> None:
+    """Paint eye shadow, the fold of the upper lid, the dark line of the lashes' roots, and a liner with its wing."""
+    eyes = identity.eyes
+    lid = landmarks[36:42]  # from the outer corner over the upper lid to the inner corner and back; mirrored below
+    outer, inner, middle = lid[0], lid[3], 0.5 * (lid[1] + lid[2])
+    if eyes.shadow_opacity:
+        center, radius = middle + _by(-0.006, 0.5 * eyes.shadow_reach), (0.038, 0.6 * eyes.shadow_reach)
+        for place in (center, _mirrored(center)):
+            _tint(color, eyes.shadow_opacity * _spot(place, radius), eyes.shadow)
+    over = np.stack([outer + _by(-0.012, 0.012), *(lid[1:3] + _by(0, eyes.fold)), inner + _by(0.004, 0.012)])
+    fold = _soft_line(over, 2, 1.2) * eyes.fold_depth
+    _tint(color, fold, identity.skin.tone * np.array([0.30, 0.22, 0.20]))
+    # The edge that is seen lies a little above the upper landmarks, and below the lower ones.
+    ink = _soft_line(lid[:4] + _by(0, 0.008), round(3 + 2.5 * eyes.liner), 0.8)
+    ink *= min(0.6 + 0.8 * eyes.lash_density + 1.3 * eyes.liner, 1.3)
+    below = _soft_line(lid[[0, 5, 4, 3]] - _by(0, 0.005), round(1 + 2 * eyes.liner), 0.8)
+    ink = np.maximum(ink, below * min(0.26 * eyes.lash_density + 0.9 * eyes.liner, 1.0))
+    if eyes.wing:
+        tip = outer + _by(-0.012 - 0.02 * eyes.wing, 0.012 + 0.01 * eyes.wing)
+        wing = _soft_line(np.stack([lid[1] + _by(0, 0.008), outer + _by(-0.004, 0.007), tip]), 2, 0.7)
+        ink = np.maximum(ink, 1.1 * wing)
+    _tint(color, ink, np.array([0.03, 0.022, 0.018]))
+
+
+def _soft_line(line: Points, width: int, blur: float) -> Canvas:
+    """A smooth line near a polyline (K, 2) and its mirror image; width and blur in texels, values 0–1."""
+    canvas = np.zeros((SIZE, SIZE), np.uint8)
+    smooth = _through(line)
+    _lines(canvas, [smooth, _mirrored(smooth)], 255, width)
+    return cv2.GaussianBlur(canvas, (0, 0), blur).astype(np.float32) / 255
+
+
+def _tint(color: Canvas, cover: Canvas, ink: Points) -> None:
+    """Lay a linear colour (3) over the painting, in place."""
+    color += cover.clip(0, 1)[..., None] * ((ink ** (1 / _GAMMA)).astype(np.float32) - color)
+
+
+def _through(line: Points) -> Points:
+    """A smooth curve near a polyline (K, 2): two rounds of corner cutting (Chaikin 1974)."""
+    for _ in range(2):
+        cut = np.stack([0.75 * line[:-1] + 0.25 * line[1:], 0.25 * line[:-1] + 0.75 * line[1:]], 1).reshape(-1, 2)
+        line = np.concatenate([line[:1], cut, line[-1:]])
+    return line
+
+
 def _paint_lips(color: Canvas, gloss: Canvas, rng: np.random.Generator, identity: Identity, landmarks: Points) -> None:
     skin = identity.skin
-    scale = np.array([1.0, rng.uniform(0.85, 1.15)])
+    scale = np.array([1.0, rng.uniform(0.88, 1.08)])
     center = landmarks[48:60].mean(0)
     outline = (landmarks[48:60] - center) * scale + center
     mask = _polygon(outline, rng.uniform(1.2, 3.2))
@@ -154,28 +198,54 @@ def _facial_hair_tint(identity: Identity) -> Points:
 
 
 def _paint_brows(color: Canvas, gloss: Canvas, rng: np.random.Generator, identity: Identity, landmarks: Points) -> None:
-    """Draw each brow as a soft body and some hundred strokes that fan out from the inner end."""
+    """Draw each brow as a tapering body and some hundred strokes that follow it, rising at the inner end."""
     brows = identity.brows
     hairs = np.zeros((SIZE, SIZE), np.uint8)
     for side, ids in ((1, range(22, 27)), (-1, range(21, 16, -1))):
-        spine = landmarks[list(ids)].astype(np.float64)  # from the inner to the outer end
-        spine = spine[0] + (spine - spine[0]) * [brows.length, 1]
-        along = np.linspace(0, 1, 5)
-        spine[:, 1] += brows.height + brows.arch * np.sin(np.pi * along**1.3) * 1.5 + brows.tilt * (along - 0.4)
-        count = int(60 + 260 * brows.density)
-        t = rng.beta(1.0, 1.25, count) * 4
-        root = np.stack([np.interp(t, range(5), spine[:, c]) for c in range(2)], 1)
-        taper = np.interp(t / 4, [0, 0.12, 0.55, 1], [0.75, 1.0, 0.8, 0.25])
-        root[:, 1] += rng.normal(0, 0.42, count) * brows.thickness * taper
-        lift = np.interp(t / 4, [0, 0.15, 0.5, 1], [1.25, 0.8, 0.25, -0.25]) + rng.normal(0, 0.25, count)
-        length = rng.uniform(0.008, 0.020, count)[:, None]
-        tip = root + length * np.stack([side * np.cos(lift), np.sin(lift)], 1)
-        _lines(hairs, list(np.stack([root, tip], 1)), 255)
+        t = np.linspace(0, 1, 25)
+        spine = _brow_line(landmarks[list(ids)].astype(np.float64), identity, side, t)
+        half = 0.5 * brows.thickness * np.interp(t, [0, 0.06, 0.25, 0.6, 0.85, 1], [0.55, 0.85, 1.0, 0.85, 0.45, 0.08])
         body = np.zeros((SIZE, SIZE), np.uint8)
-        _lines(body, [spine[:4]], 200, max(int(brows.thickness * SIZE * 0.9), 1))
-        soft = cv2.GaussianBlur(body, (0, 0), brows.thickness * SIZE * 0.35)
-        np.maximum(hairs, (soft * (0.25 + 0.45 * brows.density)).astype(np.uint8), out=hairs)
+        edge = np.concatenate([spine + half[:, None] * [0, 1], (spine - half[:, None] * [0, 1])[::-1]])
+        cv2.fillPoly(body, [np.round(edge * (SIZE << _SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, _SHIFT)
+        soft = cv2.GaussianBlur(body, (0, 0), 0.8 + (1 - brows.pencil) * brows.thickness * SIZE * 0.22)
+        fade = np.interp(np.abs(np.arange(SIZE) / SIZE - spine[0, 0]), [0, 0.03], [0.35 + 0.3 * brows.pencil, 1.0])
+        cover = (0.35 + 0.35 * brows.density) * (1 - brows.pencil) + 0.9 * brows.pencil
+        np.maximum(hairs, (soft * (cover * fade)).astype(np.uint8), out=hairs)
+        _brow_strokes(hairs, rng, identity, side, t, spine, half)
     _paint_hairs(color, gloss, hairs, _facial_hair_tint(identity), brows.opacity, 0.6)
+
+
+def _brow_line(spine: Points, identity: Identity, side: int, t: Points) -> Points:
+    """The middle of a brow from the inner end (t = 0) to the outer (1), from its five landmarks."""
+    brows = identity.brows
+    spine = spine[0] + (spine - spine[0]) * [brows.length, 0.7]
+    line = np.stack([np.interp(t * 4, range(5), spine[:, c]) for c in range(2)], 1)
+    bend = np.interp(t, [0, brows.peak, 1], [0, 1, 0])
+    bend = 0.5 * bend + 0.5 * np.sin(np.pi * t ** (np.log(0.5) / np.log(brows.peak)))
+    line[:, 0] -= side * brows.inset * (1 - t)
+    line[:, 1] += brows.height + brows.arch * 1.5 * bend + brows.tilt * (t - 0.4)
+    return cv2.blur(line.astype(np.float32), (1, 5), borderType=cv2.BORDER_REPLICATE)
+
+
+def _brow_strokes(
+    hairs: Canvas, rng: np.random.Generator, identity: Identity, side: int, t: Points, spine: Points, half: Points
+) -> None:
+    brows = identity.brows
+    count = int((50 + 300 * brows.density) * (1 - 0.75 * brows.pencil))
+    place = rng.beta(1.0, 1.3, count)
+    across = rng.uniform(-1, 1, count)
+    root = np.stack([np.interp(place, t, spine[:, c]) for c in range(2)], 1)
+    root[:, 1] += across * np.interp(place, t, half)
+    slope = np.gradient(spine[:, 1], spine[:, 0])
+    along = side * np.arctan(np.interp(place, t, slope))  # lower hairs rise, upper ones lie flat
+    lift = along + np.interp(place, [0, 0.15, 0.4, 1], [1.2, 0.7, 0.35, 0.1]) - 0.35 * across * (place > 0.2)
+    lift += rng.normal(0, 0.2, count)
+    length = (
+        rng.uniform(0.004, 0.011, count) * (0.7 + 0.4 * brows.density) * np.interp(place, [0, 0.2, 1], [0.8, 1, 0.6])
+    )
+    tip = root + length[:, None] * np.stack([side * np.cos(lift), np.sin(lift)], 1)
+    _lines(hairs, list(np.stack([root, tip], 1)), int(150 + 70 * brows.density))
 
 
 def beard_mask(identity: Identity, landmarks: Points) -> Canvas:
@@ -295,10 +365,10 @@ def _forehead(rng: np.random.Generator, start: float, end: float) -> list[_Creas
 
 
 def _glabella(rng: np.random.Generator, points: Points) -> list[_Crease]:
-    bottom, top = points[27][1] + 0.035, points[21][1] + 0.03
-    lines = [(_curve([(0.5 - x, bottom), (0.5 - x - 0.008, (top + bottom) / 2), (0.5 - x - 0.004, top)], rng, 0.001), 2)
-             for x in ((0.020,) if rng.random() < 0.5 else (0.014, 0.028))]  # fmt: skip
-    return [*lines, (_curve([(0.5 - 0.02, points[27][1] + 0.01), (0.5, points[27][1] + 0.012)], rng, 0.001), 1)]
+    bottom, top = points[27][1] + 0.018, points[21][1] + rng.uniform(0.0, 0.018)
+    lines = [(_curve([(0.5 - x, bottom), (0.5 - x - 0.004, (top + bottom) / 2), (0.5 - x - 0.010, top)], rng, 0.001), 2)
+             for x in ((0.020,) if rng.random() < 0.5 else (0.012, 0.026))]  # fmt: skip
+    return [*lines, (_curve([(0.5 - 0.02, points[27][1] + 0.004), (0.5, points[27][1] + 0.006)], rng, 0.001), 1)]
 
 
 def _crows_feet(rng: np.random.Generator, points: Points) -> list[_Crease]:

@@ -13,7 +13,7 @@ from hf_geaau.synthetic import dataset as dataset_module
 from hf_geaau.synthetic import iter_renders, load_face_model, render_dataset, sample_scene
 from hf_geaau.synthetic.facts import FaceFacts
 from hf_geaau.synthetic.lighting import _Environment
-from hf_geaau.synthetic.sampling import ACTION_UNITS, expression, wrinkle_depths
+from hf_geaau.synthetic.sampling import ACTION_UNITS, TRAITS, expression, wrinkle_depths
 from tests.conftest import FACE_MODEL
 
 pytest.importorskip("moderngl", reason="moderngl is not installed")
@@ -175,8 +175,41 @@ def test_light_from_above_leaves_the_eyes_in_shade(renderer):
         light = _Environment()
         light.lamp(0, height, np.ones(3))
         light.sky(np.full(3, 0.15), np.zeros(3))
-        render = renderer.render(replace(plain(), light=light.light("top", 0.0, 0.0)))
+        bare = plain()
+        bare = replace(bare, identity=replace(bare.identity, hair=replace(bare.identity.hair, style="bald")))
+        render = renderer.render(replace(bare, light=light.light("top", 0.0, 0.0)))
         grey, (x, y) = render.image.mean(2), render.points[:2].mean(0).astype(int)
         return grey[y - 3 : y + 3, x - 14 : x + 14].mean() / grey[y - 12 : y - 9, x - 8 : x + 8].mean()
 
     assert eyes_against_forehead(75) < 0.9 * eyes_against_forehead(10)
+
+
+def test_closed_eyes_leave_no_slit_on_any_face(renderer):
+    for identity_id in range(12):
+        scene = plain(identity_id, AU43=2)
+        _, view = renderer._pose(scene)
+        gaps = view.landmarks[[37, 38, 43, 44], 1] - view.landmarks[[41, 40, 47, 46], 1]
+        assert gaps.max() < 0.12, f"{gaps} cm between the lids of identity {identity_id}"
+
+
+def test_folds_darken_and_a_raised_cheek_stands_out(renderer):
+    mesh = renderer.mesh
+    rest = mesh.relief(mesh.neutral, mesh.normals(mesh.neutral))
+    assert np.abs(rest).max() == 0
+    smile = plain(AU06=4, AU12=4).shape_weights @ mesh.expression_deltas
+    moved = mesh.neutral + smile.reshape(-1, 3)
+    depth = mesh.relief(moved, mesh.normals(moved))
+    corner, nostril = mesh.neutral[mesh.landmarks[48]], mesh.neutral[mesh.landmarks[31]]
+    beside = np.linalg.norm(mesh.neutral - (0.6 * corner + 0.4 * nostril + [-0.8, 0, 0]), axis=1) < 1.2
+    assert depth[beside].max() > 0.04
+    assert depth[mesh.material_of_vertex == 0].min() < -0.04
+
+
+def test_traits_change_what_they_are_named_after(renderer):
+    mesh = renderer.mesh
+    deltas = dict(zip(TRAITS, mesh.trait_deltas.reshape(len(TRAITS), -1, 3)[:, mesh.landmarks], strict=True))
+    jaw = deltas["feminine"][4, 0] - deltas["feminine"][12, 0]
+    assert jaw > 0.3
+    assert deltas["child"][8, 1] - deltas["child"][27, 1] > 0.5
+    assert (deltas["full_lips"][51, 1] - deltas["full_lips"][57, 1]) > 0.1
+    assert (deltas["big_eyes"][37, 1] - deltas["big_eyes"][41, 1]) > 0.05

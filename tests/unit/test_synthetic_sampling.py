@@ -401,3 +401,18 @@ def test_facts_describe_the_scene():
     assert 0.05 < np.mean([fact.hair_over_brows for fact in facts]) < 0.5
     sides = [np.mean([f.light_hardness for f in facts if f.light == kind]) for kind in ("side", "overcast")]
     assert sides[0] > sides[1] + 0.2
+
+
+def test_people_differ_in_what_mimics_action_units():
+    people = [sample_identity(0, number) for number in range(400)]
+    brows = np.array([[person.brows.height, person.brows.arch, person.brows.thickness] for person in people])
+    assert (np.ptp(brows, axis=0) > [0.02, 0.01, 0.02]).all()
+    resting = np.array([person.resting for person in people])
+    assert (np.abs(resting) < 0.5).all()
+    assert (np.abs(resting[:, EXPRESSION_SHAPES.index("browDown_L")]) > 0.1).mean() > 0.3
+    deep = np.array([(person.permanent_wrinkles.mean(1) > 0.35) for person in people])
+    crows_feet, glabella = (sampling.WRINKLES.index(name) for name in ("crows_feet", "glabella"))
+    assert 0.05 < deep[:, crows_feet].mean() < 0.5
+    assert 0.05 < deep[:, glabella].mean() < 0.5
+    lids = [person.eyes for person in people]
+    assert 0.1 < np.mean([eyes.shadow_opacity > 0 for eyes in lids]) < 0.5
