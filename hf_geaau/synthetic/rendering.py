@@ -222,7 +222,8 @@ class Renderer:
 
     def _pose(self, scene: Scene) -> tuple[Array, "_View"]:
         """Shape the head and look at it: landmarks on the camera plane (68, 2), y down, and what drawing needs."""
-        look = self._prepare_look(scene.identity)
+        with self._context:  # another renderer of this process may have drawn since
+            look = self._prepare_look(scene.identity)
         active = np.flatnonzero(scene.shape_weights)
         vertices = look.rest
         vertices = look.rest.copy()
@@ -301,7 +302,8 @@ class Renderer:
         rng = np.random.default_rng(scene.backdrop_seed)
         fine = self.supersample
         tall, wide = round(height * fine), round(width * fine)
-        layer = self._draw_head(scene, view, matrix * fine, tall, wide)
+        with self._context:
+            layer = self._draw_head(scene, view, matrix * fine, tall, wide)
         draw = background if scene.style == "standard" else shifted_background
         image = draw(rng, tall, wide, bright=scene.light.kind == "back")
         if body:
@@ -347,7 +349,7 @@ class Renderer:
         self._strands.use(2)
         context.enable(moderngl.CULL_FACE)
         self._head.render(
-            vertices=-1 if _lip_gap(view.landmarks) > _lip_gap(look.landmarks) + 0.02 else self._without_mouth
+            vertices=-1 if _lip_gap(view.landmarks) > _lip_gap(look.landmarks) + 0.06 else self._without_mouth
         )
         context.disable(moderngl.CULL_FACE)
         context.enable(moderngl.BLEND)

@@ -101,6 +101,19 @@ def test_a_photo_shows_the_face_where_it_was_asked_for(renderer):
     np.testing.assert_allclose(np.arctan2(across[1], across[0]), 0.5, atol=0.12)
 
 
+def test_two_renderers_of_one_process_do_not_mix(renderer):
+    from hf_geaau.synthetic import Renderer
+
+    scenes = [sample_scene(2, index, index) for index in range(2)]
+    alone = [renderer.render(scene).image.tobytes() for scene in scenes]
+    other = Renderer(load_face_model(FACE_MODEL), SIZE)
+    assert [drawn.render(scene).image.tobytes() for scene in scenes for drawn in (renderer, other)] == [
+        image for image in alone for _ in range(2)
+    ]
+    other.close()
+    assert alone == [renderer.render(scene).image.tobytes() for scene in scenes]
+
+
 def test_workers_do_not_change_the_pictures(renderer):
     settings = {"count": 52, "seed": 4, "size": 32, "images_per_identity": 26}
     one = [face.image.tobytes() for face in iter_renders(FACE_MODEL, **settings)]
