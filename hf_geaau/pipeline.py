@@ -223,9 +223,7 @@ class FacialActionUnitPipeline(ChunkPipeline):
             results.append(result)
         return results
 
-    def _describe(
-        self, face: Face, probabilities: np.ndarray, intensities: np.ndarray | None = None
-    ) -> dict[str, Any]:
+    def _describe(self, face: Face, probabilities: np.ndarray, intensities: np.ndarray | None = None) -> dict[str, Any]:
         config = self.model.config
         names = [config.id2label[index] for index in range(config.num_labels)]
         present = probabilities >= np.asarray(config.thresholds, np.float32)
@@ -323,11 +321,12 @@ def predict_video(
             yield row_of(item, index, seen.track, pipe.describe(seen))
 
 
-def load_pipeline(model: str | Path | None = None, **kwargs: Any) -> FacialActionUnitPipeline:
+def load_pipeline(model: str | Path | None = None, *, dtype: Any = None, **kwargs: Any) -> FacialActionUnitPipeline:
     """Load the pipeline with the bundled checkpoint or another one.
 
     Args:
         model: Hub id or directory; None for the bundled checkpoint.
+        dtype: Of the weights, such as "bfloat16"; None for the checkpoint's own.
         **kwargs: Handed to the pipeline, such as `device`, `batch_size`, `min_score`.
 
     Raises:
@@ -344,7 +343,7 @@ def load_pipeline(model: str | Path | None = None, **kwargs: Any) -> FacialActio
             raise CheckpointError(
                 f"A checkpoint must be of model type 'geaau', got '{config.model_type}' in '{source}'."
             )
-        network = AutoModelForImageClassification.from_pretrained(source, config=config)
+        network = AutoModelForImageClassification.from_pretrained(source, config=config, **_given({"dtype": dtype}))
         processor = AutoImageProcessor.from_pretrained(source)
     except CheckpointError:
         raise

@@ -11,7 +11,9 @@ import typer
 
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
+from ._plot import plot
 from ._predict import predict
+from ._similar import similar
 
 app = typer.Typer(
     help="Detect facial action units (AUs) with GTLE-Net.",
@@ -20,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict, render, prepare, example_data, download_fec):
+for command in (predict, plot, similar, render, prepare, example_data, download_fec):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

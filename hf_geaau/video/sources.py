@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -129,7 +129,7 @@ def _add(text: str, found: Found, is_listed: bool) -> None:
     elif text.isdecimal() and not path.exists():
         found.sources.append(Source("webcam", text))
     elif glob.has_magic(text) and not path.exists():
-        matches = sorted(glob.glob(text, recursive=True))
+        matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 Path.glob refuses absolute patterns
         if not matches:
             found.problems.append(f"A pattern must match a file, got none for {text!r}. Check it with `ls`.")
         for match in matches:
@@ -139,14 +139,13 @@ def _add(text: str, found: Found, is_listed: bool) -> None:
 
 
 def _add_folder(folder: str, found: Found) -> None:
-    before = len(found.sources)
+    before, troubles = len(found.sources), len(found.problems)
 
     def unreadable(error: OSError) -> None:
         found.problems.append(
             f"A folder must be readable, got {error.filename!r} ({error.strerror}). Check its rights; the others go on."
         )
 
-    troubles = len(found.problems)
     for path in _files(folder, unreadable):
         suffix = _suffix(path)
         if suffix in PHOTO_SUFFIXES or suffix in VIDEO_SUFFIXES:
@@ -154,10 +153,12 @@ def _add_folder(folder: str, found: Found) -> None:
         else:
             found.passed_over[suffix or "no suffix"] += 1
     if len(found.sources) == before and len(found.problems) == troubles:
-        found.problems.append(f"A folder must hold photos or videos, got none in {folder!r}. Name the files themselves.")
+        found.problems.append(
+            f"A folder must hold photos or videos, got none in {folder!r}. Name the files themselves."
+        )
 
 
-def _files(folder: str, unreadable) -> Iterator[str]:  # type: ignore[no-untyped-def]
+def _files(folder: str, unreadable: Callable[[OSError], None]) -> Iterator[str]:
     """Walk a folder in the order of names; hidden ones, such as the twins macOS leaves, are passed over."""
     for here, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -324,7 +325,8 @@ def part_path(folder: Path, rank: int, count: int) -> Path:
 
 
 def _unwritable(path: Path, error: OSError) -> TableError:
+    reason = os.strerror(error.errno) if error.errno else error
     return TableError(
-        f"A table must be writable, got {error.strerror or error} at '{path}'. What was written before is kept: free"
+        f"A table must be writable, got {reason} at '{path}'. What was written before is kept: free"
         " space or mend the disk, and go on with --resume."
     )

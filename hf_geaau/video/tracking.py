@@ -24,11 +24,12 @@ FLOW_LEAST = 8  # of 30 points that must be followed for a face not to count as 
 
 # A cut: neighbouring frames' thumbnails differ by more than this mean difference of 255, and three times as much as
 # the frames before them did, which a camera on the move or a flickering lamp does not reach.
-CUT_DIFFERENCE, CUT_FACTOR, THUMBNAIL = 18.0, 3.0, (36, 64)
+CUT_DIFFERENCE, CUT_FACTOR, THUMBNAIL = 18.0, 3.0, (9, 16)
 
 # A face belongs to a track that should be NEAR now: within so many box sides, and GROWTH more for each second that it
 # was missing. It must not look different (Lab, mean difference of 255; 22 is more than the same person ever showed on
-# rendered clips), or, if it was missing in between, look similar. One that looks the same is found anywhere for MEMORY_S.
+# rendered clips), or, if it was missing in between, look similar. One that looks the same is found anywhere, for
+# MEMORY_S.
 NEAR, GROWTH, MISSING_S, MEMORY_S, MOTION_S = 0.7, 2.0, 1.0, 4.0, 0.5
 OTHER_LOOK, SIMILAR_LOOK, SAME_LOOK = 22.0, 12.0, 7.0
 LOOK_SIDE, LOOK_EYES, LOOK_CELLS = 96, 48, 8
@@ -43,7 +44,7 @@ class CutDetector:
     """Tell whether a new shot begins, from the difference of neighbouring frames.
 
     Source:
-        Content-aware detection as in PySceneDetect, on 64×36 RGB pixels; thresholds are our choice.
+        Content-aware detection as in PySceneDetect, on 16×9 RGB pixels; thresholds are our choice.
 
     Example:
         >>> cuts, dark, bright = CutDetector(), np.zeros((9, 9, 3), np.uint8), np.full((9, 9, 3), 99, np.uint8)
@@ -63,7 +64,8 @@ class CutDetector:
         """Take the next frame, (H, W, 3); True if it is the first of a new shot. A change of size is a cut too."""
         import cv2
 
-        small = cv2.resize(image[:: 1 + image.shape[0] // 256, :: 1 + image.shape[1] // 256], THUMBNAIL[::-1])
+        few = image[:: 1 + image.shape[0] // 512, :: 1 + image.shape[1] // 512]  # 4K need not be read whole
+        small = cv2.resize(few, THUMBNAIL[::-1], interpolation=cv2.INTER_AREA)
         if self._last is None:
             self._last, self._size = small, image.shape
             return False
@@ -297,14 +299,14 @@ class Smoother:
     Example:
         >>> smoother = Smoother(0.2)
         >>> smoother(1, 0.0, np.array([1.0])), smoother(1, 0.2, np.array([0.0])).round(2)
-        (array([1.]), array([0.37]))
+        (array([1.]), array([0.37], dtype=float32))
     """
 
     def __init__(self, seconds: float = 0.0, state: Mapping[str, Any] | None = None) -> None:
         self.seconds = seconds
         self._last: dict[int, tuple[float, NDArray[Any]]] = {}
         for number, time, values in (state or {}).get("last", []):
-            self._last[number] = (time, np.asarray(values))
+            self._last[number] = (time, np.asarray(values, np.float32))
 
     def __call__(self, track: int, time_s: float, values: NDArray[Any]) -> NDArray[Any]:
         """Smooth one track's next values."""
@@ -314,7 +316,7 @@ class Smoother:
         if track in self._last:
             before, last = self._last[track]
             keep = math.exp(-max(time_s - before, 0.0) / self.seconds)
-            values = keep * last + (1 - keep) * values
+            values = (keep * last + (1 - keep) * values).astype(np.float32)
         self._last[track] = (time_s, values)
         return values
 

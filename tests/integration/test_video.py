@@ -1,0 +1,205 @@
+"""Videos from file to table: the command, the generator and the pipeline, killed, split and shown."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import hf_geaau
+from hf_geaau.errors import VideoError
+from hf_geaau.pipeline import load_pipeline, predict_video
+from tests.clips import numbered, walking, write_clip
+from tests.integration.test_cli import COMMAND, run
+
+av = pytest.importorskip("av", reason="PyAV is not installed")
+
+
+@pytest.fixture(scope="module")
+def clip(portrait, tmp_path_factory):
+    """The portrait walks for a second, then nobody is there for a fifth of one."""
+    frames = walking(portrait[0], 25, step=3)
+    return write_clip(tmp_path_factory.mktemp("clip") / "a walk.mp4", frames + [np.full_like(frames[0], 110)] * 5)
+
+
+def test_generator_pipeline_and_command_give_the_same_rows(clip, tiny_checkpoint, tmp_path):
+    pipe = load_pipeline(tiny_checkpoint, device="cpu")
+    rows = pd.DataFrame(predict_video(clip, pipe, every=3))
+    assert rows.frame.tolist() == [0, 3, 6, 9, 12, 15, 18, 21, 24]
+    assert rows.time_s.tolist() == pytest.approx([number / 25 for number in rows.frame])
+    assert (rows.track_id == 1).all()
+    assert np.diff(rows.nose_x).mean() == pytest.approx(9, abs=1)  # three frames, three pixels each
+    faces = pipe(str(clip), every=3, return_embedding=True)
+    assert [face["frame"] for face in faces] == rows.frame.tolist()
+    assert [face["action_units"]["AU12"] for face in faces] == pytest.approx(rows.AU12.tolist(), abs=1e-5)
+    assert faces[0]["embedding"].shape == (16,)
+    target = tmp_path / "table.csv"
+    result = run("predict", clip, "--model", tiny_checkpoint, "--every", 3, "--output", target)
+    assert "10 of 30 frames" in result.stdout
+    assert "1 faces followed, 1 frames without a face" in result.stdout
+    table = pd.read_csv(target)
+    assert list(table) == list(rows)
+    pd.testing.assert_frame_equal(table.drop(columns="source"), rows.drop(columns="source"), check_dtype=False, atol=1e-3)
+    with pytest.raises(VideoError, match="which is not there"):
+        next(predict_video(tmp_path / "none.mp4", pipe))
+
+
+def test_overlay_blur_heat_map_and_plots(clip, tiny_checkpoint, tmp_path):
+    table, shown = tmp_path / "table.parquet", tmp_path / "shown"
+    run("predict", clip, "--model", tiny_checkpoint, "--fps", 5, "--output", table, "--annotate", shown,
+        "--blur", "--heat-map", "AU12")  # fmt: skip
+    (overlay,) = shown.iterdir()
+    assert overlay.name == "1_a_walk.mp4"
+    with av.open(str(overlay)) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        source = [frame.to_ndarray(format="rgb24") for frame in av.open(str(clip)).decode(video=0)]
+    assert len(pictures) == 6
+    row = pd.read_parquet(table).iloc[0]
+    inside = np.s_[int(row.left_eye_y) - 8 : int(row.left_eye_y) + 9, int(row.left_eye_x) - 10 : int(row.right_eye_x) + 10]
+    detail = [np.abs(np.diff(image[inside].astype(float), axis=1)).mean() for image in (source[0], pictures[0])]
+    assert detail[1] < 0.6 * detail[0]  # the eyes cannot be made out
+    plots = tmp_path / "plots"
+    text = run("plot", table, "--output", plots, "--contact-sheet", "--top", 2).stdout
+    assert "Lip corner puller" in text
+    names = {"01_face1_over_time.png", "together.png", "summary.csv", "strongest.png"}
+    assert {path.name for path in plots.iterdir()} == names
+    assert "is not empty; pass --overwrite" in run("plot", table, "--output", plots, code=2).stderr
+    assert "must be an AU of this model" in run(
+        "predict", clip, "--model", tiny_checkpoint, "--annotate", shown, "--heat-map", "AU99", code=2
+    ).stderr
+
+
+def test_a_killed_run_goes_on_without_loss_or_doubles(clip, tiny_checkpoint, tmp_path):
+    sources = [clip] * 12
+    arguments = ["--model", tiny_checkpoint, "--chunk", 20, "--detect-every", 2]
+    whole, table = tmp_path / "whole.csv", tmp_path / "table.csv"
+    run("predict", *sources, *arguments, "--output", whole)
+    process = subprocess.Popen(
+        [COMMAND, "predict", *map(str, [*sources, *arguments, "--output", table])],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    folder = tmp_path / "_table.csv.unfinished"
+    while process.poll() is None and not (folder / "chunk-000001.parquet").exists():
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not table.exists()
+    written = len(list(folder.glob("chunk-*.parquet")))
+    assert written >= 2
+    assert "--resume" in run("predict", *sources, *arguments, "--output", table, code=2).stderr
+    run("predict", *sources, *arguments, "--output", table, "--resume")
+    expected, found = pd.read_csv(whole), pd.read_csv(table)
+    assert len(found) == 12 * 25
+    pd.testing.assert_frame_equal(found, expected, atol=1e-4)  # batches differ, so do the last digits
+    assert not folder.exists()
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(clip, tiny_checkpoint, tmp_path):
+    table = tmp_path / "table.parquet"
+    arguments = [*[clip] * 40, "--model", tiny_checkpoint, "--chunk", 20, "--output", table]
+    process = subprocess.Popen(
+        [COMMAND, "predict", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not list(tmp_path.glob("_*/chunk-*.parquet")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with --resume" in message
+    assert "Traceback" not in message
+    assert not table.exists()
+
+
+def test_two_processes_give_the_rows_of_one(clip, portrait, tiny_checkpoint, tmp_path):
+    from PIL import Image
+
+    pytest.importorskip("accelerate", reason="accelerate is not installed")
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    for name in ("b.mp4", "a.mp4"):
+        (folder / name).write_bytes(clip.read_bytes())
+    for name in ("1.png", "2.png", "3.png"):
+        Image.fromarray(portrait[0]).save(folder / name)
+    alone, shared = tmp_path / "alone.parquet", tmp_path / "shared.parquet"
+    options = ["--model", tiny_checkpoint, "--every", "5"]
+    run("predict", folder, *options, "--output", alone)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    command = [*launch, "-m", "hf_geaau", "predict", str(folder), *map(str, options), "--output", str(shared)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    parts = sorted(path.name for path in shared.iterdir() if not path.name.startswith("_"))
+    assert parts == ["part-00000-of-00002.parquet", "part-00001-of-00002.parquet"]
+    index = pd.read_json(shared / "_index.json")
+    assert sorted(Path(source).name for source in index.source) == ["1.png", "2.png", "3.png", "a.mp4", "b.mp4"]
+    assert index.part.nunique() == 2
+    keys = ["source", "frame", "face"]
+    tables = [pd.read_parquet(path).sort_values(keys, ignore_index=True) for path in (alone, shared)]
+    assert index.rows.sum() == len(tables[0]) == 13
+    pd.testing.assert_frame_equal(*tables, atol=1e-4)
+
+
+def test_bad_inputs_are_a_line_each_and_the_others_go_on(clip, tiny_checkpoint, tmp_path):
+    folder = tmp_path / "a mix"
+    folder.mkdir()
+    (folder / "empty.mp4").touch()
+    (folder / "Привет\nwelt 微笑.mp4").write_bytes(clip.read_bytes())
+    (folder / "notes.txt").write_text("nothing to see")
+    write_clip(folder / "wall.mp4", numbered(4, (64, 64)))
+    table = tmp_path / "table.jsonl"
+    result = run("predict", folder, "--model", tiny_checkpoint, "--every", 10, "--output", table, code=1)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2
+    assert "must hold data, got none in" in errors[0]
+    assert "A video must show a face, got none in 1 frames of" in errors[1]
+    assert "neither photo nor video were passed over: 1 .txt" in result.stderr
+    assert "2 of 3 inputs gave no result" in result.stderr
+    rows = pd.read_json(table, lines=True)
+    assert set(rows.source) == {str(folder / "Привет\nwelt 微笑.mp4")}
+    assert rows.frame.tolist() == [0, 10, 20]
+
+
+def test_a_face_in_one_frame_only(clip, portrait, tmp_path):
+    wall = np.full((240, 320, 3), 110, np.uint8)
+    frames = [wall] * 3 + walking(portrait[0], 1) + [wall] * 3
+    path = write_clip(tmp_path / "one.mp4", frames)
+    pipe = load_pipeline(device="cpu")
+    assert [row["frame"] for row in predict_video(path, pipe, detect_every=1)] == [3]
+
+
+def test_similar_expressions(portrait, tiny_checkpoint, tmp_path):
+    from PIL import Image
+
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    for number, angle in enumerate((0, 5, 10)):
+        Image.fromarray(portrait[0]).rotate(angle).save(folder / f"{number}.png")
+    (folder / "bad.jpg").touch()
+    sheet, ranking = tmp_path / "sheet.png", tmp_path / "ranking.csv"
+    options = ["--model", tiny_checkpoint, "--sheet", sheet, "--output", ranking]
+    result = run("similar", folder / "1.png", folder, *options, code=1)  # one photo cannot be read
+    assert "bad.jpg" in result.stderr
+    table = pd.read_csv(ranking)
+    assert Path(table.source[0]).name == "1.png"
+    assert table.distance[0] == pytest.approx(0, abs=1e-6)
+    assert table.distance.is_monotonic_increasing
+    assert len(table) == 3
+    with Image.open(sheet) as picture:
+        assert picture.width > 300
+    (folder / "bad.jpg").unlink()
+    run("similar", folder, "--cluster", 2, *options, "--overwrite")
+    assert set(pd.read_csv(ranking).group) == {1, 2}
+    message = run("similar", folder, "--cluster", 9, *options, "--overwrite", code=1).stderr
+    assert "got 9 groups of 3 faces" in message
+    assert "pass --overwrite" in run("similar", folder, folder, *options, code=2).stderr
+
+
+def test_the_lazy_name():
+    assert hf_geaau.predict_video is predict_video
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
