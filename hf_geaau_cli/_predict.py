@@ -104,8 +104,10 @@ def predict(
 
 
 def _process() -> tuple[int, int]:
-    """Which process this is, and of how many, as launchers tell it."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    """Which process this is, and of how many, as torchrun, accelerate and MPI tell it."""
+    names = (("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"), ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE"))
+    rank, count = (next((int(os.environ[name]) for name in given if name in os.environ), None) for given in names)
+    return rank or 0, count or 1
 
 
 def _device(device: str | None, count: int) -> str | None:

@@ -22,9 +22,11 @@ FLOW_REACH = 2.2  # eye distances around the points; the head moves less than on
 FLOW_ERROR = 1.0  # pixels of that copy by which a point may miss itself after the way there and back
 FLOW_LEAST = 8  # of 30 points that must be followed for a face not to count as lost
 
-# A cut: neighbouring frames' thumbnails differ by more than this mean difference of 255, and three times as much as
-# the frames before them did, which a camera on the move or a flickering lamp does not reach.
-CUT_DIFFERENCE, CUT_FACTOR, THUMBNAIL = 18.0, 3.0, (9, 16)
+# A cut: neighbouring frames differ by more than CUT_DIFFERENCE, the mean of 255 over 16×9 cells, and three times as much
+# as the frames before them did; and more than CUT_COLOURS of their pixels have other colours, which neither a camera on
+# the move nor frames far apart in time bring about.
+CUT_DIFFERENCE, CUT_FACTOR, CUT_COLOURS = 18.0, 3.0, 0.25
+THUMBNAIL, CELLS = (36, 64), (9, 16)
 
 # A face belongs to a track that should be NEAR now: within so many box sides, and GROWTH more for each second that it
 # was missing. It must not look different (Lab, mean difference of 255; 22 is more than the same person ever showed on
@@ -44,7 +46,7 @@ class CutDetector:
     """Tell whether a new shot begins, from the difference of neighbouring frames.
 
     Source:
-        Content-aware detection as in PySceneDetect, on 16×9 RGB pixels; thresholds are our choice.
+        Content-aware detection as in PySceneDetect, with colour histograms; thresholds are our choice.
 
     Example:
         >>> cuts, dark, bright = CutDetector(), np.zeros((9, 9, 3), np.uint8), np.full((9, 9, 3), 99, np.uint8)
@@ -65,12 +67,15 @@ class CutDetector:
         import cv2
 
         few = image[:: 1 + image.shape[0] // 512, :: 1 + image.shape[1] // 512]  # 4K need not be read whole
-        small = cv2.resize(few, THUMBNAIL[::-1], interpolation=cv2.INTER_AREA)
+        small = np.asarray(cv2.resize(few, THUMBNAIL[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         if self._last is None:
             self._last, self._size = small, image.shape
             return False
-        difference = float(cv2.absdiff(small, self._last).mean())
-        is_cut = difference > max(CUT_DIFFERENCE, CUT_FACTOR * self._usual) or self._size != image.shape
+        cells = [cv2.resize(image, CELLS[::-1], interpolation=cv2.INTER_AREA) for image in (small, self._last)]
+        difference = float(cv2.absdiff(*cells).mean())
+        is_cut = self._size != image.shape or (
+            difference > max(CUT_DIFFERENCE, CUT_FACTOR * self._usual) and _recoloured(small, self._last) > CUT_COLOURS
+        )
         self._usual = 0.0 if is_cut else max(difference, 0.7 * self._usual)
         self._last, self._size = small, image.shape
         return is_cut
@@ -81,6 +86,13 @@ class CutDetector:
             return None
         last = base64.b64encode(self._last.tobytes()).decode()
         return {"last": last, "usual": self._usual, "size": list(self._size)}
+
+
+def _recoloured(image: Image, other: Image) -> float:
+    """Share of pixels whose colour, in four steps per channel, the other image lacks; where they are does not count."""
+    counts = [np.bincount((picture >> 6).reshape(-1, 3) @ np.array([16, 4, 1]), minlength=64)
+              for picture in (image, other)]  # fmt: skip
+    return 1 - float(np.minimum(*counts).sum()) / (image.size / 3)
 
 
 def follow(before: NDArray[Any], after: NDArray[Any], points: Points) -> Points | None:

@@ -44,7 +44,9 @@ def test_generator_pipeline_and_command_give_the_same_rows(clip, tiny_checkpoint
     assert "1 faces followed, 1 frames without a face" in result.stdout
     table = pd.read_csv(target)
     assert list(table) == list(rows)
-    pd.testing.assert_frame_equal(table.drop(columns="source"), rows.drop(columns="source"), check_dtype=False, atol=1e-3)
+    pd.testing.assert_frame_equal(
+        table.drop(columns="source"), rows.drop(columns="source"), check_dtype=False, atol=1e-3
+    )
     with pytest.raises(VideoError, match="which is not there"):
         next(predict_video(tmp_path / "none.mp4", pipe))
 
@@ -54,6 +56,7 @@ def test_overlay_blur_heat_map_and_plots(clip, tiny_checkpoint, tmp_path):
     run("predict", clip, "--model", tiny_checkpoint, "--fps", 5, "--output", table, "--annotate", shown,
         "--blur", "--heat-map", "AU12")  # fmt: skip
     (overlay,) = shown.iterdir()
+    assert pd.read_parquet(table).track_id.nunique() == 1
     assert overlay.name == "1_a_walk.mp4"
     with av.open(str(overlay)) as container:
         assert container.streams.video[0].codec_context.name == "h264"
@@ -61,7 +64,9 @@ def test_overlay_blur_heat_map_and_plots(clip, tiny_checkpoint, tmp_path):
         source = [frame.to_ndarray(format="rgb24") for frame in av.open(str(clip)).decode(video=0)]
     assert len(pictures) == 6
     row = pd.read_parquet(table).iloc[0]
-    inside = np.s_[int(row.left_eye_y) - 8 : int(row.left_eye_y) + 9, int(row.left_eye_x) - 10 : int(row.right_eye_x) + 10]
+    inside = np.s_[
+        int(row.left_eye_y) - 8 : int(row.left_eye_y) + 9, int(row.left_eye_x) - 10 : int(row.right_eye_x) + 10
+    ]
     detail = [np.abs(np.diff(image[inside].astype(float), axis=1)).mean() for image in (source[0], pictures[0])]
     assert detail[1] < 0.6 * detail[0]  # the eyes cannot be made out
     plots = tmp_path / "plots"
@@ -70,9 +75,10 @@ def test_overlay_blur_heat_map_and_plots(clip, tiny_checkpoint, tmp_path):
     names = {"01_face1_over_time.png", "together.png", "summary.csv", "strongest.png"}
     assert {path.name for path in plots.iterdir()} == names
     assert "is not empty; pass --overwrite" in run("plot", table, "--output", plots, code=2).stderr
-    assert "must be an AU of this model" in run(
-        "predict", clip, "--model", tiny_checkpoint, "--annotate", shown, "--heat-map", "AU99", code=2
-    ).stderr
+    assert (
+        "must be an AU of this model"
+        in run("predict", clip, "--model", tiny_checkpoint, "--annotate", shown, "--heat-map", "AU99", code=2).stderr
+    )
 
 
 def test_a_killed_run_goes_on_without_loss_or_doubles(clip, tiny_checkpoint, tmp_path):
@@ -129,7 +135,8 @@ def test_two_processes_give_the_rows_of_one(clip, portrait, tiny_checkpoint, tmp
     alone, shared = tmp_path / "alone.parquet", tmp_path / "shared.parquet"
     options = ["--model", tiny_checkpoint, "--every", "5"]
     run("predict", folder, *options, "--output", alone)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    # Without a GPU this is how accelerate starts processes by itself; each is told its rank, none needs another.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     command = [*launch, "-m", "hf_geaau", "predict", str(folder), *map(str, options), "--output", str(shared)]
     result = subprocess.run(command, capture_output=True, text=True)

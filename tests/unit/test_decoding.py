@@ -125,7 +125,7 @@ def test_a_camera_that_is_not_there_and_one_that_is(monkeypatch):
         def __init__(self, number):
             self.number, self.left = number, 5
 
-        def isOpened(self):  # noqa: N802 OpenCV's name
+        def isOpened(self):
             return self.number == 0
 
         def read(self):

@@ -31,17 +31,19 @@ def test_a_table_has_every_row_once_and_its_types(tmp_path, suffix):
     path = tmp_path / f"table{suffix}"
     writer = write(path, 0, 1)
     assert not path.exists()
-    writer.add([row(0, "фото, \n\"1\".jpg", None)])
+    writer.add([row(0, 'фото, \n"1".jpg', None)])
     writer.commit({"done": 2, "checkpoint": None})
     writer.finish()
     table, thresholds = read_table(path)
     assert list(table) == NAMES
-    assert table.source.tolist() == ["clip.mp4", "clip.mp4", "фото, \n\"1\".jpg"]
+    assert table.source.tolist() == ["clip.mp4", "clip.mp4", 'фото, \n"1".jpg']
     assert table.frame.tolist() == [0, 1, 0]
     assert table.track_id.isna().tolist() == [False, False, True]
     assert table.AU01.tolist() == pytest.approx([0.9] * 3)
     assert table.AU01_present.tolist() == [1, 1, 1]
-    assert thresholds["AU01"] == (0.6 if suffix == ".parquet" else 0.5)  # a csv file does not hold them; 0.5 fits what it shows
+    assert thresholds["AU01"] == (
+        0.6 if suffix == ".parquet" else 0.5
+    )  # a csv file does not hold them; 0.5 fits what it shows
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
@@ -112,4 +114,7 @@ def test_parts_are_read_as_one_and_the_last_writes_the_index(tmp_path):
         writer.finish()
         assert write_index(tmp_path, rank, 2, [{"source": f"{rank}.mp4", "part": path.name}]) is (rank == 1)
     assert sorted(read_table(tmp_path)[0].source) == ["0.mp4", "1.mp4"]
-    assert [entry["source"] for entry in pd.read_json(tmp_path / "_index.json").to_dict("records")] == ["0.mp4", "1.mp4"]
+    assert [entry["source"] for entry in pd.read_json(tmp_path / "_index.json").to_dict("records")] == [
+        "0.mp4",
+        "1.mp4",
+    ]
