@@ -159,7 +159,8 @@ def main() -> None:
     if arguments.long:
         memory(arguments.long)
         return
-    measure(arguments.frames, arguments.rounds, Settings(workers=arguments.workers))
+    if arguments.rounds:
+        measure(arguments.frames, arguments.rounds, Settings(workers=arguments.workers))
     if arguments.face_model:
         trade_off(arguments.face_model)
 

@@ -42,7 +42,7 @@ def plot(
     output.mkdir(parents=True, exist_ok=True)
     longest = rows[rows.track_id.notna()].groupby(["source", "track_id"]).size().sort_values(ascending=False)
     longest = longest[longest > 1]
-    for number, ((source, track), _) in enumerate(list(longest.items())[:max_tracks], 1):  # type: ignore[misc]
+    for number, ((source, track), _) in enumerate(list(longest.items())[:max_tracks], 1):
         part = rows[(rows.source == source) & (rows.track_id == track)]
         title = f"{_shown(source)} · face {int(track)} · {len(part)} frames"
         save_time_series(part, thresholds, output / f"{number:02d}_face{int(track)}_over_time.png", title)

@@ -223,6 +223,8 @@ class _Run:
 
     def go(self) -> None:
         """Go through the sources; on Ctrl-C what is done is kept."""
+        from hf_geaau.video.stream import SourceEnd
+
         done, checkpoint = 0, None
         if self.writer is not None:
             done, checkpoint = self.writer.progress["done"], self.writer.progress["checkpoint"]
@@ -239,7 +241,7 @@ class _Run:
         try:
             with progress("inputs", len(self.sources), shown=len(self.sources) > 1) as show_done:
                 for item in stream:
-                    if not hasattr(item, "faces"):
+                    if isinstance(item, SourceEnd):
                         self._end(item, tally)
                         tally, known = _Tally(), 0
                         show_done(item.place + 1)

@@ -91,7 +91,11 @@ def render_clip(
             render = renderer.render_photo(acting, size[1], size[0], actor.eye_distance, center, backdrop=image)
             image = render.image
             if 0 <= center[0] < size[0] and 0 <= center[1] < size[1]:
-                people.append(Presence(place, render.points - 0.5, acting.intensities, acting.yaw, acting.roll))
+                people.append(
+                    Presence(
+                        place, (render.points - 0.5).astype(np.float32), acting.intensities, acting.yaw, acting.roll
+                    )
+                )
         yield ClipFrame(image, people)
 
 

@@ -22,9 +22,9 @@ FLOW_REACH = 2.2  # eye distances around the points; the head moves less than on
 FLOW_ERROR = 1.0  # pixels of that copy by which a point may miss itself after the way there and back
 FLOW_LEAST = 8  # of 30 points that must be followed for a face not to count as lost
 
-# A cut: neighbouring frames differ by more than CUT_DIFFERENCE, the mean of 255 over 16×9 cells, and three times as much
-# as the frames before them did; and more than CUT_COLOURS of their pixels have other colours, which neither a camera on
-# the move nor frames far apart in time bring about.
+# A cut: neighbouring frames differ by more than CUT_DIFFERENCE, the mean of 255 over 16×9 cells, and three times as
+# much as the frames before them did; and more than CUT_COLOURS of their pixels have other colours, which neither a
+# camera on the move nor frames far apart in time bring about.
 CUT_DIFFERENCE, CUT_FACTOR, CUT_COLOURS = 18.0, 3.0, 0.25
 THUMBNAIL, CELLS = (36, 64), (9, 16)
 

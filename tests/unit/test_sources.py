@@ -1,6 +1,7 @@
 """What inputs become, in which order, and who gets which."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_names_with_spaces_line_breaks_other_scripts_and_raw_bytes(tmp_path):
     found = find_sources([tmp_path / "list.txt"])
     assert locations(found) == [str(tmp_path / name) for name in names]
     for source in found.sources:
-        assert os.path.exists(source.location)
+        assert Path(source.location).exists()
         source.name.encode("utf-8")  # any table can hold it
         assert "\n" not in source.shown
     assert len({source.name for source in found.sources}) == 4
@@ -83,7 +84,7 @@ def test_shares_are_disjoint_complete_and_even(tmp_path):
         sources += [Source("video", str(path)), Source("photo", f"{number}.jpg")]
     parts = [share(sources, rank, 2) for rank in range(2)]
     assert sorted(parts[0] + parts[1], key=sources.index) == sources
-    sizes = [sum(os.path.getsize(s.location) for s in part if s.kind == "video") for part in parts]
+    sizes = [sum(Path(s.location).stat().st_size for s in part if s.kind == "video") for part in parts]
     assert sorted(sizes) == [900, 1000]
     assert all(part == sorted(part, key=sources.index) for part in parts)
 
