@@ -45,6 +45,18 @@ class DatasetNotFoundError(GeaauError, FileNotFoundError):
     """A dataset, or a part of it, is not where it was looked for."""
 
 
+class TrainingError(GeaauError, ValueError):
+    """A recipe is wrong, or training cannot go on."""
+
+
+class MetricError(GeaauError, ValueError):
+    """Labels or predictions cannot be scored: a wrong shape, a foreign value, NaN, or nothing at all."""
+
+
+class EvaluationError(GeaauError, ValueError):
+    """A model and a dataset cannot be evaluated together."""
+
+
 class LicenceError(GeaauError, PermissionError):
     """Something would publish data that its licence forbids to publish."""
 

@@ -78,6 +78,42 @@ ORDERS: dict[str, tuple[int, ...]] = {
     "synthetic": SYNTHETIC,
 }
 
+_EYES = ((0.20, 0.25, 0.48, 0.47), (0.52, 0.25, 0.80, 0.47))
+_MOUTH_CORNERS = ((0.22, 0.56, 0.46, 0.86), (0.54, 0.56, 0.78, 0.86))
+_LIPS = ((0.30, 0.60, 0.70, 0.88),)
+_WHOLE_MOUTH = ((0.22, 0.58, 0.78, 0.90),)
+_JAW = ((0.24, 0.58, 0.76, 1.00),)
+
+Box = tuple[float, float, float, float]
+
+_REGIONS: dict[int, tuple[Box, ...]] = {
+    1: ((0.30, 0.08, 0.70, 0.36),),
+    2: ((0.10, 0.10, 0.40, 0.36), (0.60, 0.10, 0.90, 0.36)),
+    4: ((0.22, 0.14, 0.78, 0.40),),
+    5: _EYES,
+    6: ((0.10, 0.30, 0.46, 0.62), (0.54, 0.30, 0.90, 0.62)),
+    7: _EYES,
+    9: ((0.32, 0.28, 0.68, 0.62),),
+    10: ((0.28, 0.46, 0.72, 0.76),),
+    11: ((0.22, 0.46, 0.78, 0.74),),
+    12: _MOUTH_CORNERS,
+    14: _MOUTH_CORNERS,
+    15: _MOUTH_CORNERS,
+    16: _LIPS,
+    17: ((0.30, 0.70, 0.70, 1.00),),
+    18: _LIPS,
+    20: _WHOLE_MOUTH,
+    22: _LIPS,
+    23: _LIPS,
+    24: _LIPS,
+    25: _WHOLE_MOUTH,
+    26: _JAW,
+    27: _JAW,
+    28: _LIPS,
+    43: _EYES,
+    45: _EYES,
+}
+
 AUList = str | Sequence[int] | Sequence[str]
 
 
@@ -114,6 +150,24 @@ def labels(units: AUList) -> list[str]:
         ['AU06', 'AU12']
     """
     return [ACTION_UNITS[number].label for number in numbers(units)]
+
+
+def regions(units: AUList) -> list[list[list[float]]]:
+    """Give, for each AU, the boxes of the aligned crop in which FACS says that it shows.
+
+    Returns:
+        For each AU its boxes: x0, y0, x1, y1 as fractions of the crop side, in the frame of the model's
+        `CROP_TEMPLATE`. The boxes of one AU do not overlap.
+
+    Source:
+        The manual's appearance changes name the places; the boxes, drawn generously on the crop template, are our
+        choice.
+
+    Example:
+        >>> regions([1])
+        [[[0.3, 0.08, 0.7, 0.36]]]
+    """
+    return [[list(box) for box in _REGIONS[number]] for number in numbers(units)]
 
 
 def index_map(source: AUList, target: AUList) -> tuple[list[int], list[int]]:

@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+from transformers import AutoModelForImageClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import ChunkPipeline
 
-from hf_geaau.errors import CheckpointError, DeviceError, PhotoError, VideoError
+from hf_geaau.errors import CheckpointError, PhotoError, VideoError
 from hf_geaau.faces import Face, FaceDetector
+from hf_geaau.models.geaau import GeaauModel
+from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.photos import read_photo
 from hf_geaau.video.sources import Source, find_sources, is_video
 from hf_geaau.video.stream import FaceStream, SeenFace, SeenFrame, Settings, SourceEnd
 from hf_geaau.video.tracking import head_pose
 
 TASK = "facial-action-unit-detection"
-BUNDLED_CHECKPOINT = Path(__file__).parent / "checkpoints" / "geaau-efficientnet_lite0-synthetic"
 
 
 def register_pipeline() -> None:
@@ -76,13 +77,15 @@ class FacialActionUnitPipeline(ChunkPipeline):
         Returns:
             For each photo a list of faces, largest first: {"box": {"xmin", "ymin", "xmax", "ymax"}, "score",
             "points": 5×[x, y], "action_units": {"AU01": probability, ...}, "present": [...]}. Boxes and points are in
-            pixels of the upright photo; an AU is present if its probability reaches the config's threshold. A model
-            with a second head adds "intensities", 0 to 5. For a video one list of the faces of all its frames, each
-            with "frame", "time_s" and "track_id" as well; `predict_video` gives them one by one.
+            pixels of the upright photo; an AU is present if its probability reaches the config's threshold. A
+            checkpoint that predicts intensities adds "intensities": {"AU01": 0 to 5, ...}. For a video one list of the
+            faces of all its frames, each with "frame", "time_s" and "track_id" as well; `predict_video` gives them one
+            by one.
 
         Raises:
             PhotoError: If a photo cannot be read, unless `on_error="return"`.
             VideoError: If a video cannot be read.
+            CheckpointError: If masks are asked for and the checkpoint has none.
         """
         if isinstance(inputs, list | tuple) and any(is_video(source) for source in inputs):
             return [self(source, **kwargs) for source in inputs]
@@ -197,12 +200,13 @@ class FacialActionUnitPipeline(ChunkPipeline):
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
         output = self.model(pixel_values=model_inputs["pixel_values"])
-        logits = output.logits.float() / getattr(self.model.config, "temperature", 1.0)
-        arrays = {"probabilities": logits.sigmoid(), "embedding": output.expression_embedding.float()}
-        for name, key in (("au_masks", "masks"), ("intensities", "intensities")):  # not every model has them
-            if getattr(output, name, None) is not None:
-                arrays[key] = output[name].float()
-        return {**arrays, **{key: model_inputs[key] for key in ("face", "error", "is_last")}}
+        optional = {"intensities": output.intensities, "masks": output.au_masks}
+        return {
+            "probabilities": (output.logits.float() / self.model.config.temperature).sigmoid(),
+            "embedding": output.expression_embedding.float(),
+            **{name: value.float() for name, value in optional.items() if value is not None},
+            **{key: model_inputs[key] for key in ("face", "error", "is_last")},
+        }
 
     def postprocess(
         self, model_outputs: list[dict[str, Any]], return_masks: bool = False, return_embedding: bool = False
@@ -216,7 +220,9 @@ class FacialActionUnitPipeline(ChunkPipeline):
                 continue
             intensities = output["intensities"][0].numpy() if "intensities" in output else None
             result = self._describe(output["face"], output["probabilities"][0].numpy(), intensities)
-            if return_masks and "masks" in output:
+            if return_masks and "masks" not in output:
+                raise CheckpointError("Masks need a checkpoint with head='lam', got one with head='pooled'.")
+            if return_masks:
                 result["masks"] = output["masks"][0].numpy()
             if return_embedding:
                 result["embedding"] = output["embedding"][0].numpy()
@@ -333,54 +339,17 @@ def load_pipeline(model: str | Path | None = None, *, dtype: Any = None, **kwarg
         CheckpointError: If the checkpoint is missing, of another model type, or not in safetensors.
         DeviceError: If torch cannot use the device.
     """
-    source = str(BUNDLED_CHECKPOINT if model is None else model)
-    _check_directory(Path(source))
     if isinstance(kwargs.get("device"), str):
-        _check_device(kwargs["device"])
-    try:
-        config = AutoConfig.from_pretrained(source)
-        if config.model_type != "geaau":
-            raise CheckpointError(
-                f"A checkpoint must be of model type 'geaau', got '{config.model_type}' in '{source}'."
-            )
-        network = AutoModelForImageClassification.from_pretrained(source, config=config, **_given({"dtype": dtype}))
-        processor = AutoImageProcessor.from_pretrained(source)
-    except CheckpointError:
-        raise
-    except Exception as error:  # transformers raises OSError, ValueError, RuntimeError, SafetensorError … here
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"A checkpoint must load, got '{source}', which does not: {reason[:300]}") from error
-    return FacialActionUnitPipeline(model=network, image_processor=processor, task=TASK, **kwargs)
-
-
-def _check_device(device: Any) -> None:
-    """Say that a device is not there before anything is loaded."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise DeviceError(
-            f"`device` must be one that torch can use here, got '{device}': {reason}."
-            " Leave it out for the best one that is there."
-        ) from error
-
-
-def _check_directory(directory: Path) -> None:
-    """Say what a local checkpoint lacks, before transformers looks for it on the Hub."""
-    if not directory.is_dir():
-        if directory.exists():
-            raise CheckpointError(f"A checkpoint must be a directory or a Hub id, got the file '{directory}'.")
-        return
-    if not (directory / "config.json").is_file():
+        check_device(kwargs["device"])
+    network, processor = load_checkpoint(model)
+    if not isinstance(network, GeaauModel):
         raise CheckpointError(
-            f"A checkpoint must hold config.json, got '{directory}' without it. Save it with save_pretrained."
+            f"'{TASK}' needs a checkpoint that predicts AUs, got an expression encoder in '{model}'. Train the second"
+            " stage from it first, see `GeaauModel.from_expression_encoder`."
         )
-    if not list(directory.glob("*.safetensors")):
-        found = [
-            path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt") for path in directory.glob(pattern)
-        ]
-        got = f"only {', '.join(found)}, a pickle, which can run code" if found else "none"
-        raise CheckpointError(f"A checkpoint must hold weights in safetensors, got {got} in '{directory}'.")
+    if dtype is not None:
+        network = network.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
+    return FacialActionUnitPipeline(model=network, image_processor=processor, task=TASK, **kwargs)
 
 
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from typing import Annotated
 
 import typer
 
+from ._benchmark import benchmark
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
+from ._evaluate import calibrate, evaluate
 from ._plot import plot
 from ._predict import predict
 from ._similar import similar
+from ._train import train
 
 app = typer.Typer(
     help="Detect facial action units (AUs) with GTLE-Net.",
@@ -22,7 +25,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (predict, plot, similar, render, prepare, example_data, download_fec):
+for command in (
+    predict,
+    plot,
+    similar,
+    render,
+    prepare,
+    example_data,
+    download_fec,
+    benchmark,
+    evaluate,
+    calibrate,
+    train,
+):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

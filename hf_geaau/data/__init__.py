@@ -8,6 +8,7 @@ what it returns refuses a public `push_to_hub`.
 """
 
 from ._base import AUDataset, DatasetNotes, Sequence, class_weights, get_dataset, list_datasets, load, write_example
+from ._crops import open_aligned
 
 __all__ = [
     "AUDataset",
@@ -17,5 +18,6 @@ __all__ = [
     "get_dataset",
     "list_datasets",
     "load",
+    "open_aligned",
     "write_example",
 ]

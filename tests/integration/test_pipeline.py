@@ -11,6 +11,7 @@ from PIL import Image
 from transformers import AutoImageProcessor, pipeline
 
 import hf_geaau
+from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
 from hf_geaau.errors import CheckpointError, DeviceError, PhotoError
 from hf_geaau.pipeline import BUNDLED_CHECKPOINT, load_pipeline
 
@@ -52,6 +53,23 @@ def test_probabilities_are_the_sigmoid_of_the_models_logits(detect, portrait):
     with torch.no_grad():
         expected = detect.model(pixel_values).logits.sigmoid()[0].tolist()
     assert list(face["action_units"].values()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_temperature_softens_the_probabilities(detect, portrait, monkeypatch):
+    plain = detect(portrait[0])[0]["action_units"]["AU12"]
+    monkeypatch.setattr(detect.model.config, "temperature", 2.0)
+    logit = np.log(plain / (1 - plain))
+    assert detect(portrait[0])[0]["action_units"]["AU12"] == pytest.approx(1 / (1 + np.exp(-logit / 2)), abs=1e-5)
+
+
+def test_intensities_come_where_the_model_has_them_and_masks_where_it_has_lam(portrait, tmp_path):
+    config = GeaauConfig(backbone="test_resnet", image_size=64, action_units=[1], head="pooled", predict_intensity=True)
+    GeaauModel(config).save_pretrained(tmp_path)
+    GeaauImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    detect = load_pipeline(str(tmp_path))
+    assert 0 <= detect(portrait[0])[0]["intensities"]["AU01"] <= 5
+    with pytest.raises(CheckpointError, match="head='lam', got one with head='pooled'"):
+        detect(portrait[0], return_masks=True)
 
 
 def test_present_follows_the_configs_thresholds(detect, portrait):
@@ -207,6 +225,7 @@ def test_the_bundled_checkpoint_is_the_default_and_reads_a_smile(portrait):
     code = """
 from transformers import pipeline
 import hf_geaau
+from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
 detect = pipeline("facial-action-unit-detection")
 from skimage.data import astronaut
 face, = detect(astronaut())

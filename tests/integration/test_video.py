@@ -135,9 +135,9 @@ def test_two_processes_give_the_rows_of_one(clip, portrait, tiny_checkpoint, tmp
     alone, shared = tmp_path / "alone.parquet", tmp_path / "shared.parquet"
     options = ["--model", tiny_checkpoint, "--every", "5"]
     run("predict", folder, *options, "--output", alone)
-    # Without a GPU this is how accelerate starts processes by itself; each is told its rank, none needs another.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    gloo = Path(__file__).parents[2] / "examples" / "accelerate" / "cpu_gloo.yaml"
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(gloo)]
+    launch += ["--main_process_port", "0"]
     command = [*launch, "-m", "hf_geaau", "predict", str(folder), *map(str, options), "--output", str(shared)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -50,6 +50,13 @@ def test_another_list_on_loading_resets_what_no_longer_fits(tmp_path):
         ({"image_size": 0}, "`image_size` must be at least 1"),
         ({"label_smoothing": 1.0}, r"must lie in \[0, 1\)"),
         ({"triplet_margins": [0.1]}, "3 margins"),
+        ({"temperature": 0.0}, "`temperature` must be above 0"),
+        ({"intensity_weight": -1.0}, "`intensity_weight` must be at least 0"),
+        (
+            {"mask_region_weight": 1.0},
+            "`mask_region_weight` needs `head='lam'` and `mask_regions` with a box for each AU",
+        ),
+        ({"action_units": [1], "mask_regions": [[], []]}, r"`mask_regions` must have one value per action unit \(1\)"),
         ({"crop_template": [[0.5, 0.5]]}, "5 points of 2 fractions"),
     ],
 )

@@ -46,3 +46,16 @@ def test_an_unknown_list_is_named(units, message):
 def test_a_wrong_width_is_named():
     with pytest.raises(ValueError, match=r"last axis must have 2 AUs \(AU01, AU02\), got \(3,\)"):
         facs.remap([1, 0, 1], [1, 2], [2, 1])
+
+
+def test_every_action_unit_has_a_region_inside_the_crop():
+    for number in facs.ACTION_UNITS:
+        boxes = facs.regions([number])[0]
+        assert boxes
+        for x0, y0, x1, y1 in boxes:
+            assert 0 <= x0 < x1 <= 1
+            assert 0 <= y0 < y1 <= 1
+        if len(boxes) == 2:  # left and right mirror each other, and do not overlap
+            (a0, b0, a1, b1), (c0, d0, c1, d1) = boxes
+            assert (c0, d0, c1, d1) == pytest.approx((1 - a1, b0, 1 - a0, b1))
+            assert a1 <= c0

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModel, AutoModelForImageClassification
 
 from hf_geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauModel
-from hf_geaau.models.geaau.modeling_geaau import masked_bce_with_logits, triplet_loss
+from hf_geaau.models.geaau.losses_geaau import dice_loss, intensity_loss, mask_share, occurrence_loss, triplet_loss
 
 # One tiny variant of each family: CNN, hierarchical and plain transformers.
 SWIN = {"embed_dim": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1), "window_size": 2}
@@ -24,6 +24,9 @@ FAMILIES = {
     "test_efficientnet": None,
     "eva02_tiny_patch14_224": {"depth": 2, "patch_size": 16},
 }
+
+
+SMALL = {"backbone": "test_resnet", "image_size": 64, "lam_hidden_channels": 12, "lam_feature_channels": 4}
 
 
 def build(backbone: str, stage: int = -1) -> GeaauModel:
@@ -114,14 +117,34 @@ for auto in (AutoModel, AutoModelForImageClassification):
 
 def test_another_au_list_redraws_the_au_shaped_tensors_only(tiny_model, tmp_path):
     tiny_model.save_pretrained(tmp_path)
-    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+    with pytest.raises(ValueError, match=r"checkpoint, \[1, 12, 25\], got \[1, 2, 4, 6\].*with_action_units"):
         GeaauModel.from_pretrained(tmp_path, action_units=[1, 2, 4, 6])
+    for config in ({"action_units": [1, 2, 4]}, {"config": GeaauConfig(**SMALL, action_units=[1, 2, 4])}):
+        with pytest.raises(ValueError, match="those of the checkpoint"):  # the tensors would fit, the AUs do not
+            GeaauModel.from_pretrained(tmp_path, ignore_mismatched_sizes=True, **config)
     model = GeaauModel.from_pretrained(tmp_path, action_units=[1, 2, 4, 6], ignore_mismatched_sizes=True)
     assert model(images()).logits.shape == (2, 4)
     assert list(model.config.label2id) == ["AU01", "AU02", "AU04", "AU06"]
     for name, tensor in tiny_model.gee.state_dict().items():
         assert torch.equal(tensor, model.gee.state_dict()[name])
     assert torch.isfinite(model(images()).logits).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"head": "pooled"}, {"predict_intensity": True, "lam_hidden_channels": 7}])
+def test_another_au_list_keeps_what_both_have(settings):
+    lists = {"action_units": [1, 12, 25], "thresholds": [0.1, 0.2, 0.3], "pos_weight": [2.0] * 3}
+    config = GeaauConfig(**{**SMALL, **lists, **settings})
+    model = GeaauModel(config).eval()
+    other = model.with_action_units([25, 6, 1, 2])
+    assert not other.training
+    assert other.config.thresholds == [0.3, 0.5, 0.1, 0.5]
+    assert other.config.pos_weight == [2.0, 1.0, 2.0, 1.0]
+    assert list(other.config.label2id) == ["AU25", "AU06", "AU01", "AU02"]
+    assert model.config.action_units == [1, 12, 25]
+    one, two = model(images()), other(images())
+    torch.testing.assert_close(two.logits[:, [2, 0]], one.logits[:, [0, 2]])
+    if one.intensities is not None:
+        torch.testing.assert_close(two.intensities[:, [2, 0]], one.intensities[:, [0, 2]])
 
 
 def test_bfloat16_and_channels_last(tiny_model, tmp_path):
@@ -168,7 +191,7 @@ def test_masks_lie_between_zero_and_one_and_weigh_the_features(activation):
     assert output.au_masks.max() <= 1
     maps = model.lam.feature_extractor(output.expression_map).unflatten(1, (2, 16))
     product = maps * output.au_masks.unsqueeze(2)
-    pooled = product.sum((3, 4)) if activation == "softmax" else product.mean((3, 4))
+    pooled = product.sum((3, 4)) / output.au_masks.sum((2, 3)).unsqueeze(2)  # softmax masks sum to 1
     torch.testing.assert_close(output.au_features, pooled)
 
 
@@ -187,16 +210,117 @@ def test_the_masked_loss_is_bce_over_the_labelled_entries():
     weights, positive = torch.tensor([0.5, 1.0, 1.5]), torch.tensor([1.0, 2.0, 3.0])
     labelled = labels >= 0
     plain = nn.functional.binary_cross_entropy_with_logits(logits[labelled], labels[labelled])
-    torch.testing.assert_close(masked_bce_with_logits(logits, labels), plain)
+    torch.testing.assert_close(occurrence_loss(logits, labels), plain)
     criterion = nn.BCEWithLogitsLoss(weight=weights, pos_weight=positive, reduction="none")
     weighted = criterion(logits, labels.clamp(min=0))[labelled].mean()
-    torch.testing.assert_close(masked_bce_with_logits(logits, labels, weights, positive), weighted)
+    torch.testing.assert_close(occurrence_loss(logits, labels, "bce", weights, positive), weighted)
 
 
-def test_an_unlabelled_entry_has_no_gradient():
+def test_the_other_forms_follow_their_papers():
+    logits, labels = torch.randn(6, 2, dtype=torch.float64).float(), torch.randint(0, 2, (6, 2)).float()
+    p = logits.sigmoid()
+    weights = torch.tensor([0.5, 1.5])
+    asymmetric = -(labels * p.log() + (1 - labels) * p * (1 - p).log())
+    torch.testing.assert_close(occurrence_loss(logits, labels, "asymmetric", weights), (asymmetric * weights).mean())
+    right = torch.where(labels == 1, p, 1 - p)
+    focal = -((1 - right) ** 3) * right.log()
+    torch.testing.assert_close(occurrence_loss(logits, labels, "focal", focal_gamma=3.0), focal.mean())
+    dice = 1 - (2 * (p * labels).sum(0) + 1) / ((p**2).sum(0) + (labels**2).sum(0) + 1)
+    both = occurrence_loss(logits, labels, "bce", weights) + (dice * weights).mean()
+    torch.testing.assert_close(occurrence_loss(logits, labels, "bce_dice", weights), both)
+
+
+def test_the_asymmetric_factor_has_no_gradient_and_leaves_no_grad_blocks_alone():
+    logits = torch.tensor([[0.3]], requires_grad=True)
+    occurrence_loss(logits, torch.zeros(1, 1), "asymmetric").backward()
+    torch.testing.assert_close(logits.grad, logits.detach().sigmoid() ** 2)  # p · d(-log(1-p))/dz, p held constant
+    with torch.no_grad():
+        occurrence_loss(logits, torch.zeros(1, 1), "asymmetric")
+        assert not torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("form", ["bce", "bce_dice", "asymmetric", "focal"])
+def test_an_unlabelled_entry_has_no_gradient(form):
     logits = torch.randn(2, 3, requires_grad=True)
-    masked_bce_with_logits(logits, torch.tensor([[1.0, -1, 0], [-1, -1, -1]])).backward()
+    occurrence_loss(logits, torch.tensor([[1.0, -1, 0], [-1, -1, -1]]), form).backward()
     assert (logits.grad != 0).tolist() == [[True, False, True], [False, False, False]]
+    nothing = torch.full((2, 3), -1.0)
+    assert occurrence_loss(logits, nothing, form).item() == 0
+
+
+def test_dice_passes_over_an_au_without_labels():
+    logits, targets = torch.randn(4, 2), torch.randint(0, 2, (4, 2)).float()
+    labelled = torch.tensor([[1.0, 0]] * 4)
+    expected = dice_loss(logits[:, :1], targets[:, :1], labelled[:, :1])
+    torch.testing.assert_close(dice_loss(logits, targets, labelled), expected)
+
+
+def test_intensity_is_learned_beside_occurrence_where_it_is_known():
+    strength = torch.tensor([[0.0, 1.0]], requires_grad=True)
+    intensity_loss(strength, torch.tensor([[2.5, -1.0]])).backward()
+    assert strength.grad.tolist() == [[0.0, 0.0]]  # half of full intensity is sigmoid(0); -1 does not count
+    config = GeaauConfig(**SMALL, action_units=[1, 12], predict_intensity=True, intensity_weight=2.0)
+    model = GeaauModel(config).eval()
+    labels, levels = torch.tensor([[1.0, 0]] * 2), torch.tensor([[4.0, -1]] * 2)
+    output = model(images(), labels=labels, intensities=levels)
+    assert ((output.intensities >= 0) & (output.intensities <= 5)).all()
+    strengths = (output.intensities / 5).logit()
+    occurrence = model(images(), labels=labels).loss
+    torch.testing.assert_close(output.loss, occurrence + 2 * intensity_loss(strengths, levels))
+    assert model(images(), intensities=torch.full((2, 2), -1.0)).loss.item() == 0
+    with pytest.raises(ValueError, match="`intensities` must lie from 0 to 5, or be -1"):
+        model(images(), intensities=torch.full((2, 2), 9.0))
+    assert GeaauModel(GeaauConfig(**SMALL))(images()).intensities is None
+
+
+def test_a_mask_region_counts_cells_by_what_it_covers():
+    masks = torch.zeros(1, 2, 4, 4)
+    masks[0, 0, 1, 1] = 0.6
+    masks[0, 0, 3, 3] = 0.4
+    masks[0, 1] = 1 / 16
+    regions = [[[0.0, 0.0, 0.5, 0.5]], [[0.0, 0.0, 0.125, 1.0], [0.875, 0.0, 1.0, 1.0]]]
+    torch.testing.assert_close(mask_share(masks, regions), torch.tensor([[0.6, 0.25]]))
+
+
+def test_the_region_prior_moves_masks_into_their_regions():
+    regions = [[[0.0, 0.0, 1.0, 0.5]], [[0.0, 0.5, 1.0, 1.0]]]
+    config = GeaauConfig(**SMALL, action_units=[1, 25], mask_regions=regions, mask_region_weight=1.0)
+    model = GeaauModel(config).eval()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    batch, labels = images(8), torch.full((8, 2), -1.0)  # no label: only the prior pulls
+    before = mask_share(model(batch).au_masks, regions).mean()
+    for _ in range(20):
+        optimizer.zero_grad()
+        model(batch, labels=labels).loss.backward()
+        optimizer.step()
+    assert before < 0.7
+    assert mask_share(model(batch).au_masks, regions).mean() > 0.95
+
+
+def test_a_frozen_encoder_stays_as_it_is():
+    model = GeaauModel(GeaauConfig(**SMALL, action_units=[1, 12], freeze_encoder=True)).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model(images(), labels=torch.tensor([[1.0, 0]] * 2)).loss.backward()
+    optimizer.step()
+    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert not any(name.startswith("gee.") for name in changed)
+    assert "classifier.weight" in changed
+
+
+def test_group_normalisation_does_not_depend_on_the_batch():
+    model = GeaauModel(GeaauConfig(**SMALL, lam_normalization="group", action_units=[1, 12])).train()
+    model.gee.eval()  # this backbone has batch norm
+    torch.testing.assert_close(model(images(4)).logits[:2], model(images(4)[:2]).logits)
+
+
+def test_the_pooled_baseline_has_no_masks(tmp_path):
+    model = GeaauModel(GeaauConfig(**SMALL, head="pooled", action_units=[1, 12])).eval()
+    output = model(images(), labels=torch.tensor([[1.0, 0]] * 2))
+    assert output.au_masks is None
+    torch.testing.assert_close(output.logits, model.classifier(model.gee.norm(output.expression_map.mean((2, 3)))))
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(GeaauModel.from_pretrained(tmp_path).eval()(images()).logits, output.logits)
 
 
 def test_a_batch_without_labels_costs_nothing(tiny_model):
@@ -224,7 +348,8 @@ def test_the_triplet_loss_is_the_symmetric_hinge_on_squared_distances():
             for u, v in ((first, second), (first, odd), (second, odd))
         )
         total += max(0, d12 - d13 + margin) + max(0, d12 - d23 + margin)
-    assert triplet_loss(embeddings, margins).item() == pytest.approx(total / 5, rel=1e-5)
+    distances = (embeddings[:, [0, 0, 1]] - embeddings[:, [1, 2, 2]]).pow(2).sum(-1)
+    assert triplet_loss(distances, margins).item() == pytest.approx(total / 5, rel=1e-5)
 
 
 def test_it_learns_eight_samples():
@@ -245,19 +370,23 @@ def test_it_learns_eight_samples():
 
 
 def test_expression_embedding_and_the_start_of_stage_two(tiny_config, tmp_path):
-    encoder = GeaauForExpressionEmbedding(tiny_config).eval()
+    encoder = GeaauForExpressionEmbedding(copy.deepcopy(tiny_config)).eval()
     triplets = torch.randn(4, 3, 3, 64, 64)
     output = encoder(triplets, triplet_types=torch.tensor([0, 1, 2, 0]))
     assert output.expression_embedding.shape == (4, 3, 16)
     single = encoder(triplets[:, 1]).expression_embedding
     torch.testing.assert_close(output.expression_embedding[:, 1], single)
     margins = torch.tensor([0.1, 0.2, 0.2, 0.1])
-    torch.testing.assert_close(output.loss, triplet_loss(output.expression_embedding, margins))
+    torch.testing.assert_close(output.loss, triplet_loss(output.distances, margins))
     output.loss.backward()
     encoder.save_pretrained(tmp_path)
 
     model = GeaauModel.from_expression_encoder(str(tmp_path), tiny_config)
     assert_same_tensors(encoder.gee, model.gee)
+    tiny_config.trained_on = ["bp4d"]
+    encoder.config.trained_on = ["fec"]
+    encoder.save_pretrained(tmp_path)
+    assert GeaauModel.from_expression_encoder(str(tmp_path), tiny_config).config.trained_on == ["fec", "bp4d"]
     other = GeaauConfig(**{**tiny_config.to_diff_dict(), "embedding_dim": 8})
     with pytest.raises(ValueError, match="`embedding_dim` must be the encoder's"):
         GeaauModel.from_expression_encoder(str(tmp_path), other)

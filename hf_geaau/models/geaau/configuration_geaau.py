@@ -27,6 +27,8 @@ _TRANSFORMERS_KEYWORDS = frozenset(
     | {"use_cache"}  # Trainer sets it on every config
 )
 
+_PER_ACTION_UNIT = ("thresholds", "au_weights", "pos_weight", "mask_regions")
+
 
 def action_unit_name(number: int) -> str:
     """Name an action unit the way labels, columns and tables do.
@@ -54,19 +56,35 @@ class GeaauConfig(PreTrainedConfig):
         embedding_dim: Length D of the expression embedding (16 in FECNet and in the code of the paper's group).
         action_units: FACS numbers of the predicted AUs, in output order. `id2label` and `label2id` follow from it;
             assigning another list also resets the per-AU settings whose length no longer fits.
+        head: "lam" is GTLE-Net; "pooled" reads the mean of the expression map by one linear layer, the baseline
+            that LAM is measured against.
         lam_hidden_channels: Width of the projections that the two local extractors share out among the AUs; rounded
             up to a multiple of the number of AUs.
         lam_feature_channels: Channels F of each AU's feature map.
-        mask_activation: "softmax" normalises each mask over positions (sharply local; our choice), "sigmoid" treats
-            each position by itself (saturates at one everywhere in our measurements).
+        lam_normalization: "batch" norm inside LAM, or "group" norm with a group per AU, which is independent of the
+            batch: several processes then give the loss of one.
+        mask_activation: "softmax" normalises each mask over positions: sharply local, down to one cell and the same one
+            for every face in our measurements. "sigmoid" treats each position by itself; the features are then a mean
+            weighted by the mask, because a plain mean rewards masks of one everywhere.
+        mask_regions: For each AU the boxes (x0, y0, x1, y1 as fractions of the crop) where it shows, for
+            `mask_region_weight`; `hf_geaau.facs.regions` gives them.
+        mask_region_weight: Weight of a loss that asks the masks to lie inside their regions. 0: they are free.
         classifier_dropout: Dropout on the AU features before the classifiers.
+        predict_intensity: Add a head that predicts the intensity, 0-5, of each AU.
+        intensity_weight: Weight of the intensity loss beside the occurrence loss.
+        freeze_encoder: Keep the encoder as it is: no gradients, and fixed batch-norm statistics.
         thresholds: Decision threshold per AU, as probability. None: 0.5 each.
+        temperature: Logits are divided by it before the sigmoid, to calibrate probabilities (Guo et al., ICML 2017).
+        loss: Form of the occurrence loss: "bce", "bce_dice" (JAA-Net), "asymmetric" (ME-GraphAU) or "focal"; each
+            with the weights below.
+        focal_gamma: Exponent of the focal loss.
         au_weights: Weight of each AU in the loss; None: 1 each. The field's formula is
             `hf_geaau.data.class_weights` (JAA-Net and ME-GraphAU: inverse base rate, mean 1).
         pos_weight: Weight of the positives of each AU in the loss, as in `torch.nn.BCEWithLogitsLoss`.
         label_smoothing: Share of label mass moved to the other class before the loss, 0 to below 1.
         triplet_margins: Margins of the triplet loss for one-, two- and three-class triplets (FECNet).
         crop_template: Five points as fractions of the crop side; see `CROP_TEMPLATE`.
+        trained_on: Names of the datasets whose data the weights have seen, in any stage; sharing depends on it.
         initializer_range: Standard deviation of the heads' initial weights.
 
     Raises:
@@ -94,16 +112,27 @@ class GeaauConfig(PreTrainedConfig):
     image_size: int = 224
     embedding_dim: int = 16
     action_units: list[int] | tuple[int, ...] = BP4D_ACTION_UNITS
+    head: Literal["lam", "pooled"] = "lam"
     lam_hidden_channels: int = 192
     lam_feature_channels: int = 16
+    lam_normalization: Literal["batch", "group"] = "batch"
     mask_activation: Literal["softmax", "sigmoid"] = "softmax"
+    mask_regions: list[list[list[float]]] | None = None
+    mask_region_weight: float = 0.0
     classifier_dropout: float = 0.0
+    predict_intensity: bool = False
+    intensity_weight: float = 1.0
+    freeze_encoder: bool = False
     thresholds: list[float] | None = None
+    temperature: float = 1.0
+    loss: Literal["bce", "bce_dice", "asymmetric", "focal"] = "bce"
+    focal_gamma: float = 2.0
     au_weights: list[float] | None = None
     pos_weight: list[float] | None = None
     label_smoothing: float = 0.0
     triplet_margins: list[float] | tuple[float, ...] = (0.1, 0.2, 0.2)
     crop_template: list[list[float]] | tuple[tuple[float, float], ...] = CROP_TEMPLATE
+    trained_on: list[str] | None = None
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -144,7 +173,7 @@ class GeaauConfig(PreTrainedConfig):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if name == "action_units" and getattr(self, "_post_init_done", False):
-            for setting in ("thresholds", "au_weights", "pos_weight"):
+            for setting in _PER_ACTION_UNIT:
                 if len(getattr(self, setting) or value) != len(value):
                     setattr(self, setting, None)
             self._follow_action_units()
@@ -167,7 +196,7 @@ class GeaauConfig(PreTrainedConfig):
         count = len(self.action_units)
         if count == 0 or len(set(self.action_units)) != count or min(self.action_units) < 1:
             raise ValueError(f"`action_units` must be distinct FACS numbers, at least one, got {self.action_units}.")
-        for name in ("thresholds", "au_weights", "pos_weight"):
+        for name in _PER_ACTION_UNIT:
             values = getattr(self, name)
             if values is not None and len(values) != count:
                 raise ValueError(f"`{name}` must have one value per action unit ({count}), got {len(values)}.")
@@ -176,6 +205,16 @@ class GeaauConfig(PreTrainedConfig):
         for name in ("image_size", "embedding_dim", "lam_hidden_channels", "lam_feature_channels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in ("mask_region_weight", "intensity_weight", "focal_gamma"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
+        if self.temperature <= 0:
+            raise ValueError(f"`temperature` must be above 0, got {self.temperature}.")
+        if self.mask_region_weight and not (self.mask_regions and all(self.mask_regions) and self.head == "lam"):
+            raise ValueError(
+                "`mask_region_weight` needs `head='lam'` and `mask_regions` with a box for each AU, got"
+                f" head='{self.head}', mask_regions={self.mask_regions}. Take them from `hf_geaau.facs.regions`."
+            )
         for name in ("label_smoothing", "classifier_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}.")

@@ -8,6 +8,7 @@ Only the paper's abstract was available to us. What it leaves open is marked "ou
 reproduced here, because its data are licensed.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -21,6 +22,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_geaau import GeaauConfig
+from .losses_geaau import intensity_loss, mask_region_loss, occurrence_loss, triplet_loss
 
 
 @dataclass
@@ -28,16 +30,19 @@ class GeaauOutput(ModelOutput):
     """What `GeaauModel` returns. B batch, N AUs, C channels, D embedding, F features per AU, h×w the map's positions.
 
     Attributes:
-        loss: Masked, weighted binary cross-entropy, a scalar; only if labels were given.
-        logits: (B, N), one per AU of `config.action_units`; `sigmoid` makes them probabilities.
+        loss: A scalar; only if labels or intensities were given.
+        logits: (B, N), one per AU of `config.action_units`; the sigmoid of logits / `config.temperature` is the
+            probability.
+        intensities: (B, N), 0 to 5 (FACS A-E are 1-5); only with `config.predict_intensity`.
         expression_embedding: (B, D), L2-normalised.
-        au_masks: (B, N, h, w), each value in [0, 1]; with softmax masks every map sums to 1.
-        au_features: (B, N, F), the masked and pooled features that the classifiers read.
+        au_masks: (B, N, h, w), each value in [0, 1]; with softmax masks every map sums to 1. None without LAM.
+        au_features: (B, N, F), the masked and pooled features that the classifiers read. None without LAM.
         expression_map: (B, C, h, w), the backbone's feature map of the configured stage.
     """
 
     loss: Tensor | None = None
     logits: Tensor | None = None
+    intensities: Tensor | None = None
     expression_embedding: Tensor | None = None
     au_masks: Tensor | None = None
     au_features: Tensor | None = None
@@ -50,63 +55,15 @@ class GeaauExpressionOutput(ModelOutput):
 
     Attributes:
         loss: Triplet loss, a scalar; only for triplets.
+        distances: (B, 3), squared L2 distances d12, d13, d23 of the embeddings; only for triplets.
         expression_embedding: (B, D), or (B, 3, D) for triplets, L2-normalised.
         expression_map: (B, C, h, w), or (B, 3, C, h, w) for triplets.
     """
 
     loss: Tensor | None = None
+    distances: Tensor | None = None
     expression_embedding: Tensor | None = None
     expression_map: Tensor | None = None
-
-
-def masked_bce_with_logits(
-    logits: Tensor,
-    labels: Tensor,
-    au_weights: Tensor | None = None,
-    pos_weight: Tensor | None = None,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """Average binary cross-entropy over the labelled entries; an unlabelled one (-1) has no gradient.
-
-    Args:
-        logits: (B, N).
-        labels: (B, N): 1 present, 0 absent, -1 not labelled.
-        au_weights: (N,), weight of each AU.
-        pos_weight: (N,), weight of each AU's positives.
-        label_smoothing: Share of label mass given to the other class.
-
-    Returns:
-        A scalar, 0 if nothing is labelled.
-
-    Source:
-        Class-weighted BCE as in JAA-Net and ME-GraphAU. Dividing by the number of labelled entries is our choice.
-    """
-    labelled = (labels >= 0).to(torch.float32)
-    targets = labels.clamp(0, 1).to(torch.float32) * (1 - label_smoothing) + 0.5 * label_smoothing
-    losses = F.binary_cross_entropy_with_logits(
-        logits.float(), targets, weight=au_weights, pos_weight=pos_weight, reduction="none"
-    )
-    return (losses * labelled).sum() / labelled.sum().clamp(min=1)
-
-
-def triplet_loss(embeddings: Tensor, margins: Tensor) -> Tensor:
-    """Pull the similar pair (1, 2) together and push both away from the odd image 3.
-
-    Args:
-        embeddings: (B, 3, D), L2-normalised, in the order similar, similar, odd.
-        margins: (B,) or a scalar.
-
-    Returns:
-        A scalar: the mean of (d12 - d13 + m)+ + (d12 - d23 + m)+ on squared L2 distances.
-
-    Source:
-        Vemulapalli & Agarwala, "A Compact Embedding for Facial Expression Similarity" (FECNet, arXiv 1811.11283).
-    """
-    first, second, odd = embeddings.float().unbind(1)
-    d12 = (first - second).pow(2).sum(-1)
-    d13 = (first - odd).pow(2).sum(-1)
-    d23 = (second - odd).pow(2).sum(-1)
-    return (F.relu(d12 - d13 + margins) + F.relu(d12 - d23 + margins)).mean()
 
 
 def create_backbone(config: GeaauConfig, pretrained: bool = False) -> Any:
@@ -141,7 +98,7 @@ def create_backbone(config: GeaauConfig, pretrained: bool = False) -> Any:
 
 
 class GeaauExpressionEncoder(nn.Module):
-    """GEE, the global expression representation encoder: expression map and expression embedding.
+    """GEE, the global expression representation encoder: expression map, its pooled features, expression embedding.
 
     Pooling by the mean, a LayerNorm that makes any backbone's scale fit, and one linear map are our choice.
     """
@@ -153,11 +110,11 @@ class GeaauExpressionEncoder(nn.Module):
         self.norm = nn.LayerNorm(self.num_channels)
         self.projection = nn.Linear(self.num_channels, config.embedding_dim, bias=False)
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         expression_map = self.backbone(pixel_values)[-1]  # (B, C, h, w)
-        pooled = expression_map.mean(dim=(2, 3))
-        embedding = F.normalize(self.projection(self.norm(pooled)), dim=-1)  # (B, D)
-        return expression_map, embedding
+        pooled = self.norm(expression_map.mean(dim=(2, 3)))  # (B, C)
+        embedding = F.normalize(self.projection(pooled), dim=-1)  # (B, D)
+        return expression_map, pooled, embedding
 
 
 class GeaauLocalFeatures(nn.Module):
@@ -173,17 +130,22 @@ class GeaauLocalFeatures(nn.Module):
         self.softmax = config.mask_activation == "softmax"
         hidden = math.ceil(config.lam_hidden_channels / self.num_aus) * self.num_aus
         features = self.num_aus * config.lam_feature_channels
+
+        def normalization(channels: int) -> nn.Module:
+            grouped = config.lam_normalization == "group"
+            return nn.GroupNorm(self.num_aus, channels) if grouped else nn.BatchNorm2d(channels)
+
         self.feature_extractor = nn.Sequential(
             nn.Conv2d(num_channels, hidden, 1, bias=False),
-            nn.BatchNorm2d(hidden),
+            normalization(hidden),
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden, features, 3, padding=1, groups=self.num_aus, bias=False),
-            nn.BatchNorm2d(features),
+            normalization(features),
             nn.ReLU(inplace=True),
         )
         self.mask_extractor = nn.Sequential(
             nn.Conv2d(num_channels, hidden, 1, bias=False),
-            nn.BatchNorm2d(hidden),
+            normalization(hidden),
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden, self.num_aus, 3, padding=1, groups=self.num_aus),
         )
@@ -197,7 +159,8 @@ class GeaauLocalFeatures(nn.Module):
             features = (maps * masks.unsqueeze(2)).sum(dim=-1)  # (B, N, F)
         else:
             masks = flat.sigmoid()
-            features = (maps * masks.unsqueeze(2)).mean(dim=-1)
+            # A weighted mean: were the product summed or averaged, masks of one everywhere would be the largest signal.
+            features = (maps * masks.unsqueeze(2)).sum(dim=-1) / masks.sum(dim=-1, keepdim=True).clamp(min=1e-4)
         return features, masks.view_as(scores)
 
 
@@ -283,11 +246,51 @@ class GeaauModel(GeaauPreTrainedModel):
     def __init__(self, config: GeaauConfig, pretrained_backbone: bool = False):
         super().__init__(config, pretrained_backbone)
         num_aus, num_features = len(config.action_units), config.lam_feature_channels
-        self.lam = GeaauLocalFeatures(config, self.gee.num_channels)
         self.dropout = nn.Dropout(config.classifier_dropout)
-        # A group per AU: each classifier sees the features of its own AU only.
-        self.classifier = nn.Conv1d(num_aus * num_features, num_aus, 1, groups=num_aus)
+        if config.head == "lam":
+            self.lam = GeaauLocalFeatures(config, self.gee.num_channels)
+
+        def head() -> nn.Module:
+            if config.head == "pooled":
+                return nn.Linear(self.gee.num_channels, num_aus)
+            # A group per AU: each classifier sees the features of its own AU only.
+            return nn.Conv1d(num_aus * num_features, num_aus, 1, groups=num_aus)
+
+        self.classifier = head()
+        self.intensity_regressor = head() if config.predict_intensity else None
+        if config.freeze_encoder:
+            self.gee.requires_grad_(False)
         self.post_init()
+
+    def train(self, mode: bool = True) -> "GeaauModel":
+        """Switch to training; a frozen encoder stays as in evaluation, so that its running statistics stay too."""
+        super().train(mode)
+        if self.config.freeze_encoder:
+            self.gee.eval()
+        return self
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+        """Load a checkpoint as every transformers model does, from safetensors only.
+
+        Raises:
+            ValueError: If another AU list is asked for than the checkpoint has: rows of the heads have no names, and
+                a list of the same length would silently inherit the rows of other AUs. `ignore_mismatched_sizes=True`
+                allows a list of another length, whose heads start anew; `with_action_units` keeps what is shared.
+        """
+        config = kwargs.get("config")
+        wanted = kwargs.get("action_units") if config is None else getattr(config, "action_units", None)
+        if wanted is not None:
+            names = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "force_download")
+            hub = {name: kwargs[name] for name in names if name in kwargs}
+            found = GeaauConfig.get_config_dict(pretrained_model_name_or_path, **hub)[0].get("action_units", wanted)
+            allowed = kwargs.get("ignore_mismatched_sizes") and len(found) != len(wanted)
+            if list(found) != list(wanted) and not allowed:
+                raise ValueError(
+                    f"`action_units` must be those of the checkpoint, {list(found)}, got {list(wanted)}. Load it as it"
+                    f" is, then call `with_action_units({list(wanted)})`, which keeps the AUs that both have."
+                )
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @classmethod
     def from_expression_encoder(cls, path: str, config: GeaauConfig, **kwargs) -> "GeaauModel":
@@ -306,14 +309,52 @@ class GeaauModel(GeaauPreTrainedModel):
             wanted, found = getattr(config, name), getattr(encoder.config, name)
             if wanted != found:
                 raise ValueError(f"`{name}` must be the encoder's ({found!r}), got {wanted!r}. Change the config.")
-        model = cls(config)
+        model = cls(copy.deepcopy(config))
         model.gee.load_state_dict(encoder.gee.state_dict())
+        seen = [*(encoder.config.trained_on or []), *(config.trained_on or [])]
+        model.config.trained_on = list(dict.fromkeys(seen)) or None
         return model
+
+    def with_action_units(self, action_units: list[int]) -> "GeaauModel":
+        """Give a model for another list of AUs: shared AUs keep all that belongs to them, others start anew.
+
+        Loading a checkpoint with another list, `from_pretrained(path, action_units=[...])`, cannot do that: tensors
+        have no names for their rows.
+
+        Args:
+            action_units: FACS numbers, in the new order.
+
+        Example:
+            >>> config = GeaauConfig(backbone="test_resnet", image_size=64, action_units=[1, 12, 25])
+            >>> GeaauModel(config).with_action_units([25, 6]).config.id2label
+            {0: 'AU25', 1: 'AU06'}
+        """
+        old, config = self.config.action_units, copy.deepcopy(self.config)
+        per_au = {
+            name: [getattr(config, name)[old.index(number)] if number in old else missing for number in action_units]
+            for name, missing in {"thresholds": 0.5, "au_weights": 1.0, "pos_weight": 1.0, "mask_regions": []}.items()
+            if getattr(config, name) is not None
+        }
+        share = math.ceil(config.lam_hidden_channels / len(old))  # each AU keeps its width
+        changes = {"action_units": list(action_units), "lam_hidden_channels": share * len(action_units), **per_au}
+        kept = {k: v for k, v in config.to_dict().items() if k not in {*changes, "id2label", "label2id", "num_labels"}}
+        model = type(self)(type(config).from_dict({**kept, **changes}))
+        source, target = self.state_dict(), model.state_dict()
+        shared = [(place, old.index(number)) for place, number in enumerate(action_units) if number in old]
+        for name, tensor in target.items():
+            if name.startswith("gee.") or tensor.ndim == 0:
+                tensor.copy_(source[name])
+                continue
+            rows, old_rows = tensor.unflatten(0, (len(action_units), -1)), source[name].unflatten(0, (len(old), -1))
+            for place, old_place in shared:  # every tensor of LAM and the heads has an equal share of rows per AU
+                rows[place] = old_rows[old_place]
+        return model.to(self.device, self.dtype).train(self.training)
 
     def forward(
         self,
         pixel_values: Tensor,
         labels: Tensor | None = None,
+        intensities: Tensor | None = None,
         return_dict: bool | None = None,
         **kwargs,
     ) -> GeaauOutput | tuple[Tensor, ...]:
@@ -322,18 +363,22 @@ class GeaauModel(GeaauPreTrainedModel):
         Args:
             pixel_values: (B, 3, H, W), normalised crops from `GeaauImageProcessor`.
             labels: (B, N): 1 present, 0 absent, -1 not labelled.
+            intensities: (B, N): 0 to 5, -1 missing. Without effect unless the config has `predict_intensity`.
             return_dict: False for a plain tuple.
             **kwargs: Ignored; `transformers` hands over its own.
 
         Raises:
             ValueError: If an input has the wrong shape, or a label is none of -1, 0, 1.
         """
-        expression_map, embedding = self.gee(self._checked(pixel_values))
-        features, masks = self.lam(expression_map)
-        logits = self.classifier(self.dropout(features).flatten(1).unsqueeze(-1)).squeeze(-1)  # (B, N)
+        expression_map, pooled, embedding = self.gee(self._checked(pixel_values))
+        features, masks = self.lam(expression_map) if self.config.head == "lam" else (None, None)
+        read = self.dropout(pooled) if features is None else self.dropout(features).flatten(1).unsqueeze(-1)
+        logits = self.classifier(read).flatten(1)  # (B, N)
+        strength = None if self.intensity_regressor is None else self.intensity_regressor(read).flatten(1)
         output = GeaauOutput(
-            loss=None if labels is None else self._loss(logits, labels),
+            loss=self._loss(logits, labels, strength, intensities, masks),
             logits=logits,
+            intensities=None if strength is None else 5 * strength.sigmoid(),
             expression_embedding=embedding,
             au_masks=masks,
             au_features=features,
@@ -341,24 +386,49 @@ class GeaauModel(GeaauPreTrainedModel):
         )
         return output if return_dict is not False else output.to_tuple()
 
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        names = ", ".join(self.config.id2label.values())
-        if labels.shape != logits.shape:
+    def _loss(
+        self,
+        logits: Tensor,
+        labels: Tensor | None,
+        strength: Tensor | None,
+        intensities: Tensor | None,
+        masks: Tensor | None,
+    ) -> Tensor | None:
+        config = self.config
+        au_weights, pos_weight = (
+            None if values is None else torch.tensor(values, dtype=torch.float32, device=logits.device)
+            for values in (config.au_weights, config.pos_weight)
+        )
+        losses = []
+        if labels is not None:
+            self._check_targets("labels", labels, logits)
+            smoothing, gamma = config.label_smoothing, config.focal_gamma
+            losses.append(occurrence_loss(logits, labels, config.loss, au_weights, pos_weight, smoothing, gamma))
+        if strength is not None and intensities is not None:
+            self._check_targets("intensities", intensities, logits)
+            losses.append(config.intensity_weight * intensity_loss(strength, intensities, au_weights))
+        if losses and masks is not None and config.mask_regions and config.mask_region_weight:
+            losses.append(config.mask_region_weight * mask_region_loss(masks, config.mask_regions))
+        return sum(losses[1:], losses[0]) if losses else None
+
+    def _check_targets(self, name: str, targets: Tensor, logits: Tensor) -> None:
+        if targets.shape != logits.shape:
+            names = ", ".join(self.config.id2label.values())
             raise ValueError(
-                f"`labels` must have shape {tuple(logits.shape)}, got {tuple(labels.shape)}. This model predicts"
+                f"`{name}` must have shape {tuple(logits.shape)}, got {tuple(targets.shape)}. This model predicts"
                 f" {logits.shape[1]} AUs: {names}. Reorder them with `hf_geaau.facs.remap`."
             )
-        if not torch.compiler.is_compiling() and not torch.isin(labels, labels.new_tensor([-1, 0, 1])).all():
+        if torch.compiler.is_compiling():
+            return
+        if name == "labels" and not torch.isin(targets, targets.new_tensor([-1, 0, 1])).all():
             raise ValueError(
                 "`labels` must be 1 (present), 0 (absent) or -1 (not labelled), got other values. Map BP4D's 9 to -1"
                 " and threshold intensities first."
             )
-        weights = (self.config.au_weights, self.config.pos_weight)
-        au_weights, pos_weight = (
-            None if values is None else torch.tensor(values, dtype=torch.float32, device=logits.device)
-            for values in weights
-        )
-        return masked_bce_with_logits(logits, labels, au_weights, pos_weight, self.config.label_smoothing)
+        if name == "intensities" and not (((targets >= 0) & (targets <= 5)) | (targets == -1)).all():
+            raise ValueError(
+                "`intensities` must lie from 0 to 5, or be -1 (missing), got other values. Map BP4D's 9 to -1 first."
+            )
 
 
 class GeaauForExpressionEmbedding(GeaauPreTrainedModel):
@@ -399,14 +469,17 @@ class GeaauForExpressionEmbedding(GeaauPreTrainedModel):
         if is_triplet and pixel_values.shape[1] != 3:
             raise ValueError(f"Triplets must have shape (B, 3, 3, H, W), got {tuple(pixel_values.shape)}.")
         images = pixel_values.flatten(0, 1) if is_triplet else pixel_values
-        expression_map, embedding = self.gee(self._checked(images))
-        loss = None
+        expression_map, _, embedding = self.gee(self._checked(images))
+        loss = distances = None
         if is_triplet:
             embedding, expression_map = embedding.unflatten(0, (-1, 3)), expression_map.unflatten(0, (-1, 3))
-            margins = torch.tensor(self.config.triplet_margins, device=embedding.device)
+            distances = (embedding.float()[:, [0, 0, 1]] - embedding.float()[:, [1, 2, 2]]).pow(2).sum(-1)
             if return_loss:
-                loss = triplet_loss(embedding, margins[1] if triplet_types is None else margins[triplet_types.long()])
-        output = GeaauExpressionOutput(loss=loss, expression_embedding=embedding, expression_map=expression_map)
+                margins = torch.tensor(self.config.triplet_margins, device=embedding.device)
+                loss = triplet_loss(distances, margins[1] if triplet_types is None else margins[triplet_types.long()])
+        output = GeaauExpressionOutput(
+            loss=loss, distances=distances, expression_embedding=embedding, expression_map=expression_map
+        )
         return output if return_dict is not False else output.to_tuple()
 
 

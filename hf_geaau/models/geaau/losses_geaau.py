@@ -1,0 +1,156 @@
+"""Losses of GTLE-Net: occurrence, intensity, expression triplets, and where the masks look."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def occurrence_loss(
+    logits: Tensor,
+    labels: Tensor,
+    form: str = "bce",
+    au_weights: Tensor | None = None,
+    pos_weight: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 2.0,
+) -> Tensor:
+    """Average the loss over the labelled entries; an unlabelled one (-1) has no gradient.
+
+    Args:
+        logits: (B, N).
+        labels: (B, N): 1 present, 0 absent, -1 not labelled.
+        form: "bce"; "bce_dice", which adds `dice_loss`; "asymmetric", in which the negative term is multiplied by the
+            predicted probability, so that easy negatives fade; "focal", in which both terms fade by their ease.
+        au_weights: (N,), weight of each AU.
+        pos_weight: (N,), weight of each AU's positives.
+        label_smoothing: Share of label mass given to the other class.
+        focal_gamma: Exponent of the focal form.
+
+    Returns:
+        A scalar, 0 if nothing is labelled.
+
+    Source:
+        Class-weighted BCE: JAA-Net and ME-GraphAU. BCE with Dice: JAA-Net (Shao et al., IJCV 2021). Asymmetric:
+        ME-GraphAU (Luo et al., IJCAI 2022); its code holds the factor constant by switching gradients off and then on
+        for everybody, also inside a no-grad block, ours by `detach`. Focal: Lin et al., ICCV 2017, without its alpha,
+        whose place `pos_weight` takes. Dividing by the number of labelled entries is our choice.
+    """
+    logits = logits.float()
+    labelled = (labels >= 0).to(torch.float32)
+    targets = labels.clamp(0, 1).to(torch.float32)
+    smooth = targets * (1 - label_smoothing) + 0.5 * label_smoothing
+    positive, negative = -smooth * F.logsigmoid(logits), -(1 - smooth) * F.logsigmoid(-logits)
+    if form == "asymmetric":
+        negative = negative * logits.detach().sigmoid()
+    elif form == "focal":
+        positive = positive * (-logits).sigmoid().pow(focal_gamma)
+        negative = negative * logits.sigmoid().pow(focal_gamma)
+    if pos_weight is not None:
+        positive = positive * pos_weight
+    losses = positive + negative
+    if au_weights is not None:
+        losses = losses * au_weights
+    loss = (losses * labelled).sum() / labelled.sum().clamp(min=1)
+    return loss + dice_loss(logits, targets, labelled, au_weights) if form == "bce_dice" else loss
+
+
+def dice_loss(logits: Tensor, targets: Tensor, labelled: Tensor, au_weights: Tensor | None = None) -> Tensor:
+    """Compare, per AU, the predicted with the true positives of a batch as sets.
+
+    Args:
+        logits: (B, N).
+        targets: (B, N), 0 or 1.
+        labelled: (B, N), 1 where the target counts.
+        au_weights: (N,), weight of each AU.
+
+    Returns:
+        A scalar: the mean over AUs with a label of 1 - (2 Σ p·y + 1) / (Σ p² + Σ y² + 1); 0 if there is none.
+
+    Source:
+        JAA-Net, smoothing 1 and squares in the denominator. Its code divides the ratio by the batch size once more,
+        which holds the term near 1 and its gradient near 0; this is the form of its paper.
+    """
+    probabilities, targets = logits.sigmoid() * labelled, targets * labelled
+    overlap = 2 * (probabilities * targets).sum(0) + 1
+    total = probabilities.pow(2).sum(0) + targets.pow(2).sum(0) + 1
+    losses = 1 - overlap / total
+    if au_weights is not None:
+        losses = losses * au_weights
+    counts = (labelled.sum(0) > 0).to(torch.float32)
+    return (losses * counts).sum() / counts.sum().clamp(min=1)
+
+
+def intensity_loss(logits: Tensor, intensities: Tensor, au_weights: Tensor | None = None) -> Tensor:
+    """Cross-entropy between the predicted and the true share of full intensity; a missing one (-1) has no gradient.
+
+    Args:
+        logits: (B, N); 5 · sigmoid is the predicted intensity.
+        intensities: (B, N), 0 to 5 (FACS A-E are 1-5), -1 missing.
+        au_weights: (N,), weight of each AU.
+
+    Returns:
+        A scalar, 0 if none is known.
+
+    Source:
+        Our choice. It is smallest at the true intensity, as a squared error is, and unlike one taken through the
+        sigmoid its gradient does not vanish at 0 and 5, where most frames are.
+    """
+    known = (intensities >= 0).to(torch.float32)
+    shares = intensities.clamp(0, 5).to(torch.float32) / 5
+    losses = F.binary_cross_entropy_with_logits(logits.float(), shares, weight=au_weights, reduction="none")
+    return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def triplet_loss(distances: Tensor, margins: Tensor) -> Tensor:
+    """Pull the similar pair (1, 2) together and push both away from the odd image 3.
+
+    Args:
+        distances: (B, 3), squared L2 distances d12, d13, d23 between L2-normalised embeddings.
+        margins: (B,) or a scalar.
+
+    Returns:
+        A scalar: the mean of (d12 - d13 + m)+ + (d12 - d23 + m)+.
+
+    Source:
+        Vemulapalli & Agarwala, "A Compact Embedding for Facial Expression Similarity" (FECNet, arXiv 1811.11283).
+    """
+    d12, d13, d23 = distances.unbind(-1)
+    return (F.relu(d12 - d13 + margins) + F.relu(d12 - d23 + margins)).mean()
+
+
+def mask_share(masks: Tensor, regions: list[list[list[float]]]) -> Tensor:
+    """Measure which share of each mask lies inside the AU's facial region.
+
+    Args:
+        masks: (B, N, h, w), not negative.
+        regions: For each AU the boxes of its region: x0, y0, x1, y1 as fractions of the crop. They may touch, not
+            overlap.
+
+    Returns:
+        (B, N), from 0 to 1. A cell of the map that a box covers in part counts in part.
+    """
+    cover = torch.stack([_coverage(boxes, masks) for boxes in regions])  # (N, h, w)
+    return (masks * cover).sum((2, 3)) / masks.sum((2, 3)).clamp(min=1e-8)
+
+
+def mask_region_loss(masks: Tensor, regions: list[list[list[float]]]) -> Tensor:
+    """Ask each mask to lie inside its AU's facial region: the mean of -log of the share that does. Our choice.
+
+    Args:
+        masks: (B, N, h, w), not negative.
+        regions: As in `mask_share`.
+    """
+    return -mask_share(masks.float(), regions).clamp(min=1e-6).log().mean()
+
+
+def _coverage(boxes: list[list[float]], masks: Tensor) -> Tensor:
+    """Give (h, w): the share of each cell that the boxes cover."""
+    height, width = masks.shape[-2:]
+    total = masks.new_zeros(height, width)
+    for x0, y0, x1, y1 in boxes:
+        columns = torch.arange(width, device=masks.device, dtype=masks.dtype)
+        rows = torch.arange(height, device=masks.device, dtype=masks.dtype)
+        across = ((columns + 1).clamp(max=x1 * width) - columns.clamp(min=x0 * width)).clamp(min=0)
+        down = ((rows + 1).clamp(max=y1 * height) - rows.clamp(min=y0 * height)).clamp(min=0)
+        total = total + down[:, None] * across[None]
+    return total.clamp(max=1)

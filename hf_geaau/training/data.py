@@ -1,0 +1,235 @@
+"""Crops for training: decoded, changed at random, and made into batches, the same in every process and after a resume.
+
+All chance is a function of (seed, epoch, row): neither the number of worker processes nor that of training processes,
+nor a kill in between, changes what the model sees. That is why this dataset shuffles by itself.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tvF
+
+from hf_geaau import facs
+from hf_geaau.errors import PhotoError, TrainingError
+from hf_geaau.photos import read_photo
+
+from .recipe import Augmentation
+
+
+class CropDataset(torch.utils.data.Dataset):
+    """Aligned crops, or triplets of them, as uint8 tensors with their labels.
+
+    Args:
+        rows: A `datasets.Dataset` with the columns of `hf_geaau.data.load`: "image" and "labels", or "images" and
+            "triplet_type".
+        size: Side of the crops that the model takes, in pixels.
+        row_units: FACS numbers of the label columns, in order; () for triplets.
+        action_units: FACS numbers of the model; None for those of the rows.
+        with_intensities: Hand over the intensities as well.
+        augmentation: Random changes; None for none.
+        shuffle: Deal the rows in an order that each epoch draws anew.
+        batch_size: Size of the batches over all processes; an epoch is cut to whole ones, if it has one at all.
+        seed: Decides order and augmentation.
+
+    Raises:
+        TrainingError: If there are no rows, or their labels are none of -1, 0, 1 or of another width.
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        size: int,
+        row_units: Sequence[int] = (),
+        action_units: Sequence[int] | None = None,
+        *,
+        with_intensities: bool = False,
+        augmentation: Augmentation | None = None,
+        shuffle: bool = False,
+        batch_size: int = 1,
+        seed: int = 0,
+    ) -> None:
+        import datasets
+
+        if len(rows) == 0:
+            raise TrainingError("A dataset must have rows, got none. Check the fold, and that its subjects are there.")
+        self.is_triplets = "images" in rows.column_names
+        raw = datasets.Image(decode=False)
+        feature = datasets.List(raw, length=3) if self.is_triplets else raw
+        self.rows = rows.cast_column("images" if self.is_triplets else "image", feature)
+        self.size, self.seed, self.shuffle = size, seed, shuffle
+        self.augment = None if augmentation is None else augmentations(augmentation)
+        self.targets = _triplet_targets(rows) if self.is_triplets else _au_targets(rows, row_units, action_units)
+        if not with_intensities:
+            self.targets.pop("intensities", None)
+        self.length = max(len(rows) // batch_size * batch_size, 0) or len(rows)
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # worker processes see it change
+        self._order: tuple[int, NDArray[np.int64]] | None = None
+
+    def __len__(self) -> int:
+        return self.length
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order and the augmentation of an epoch."""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        """Give image (3, S, S) or images (3, 3, S, S) as uint8, the targets, and the number of the row."""
+        epoch = int(self._epoch)
+        row = self._row(epoch, place)
+        values = self.rows[row]
+        images = values["images"] if self.is_triplets else [values["image"]]
+        pixels = [self._pixels(image, row) for image in images]
+        if self.augment is not None:
+            with _seeded(self.seed, epoch, row):
+                # Each face of a triplet is mirrored and changed by itself (our choice): what all three share by chance,
+                # such as light from the left, must not tell which are alike.
+                pixels = [self.augment(image) for image in pixels]
+        item = {name: column[row] for name, column in self.targets.items()}
+        return {"pixel_values": torch.stack(pixels) if self.is_triplets else pixels[0], **item, "row": row}
+
+    def _row(self, epoch: int, place: int) -> int:
+        if not self.shuffle:
+            return place
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        return int(self._order[1][place])
+
+    def _pixels(self, image: Any, row: int) -> Tensor:
+        try:
+            pixels = _decode(image)
+        except Exception as error:  # whatever a damaged file leads a decoder to
+            name = image.get("path") if isinstance(image, dict) else None
+            reason = str(error) if isinstance(error, PhotoError) else "it is missing, truncated or damaged"
+            raise TrainingError(
+                f"Row {row} of the training data must hold an image, got {name or 'its bytes'!r}: {reason}"
+                f"{'' if reason.endswith('.') else '. Prepare or render it again.'}"
+            ) from error
+        if pixels.shape[-2:] != (self.size, self.size):
+            # Before the augmentation, because that then has less to do; by the function that the image processor uses.
+            pixels = tvF.resize(pixels, [self.size, self.size], antialias=True)
+        return pixels
+
+
+def _decode(image: dict[str, Any]) -> Tensor:
+    """Decode an encoded image to (3, H, W) uint8."""
+    photo = read_photo(image["path"] if image["bytes"] is None else image["bytes"])
+    return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
+
+
+def _au_targets(rows: Any, row_units: Sequence[int], units: Sequence[int] | None) -> dict[str, Tensor]:
+    """Read labels and intensities at once, check them, and bring them into the model's order."""
+    wanted = list(units or row_units)
+    targets = {}
+    for name, least, most in (("labels", -1, 1), ("intensities", -1, 5)):
+        if name not in rows.column_names:
+            continue
+        column = rows.select_columns(name).with_format("arrow")[:][name].combine_chunks()
+        values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+        if values.shape[1] != len(row_units):
+            raise TrainingError(
+                f"Each row must have {len(row_units)} {name}, one for each of {', '.join(facs.labels(row_units))}, got "
+                f"{values.shape[1]}. Check the dataset's options."
+            )
+        allowed = np.isin(values, (-1, 0, 1)) if name == "labels" else (values >= least) & (values <= most)
+        if not allowed.all():
+            row, unit = np.argwhere(~allowed)[0]
+            expected = "1 (present), 0 (absent) or -1 (not labelled)" if name == "labels" else "from 0 to 5, or -1"
+            raise TrainingError(
+                f"{name.capitalize()} must be {expected}, got {values[row, unit]:g} for {facs.labels(row_units)[unit]} "
+                f"in row {row}. Map other codes, such as BP4D's 9, to -1."
+            )
+        targets[name] = torch.from_numpy(np.ascontiguousarray(facs.remap(values, row_units, wanted), np.float32))
+    return targets
+
+
+def _triplet_targets(rows: Any) -> dict[str, Tensor]:
+    return {"triplet_types": torch.tensor(rows.with_format("arrow")[:]["triplet_type"].to_numpy())}
+
+
+def augmentations(settings: Augmentation) -> v2.Compose:
+    """Make the random changes of a recipe: geometry first, then colour, then what a camera does, then occlusion."""
+    steps: list[Any] = [v2.RandomHorizontalFlip(settings.mirror)] if settings.mirror else []
+    if settings.rotation or settings.scale or settings.shift:
+        steps.append(
+            v2.RandomAffine(
+                settings.rotation,
+                translate=(settings.shift, settings.shift),
+                scale=(1 - settings.scale, 1 + settings.scale),
+                interpolation=v2.InterpolationMode.BILINEAR,
+            )
+        )
+    if settings.brightness or settings.contrast or settings.saturation or settings.hue:
+        steps.append(v2.ColorJitter(settings.brightness, settings.contrast, settings.saturation, settings.hue))
+    if settings.grey:
+        steps.append(v2.RandomGrayscale(settings.grey))
+    if settings.blur:
+        steps.append(v2.RandomApply([v2.GaussianBlur(5, sigma=(0.3, 1.5))], settings.blur))
+    if settings.jpeg:
+        steps.append(v2.RandomApply([v2.Lambda(_as_jpeg)], settings.jpeg))
+    if settings.erasing:
+        steps.append(v2.RandomErasing(settings.erasing, scale=(0.02, 0.2)))
+    return v2.Compose(steps or [v2.Identity()])
+
+
+def _as_jpeg(image: Tensor) -> Tensor:
+    """Encode and decode; torchvision's own `JPEG` rests on functions that it is going to remove."""
+    content = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(content, "JPEG", quality=int(torch.randint(20, 81, ())))
+    return torch.from_numpy(np.array(Image.open(content))).permute(2, 0, 1)
+
+
+@contextmanager
+def _seeded(*key: int) -> Iterator[None]:
+    """Draw torch's random numbers from a key, and leave its generator as it was: dropout uses the same one."""
+    generator = torch.random.default_generator
+    state = generator.get_state()
+    generator.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+    try:
+        yield
+    finally:
+        generator.set_state(state)
+
+
+class Collator:
+    """Makes a batch of items: normalised by the model's image processor, in the memory layout that convolutions like.
+
+    Args:
+        image_processor: A `GeaauImageProcessor`; its settings are those of inference.
+    """
+
+    def __init__(self, image_processor: Any) -> None:
+        self.image_processor = image_processor
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        """Give pixel_values, (B, 3, S, S) or (B, 3, 3, S, S), and the targets.
+
+        Raises:
+            TrainingError: If an image holds NaN or infinity; the message names the row.
+        """
+        pixels = torch.stack([torch.as_tensor(item["pixel_values"]) for item in items])
+        images = pixels.flatten(0, 1) if pixels.ndim == 5 else pixels
+        if images.is_floating_point():
+            finite = torch.isfinite(pixels).flatten(1).all(1)
+            if not finite.all():
+                place = int(finite.int().argmin())
+                raise TrainingError(
+                    f"Images must hold finite numbers, got NaN or infinity in row {items[place].get('row', place)}. "
+                    "Check how it was made; training would lose its weights to it."
+                )
+        else:
+            images = self.image_processor(images, do_resize=False, return_tensors="pt").pixel_values
+        # Channels last: twice as fast on CPUs and GPUs with half precision.
+        images = images.contiguous(memory_format=torch.channels_last)
+        batch = {"pixel_values": images.unflatten(0, (-1, 3)) if pixels.ndim == 5 else images}
+        for name in ("labels", "intensities", "triplet_types"):
+            if name in items[0]:
+                batch[name] = torch.stack([torch.as_tensor(item[name]) for item in items])
+        return batch

@@ -1,0 +1,360 @@
+"""Recipes, training data, parameter groups, starting points and checkpoints; runs are in tests/integration."""
+
+import copy
+import math
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel, facs
+from hf_geaau.data import class_weights, open_aligned, write_example
+from hf_geaau.errors import DatasetError, TrainingError
+from hf_geaau.prepare import prepare
+from hf_geaau.training import Augmentation, Collator, CropDataset, list_recipes, load_recipe, parameter_groups
+from hf_geaau.training.checkpoints import has_ended, is_whole, resume_point
+from hf_geaau.training.model import build_model
+from hf_geaau.training.run import datasets_of, open_split
+from hf_geaau.training.trainer import training_arguments
+
+STRONG = Augmentation(rotation=10.0, scale=0.1, shift=0.1, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05,
+                      grey=0.5, blur=0.5, jpeg=0.5, erasing=0.5)  # fmt: skip
+SMALL = ["model.backbone=test_resnet", "model.backbone_kwargs=null", "model.backbone_stage=-1", "model.image_size=32"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_example("synthetic", tmp_path_factory.mktemp("data") / "faces", identities=9, frames=4, size=48)
+
+
+@pytest.fixture(scope="module")
+def rows(folder):
+    return open_aligned("synthetic", folder, 1, "train")
+
+
+def crops(rows, **arguments) -> CropDataset:
+    return CropDataset(rows, 32, facs.SYNTHETIC, **arguments)
+
+
+# Recipes.
+
+
+def test_every_recipe_loads_and_states_its_sources():
+    assert list(list_recipes()) == ["bp4d", "bp4d_plus", "disfa", "fec", "synthetic", "synthetic_gee"]
+    for name in list_recipes():
+        recipe = load_recipe(name)
+        assert load_recipe(recipe.to_dict()) == recipe
+    bp4d = load_recipe("bp4d")
+    assert (bp4d.learning_rate, bp4d.weight_decay, bp4d.batch_size, bp4d.epochs) == (1e-4, 5e-4, 64, 20)  # ME-GraphAU
+    assert load_recipe("fec").model["triplet_margins"] == [0.1, 0.2, 0.2]  # FECNet
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("lerning_rate=1", "A recipe has no key 'lerning_rate'. Did you mean 'learning_rate'?"),
+        ("learning_rate=fast", "`learning_rate` must be float, got 'fast'."),
+        ("batch_size=1.5", "`batch_size` must be int, got 1.5."),
+        ("learning_rate=0", "`learning_rate` must be above 0, got 0.0."),
+        ("validation_share=1", "`validation_share` must be from 0 to 0.9, got 1."),
+        ("stage=expresion", "'action_units', got 'expresion'. Did you mean 'expression'?"),
+        ("dataset=bp5d", "Did you mean 'bp4d'?"),
+        ("options.camra=left", "Did you mean"),
+        ("model.backbon=resnet18", "GeaauConfig got an unknown keyword 'backbon'. Did you mean 'backbone'?"),
+        ("model.image_size=big", "`model.image_size` must be int, got 'big'."),
+        ("model.label_smoothing=2", "`label_smoothing` must lie in [0, 1), got 2.0."),
+        ("model.action_units=[1, 45]", "`model.action_units` must be among those of bp4d"),
+        ("modle.backbone=x", "got 'modle.backbone'. Did you mean 'model'?"),
+        ("augmentation.miror=1", "A recipe has no key 'augmentation.miror'. Did you mean 'mirror'?"),
+        ("augmentation.mirror=3", "`augmentation.mirror` must be from 0 to 1, got 3."),
+        ("max_steps=5", "Either `epochs` or `max_steps` must be set, got epochs=20.0, max_steps=5."),
+        ("start_from=x", "Only one of `expression_encoder` and `start_from` can be set, got both."),
+        ("learning_rate", "A setting must be KEY=VALUE, such as learning_rate=1e-3, got 'learning_rate'."),
+        ("model.backbone=[", "The value of 'model.backbone' must be readable as YAML, got '['."),
+    ],
+)  # fmt: skip
+def test_wrong_settings_are_one_line(change, message):
+    changes = ["expression_encoder=y", change] if change.startswith("start_from") else [change]
+    if change.startswith("options"):
+        changes.append("dataset=disfa")
+    with pytest.raises(TrainingError, match=re.escape(message)) as error:
+        load_recipe("bp4d", changes)
+    assert "\n" not in str(error.value)
+
+
+def test_recipe_files(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "stage: action_units\ndataset: synthetic\nlearning_rate: 1e-3\nepochs: 2\nmodel: {image_size: 64}\n"
+    )
+    recipe = load_recipe(path, ["model.backbone_kwargs.drop_path_rate=0.1", "weight_decay=0"])
+    assert (recipe.learning_rate, recipe.weight_decay, recipe.model["image_size"]) == (1e-3, 0.0, 64)
+    assert recipe.model["backbone_kwargs"] == {"drop_path_rate": 0.1}
+    with pytest.raises(TrainingError, match="A recipe must be one of bp4d, .*, got 'bp4'. Did you mean 'bp4d'"):
+        load_recipe("bp4")
+    path.write_text("- 1")
+    with pytest.raises(TrainingError, match="A recipe must hold `key: value` lines"):
+        load_recipe(path)
+    path.write_text("dataset: bp4d")
+    with pytest.raises(TrainingError, match="A recipe must have the key 'stage'"):
+        load_recipe(path)
+
+
+def test_global_batch_is_divided(tmp_path, monkeypatch):
+    recipe = load_recipe("bp4d", ["batch_size=48", "per_device_batch_size=10", "precision=fp32"])
+    arguments = training_arguments(recipe, tmp_path, use_cpu=True)
+    assert (arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps) == (8, 6)
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    with pytest.raises(TrainingError, match="`batch_size` must be a multiple of the number of processes, got 48 for 5"):
+        training_arguments(recipe, tmp_path, use_cpu=True)
+
+
+# Data.
+
+
+def test_chance_depends_on_seed_epoch_and_row_alone(rows):
+    dataset = crops(rows, augmentation=STRONG, shuffle=True, batch_size=5, seed=3)
+    assert len(dataset) == len(rows) // 5 * 5
+    collate = Collator(GeaauImageProcessor(size={"height": 32, "width": 32}))
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    batches = {}
+    for workers in (0, 2):
+        loader = torch.utils.data.DataLoader(dataset, 5, num_workers=workers, collate_fn=collate,
+                                             persistent_workers=workers > 0)  # fmt: skip
+        for epoch in (0, 1):
+            dataset.set_epoch(epoch)
+            batches[workers, epoch] = list(loader)
+    for epoch in (0, 1):
+        for here, there in zip(batches[0, epoch], batches[2, epoch], strict=True):
+            assert torch.equal(here["pixel_values"], there["pixel_values"])
+            assert torch.equal(here["labels"], there["labels"])
+    assert not torch.equal(batches[0, 0][0]["pixel_values"], batches[0, 1][0]["pixel_values"])
+    dataset.set_epoch(0)
+    order = [dataset[place]["row"] for place in range(len(dataset))]
+    assert len(set(order)) == len(order)
+    assert order != sorted(order)
+    torch.manual_seed(1)
+    for place in range(4):
+        dataset[place]
+    assert torch.equal(torch.get_rng_state(), before)  # dropout draws from the same generator
+
+
+def test_crops_are_those_of_inference(rows):
+    dataset = crops(rows)
+    processor = GeaauImageProcessor(size={"height": 32, "width": 32})
+    batch = Collator(processor)([dataset[place] for place in range(6)])
+    expected = processor(rows[:6]["image"], return_tensors="pt").pixel_values
+    torch.testing.assert_close(batch["pixel_values"], expected, rtol=0, atol=1e-6)
+    assert batch["pixel_values"].is_contiguous(memory_format=torch.channels_last)
+    assert batch["labels"].tolist() == rows[:6]["labels"]
+
+
+def test_triplets_keep_their_order(folder):
+    triplets = open_aligned("synthetic", folder, None, triplets=6)
+    dataset = CropDataset(triplets, 32)
+    batch = Collator(GeaauImageProcessor(size={"height": 32, "width": 32}))([dataset[0], dataset[1]])
+    assert batch["pixel_values"].shape == (2, 3, 3, 32, 32)
+    assert batch["triplet_types"].tolist() == triplets["triplet_type"][:2]
+    processor = GeaauImageProcessor(size={"height": 32, "width": 32})
+    odd = processor(triplets[1]["images"][2], return_tensors="pt").pixel_values[0]
+    torch.testing.assert_close(batch["pixel_values"][1, 2], odd, rtol=0, atol=1e-6)
+
+
+def test_augmentation_changes_what_it_says():
+    from hf_geaau.training.data import augmentations
+
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+    assert torch.equal(augmentations(Augmentation(mirror=0.0))(image), image)
+    assert torch.equal(augmentations(Augmentation(mirror=1.0))(image), image.flip(-1))
+    grey = augmentations(Augmentation(mirror=0.0, grey=1.0))(image)
+    assert torch.equal(grey[0], grey[1])
+    for name in (
+        "rotation",
+        "scale",
+        "shift",
+        "brightness",
+        "contrast",
+        "saturation",
+        "hue",
+        "blur",
+        "jpeg",
+        "erasing",
+    ):
+        value = {"rotation": 20.0, "blur": 1.0, "jpeg": 1.0, "erasing": 1.0}.get(name, 0.3)
+        changed = augmentations(Augmentation(mirror=0.0, **{name: value}))(image)
+        assert changed.shape == image.shape
+        assert changed.dtype == torch.uint8
+        assert not torch.equal(changed, image), name
+
+
+def test_wrong_labels_are_named(rows):
+    wide = rows.remove_columns("labels").add_column("labels", [[1.0, 0.0]] * len(rows))
+    with pytest.raises(TrainingError, match="Each row must have 18 labels, one for each of AU01, .*, got 2"):
+        crops(wide)
+    values = np.array(rows["labels"][:])
+    values[5, 2] = 9
+    nine = rows.remove_columns("labels").add_column("labels", values.tolist())
+    with pytest.raises(TrainingError, match=r"Labels must be 1 .* or -1 .*, got 9 for AU04 in row 5. Map other codes"):
+        crops(nine)
+    with pytest.raises(TrainingError, match="A dataset must have rows, got none. Check the fold"):
+        crops(rows.select([]))
+
+
+def test_nan_and_damaged_images_are_named(rows, tmp_path):
+    collate = Collator(GeaauImageProcessor(size={"height": 32, "width": 32}))
+    items = [{"pixel_values": torch.zeros(3, 32, 32), "row": row} for row in (4, 7)]
+    items[1]["pixel_values"][0, 3, 3] = math.nan
+    with pytest.raises(TrainingError, match="Images must hold finite numbers, got NaN or infinity in row 7"):
+        collate(items)
+    path = tmp_path / "nan.tif"
+    Image.fromarray(np.full((40, 40), np.nan, np.float32)).save(path)
+    broken = tmp_path / "half.jpg"
+    Image.new("RGB", (40, 40)).save(broken)
+    broken.write_bytes(broken.read_bytes()[:300])
+    for file, reason in ((path, "got 1600 NaN"), (broken, "truncated or damaged"), (tmp_path / "no.jpg", "not there")):
+        changed = rows.select([0]).remove_columns("image").add_column("image", [{"path": str(file), "bytes": None}])
+        with pytest.raises(TrainingError, match=f"Row 0 of the training data .*{file.name}.*{reason}"):
+            crops(changed)[0]
+
+
+def test_validation_subjects_come_from_the_training_subjects(folder):
+    recipe = load_recipe("synthetic", [*SMALL, "validation_share=0.3", "precision=fp32"])
+    split = open_split(recipe, folder, 2)
+    assert len(split.train_subjects) == 4
+    assert len(split.validation_subjects) == 2
+    assert set(split.train["subject_id"]) == set(split.train_subjects)
+    assert set(split.validation["subject_id"]) == set(split.validation_subjects)
+    assert not set(split.train_subjects) & set(split.validation_subjects)
+    assert open_split(recipe, folder, 2).validation_subjects == split.validation_subjects
+    train_set, validation_set = datasets_of(recipe, split, 32, intensities=True)
+    assert train_set.augment is not None
+    assert validation_set.augment is None
+    assert train_set[0]["intensities"].shape == (18,)
+
+
+def test_one_subject_cannot_be_divided(tmp_path):
+    folder = write_example("synthetic", tmp_path / "one", identities=1, frames=3, size=32)
+    with pytest.raises(TrainingError, match="Validation must hold out whole subjects, got 1 to train on"):
+        open_split(load_recipe("synthetic"), folder, None)
+
+
+# Starting points and parameter groups.
+
+
+def test_class_weights_are_those_of_the_training_rows(folder):
+    from hf_geaau.training.run import _weigh_classes
+
+    recipe = load_recipe("synthetic", [*SMALL, "class_weighting=inverse_rate"])
+    train_set, _ = datasets_of(recipe, open_split(recipe, folder, 1), 32, intensities=False)
+    train_set.targets["labels"][:, 3] = 0
+    config = GeaauConfig(action_units=list(facs.SYNTHETIC))
+    assert "No training frame shows AU05." in _weigh_classes(config, recipe, train_set)
+    expected = train_set.targets["labels"].numpy().copy()
+    expected[0, ~(expected == 1).any(axis=0)] = 1
+    assert config.au_weights == pytest.approx(class_weights(expected).tolist())
+    assert sum(config.au_weights) / 18 == pytest.approx(1)
+
+
+@pytest.mark.parametrize("layer_decay", [None, 0.5])
+def test_parameter_groups(layer_decay):
+    rates = ["encoder_learning_rate_scale=0.1", "learning_rate=1", "weight_decay=0.5"]
+    recipe = load_recipe("synthetic", [*SMALL, *rates])
+    recipe.layer_decay = layer_decay
+    model = build_model(recipe)
+    groups = parameter_groups(model, recipe)
+    found = {id(p): group for group in groups for p in group["params"]}
+    assert len(found) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        group = found[id(parameter)]
+        assert group["weight_decay"] == (0.5 if parameter.ndim > 1 else 0), name
+        if not name.startswith("gee."):
+            assert group["lr"] == 1, name
+        elif layer_decay is None or "projection" in name:
+            assert group["lr"] == pytest.approx(0.1), name
+    first = found[id(next(model.gee.parameters()))]["lr"]
+    assert first == pytest.approx(0.1) if layer_decay is None else first < 0.1
+    model.gee.requires_grad_(False)
+    assert sum(len(group["params"]) for group in parameter_groups(model, recipe)) == sum(
+        parameter.requires_grad for parameter in model.parameters()
+    )
+
+
+def test_another_au_list_keeps_heads_by_number(tiny_checkpoint):
+    """The list has the same length, so that mixing up AUs would go unnoticed by shapes."""
+    old = GeaauModel.from_pretrained(tiny_checkpoint)  # AU01, AU12, AU25
+    settings = [*SMALL, "model.image_size=64", "model.action_units=[25, 6, 1]", f"start_from={tiny_checkpoint}"]
+    settings += ["model.lam_hidden_channels=12", "model.lam_feature_channels=16", "model.label_smoothing=0.1"]
+    settings += ["model.classifier_dropout=0.0"]
+    model = build_model(load_recipe("synthetic", settings))
+    assert model.config.action_units == [25, 6, 1]
+    assert model.config.label_smoothing == 0.1
+    assert torch.equal(model.classifier.weight[0], old.classifier.weight[2])
+    assert torch.equal(model.classifier.weight[2], old.classifier.weight[0])
+    crop = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        here, there = model.eval()(crop).logits, old.eval()(crop).logits
+    torch.testing.assert_close(here[:, [0, 2]], there[:, [2, 0]])
+    with pytest.raises(TrainingError, match=r"`model.backbone` must be that of `start_from` .*, got 'test_vit'"):
+        build_model(load_recipe("synthetic", [*settings, "model.backbone=test_vit"]))
+    with pytest.raises(TrainingError, match="`backbone` must be the encoder's"):
+        wrong = [*settings, "start_from=null", f"expression_encoder={tiny_checkpoint}", "model.backbone=test_vit"]
+        build_model(load_recipe("synthetic", wrong))
+
+
+def test_a_batch_without_labels_moves_nothing(tiny_model):
+    model = copy.deepcopy(tiny_model).train()
+    loss = model(torch.rand(2, 3, 64, 64), labels=torch.full((2, 3), -1.0)).loss
+    loss.backward()
+    assert loss.item() == 0
+    assert all(not p.grad.any() for p in model.parameters() if p.grad is not None)
+
+
+# Crops and checkpoints.
+
+
+def test_prepared_crops_open_like_the_data(folder, tmp_path):
+    out = tmp_path / "crops"
+    prepare("synthetic", folder, out, size=48, workers=1)
+    for fold, split in ((1, "test"), (2, "train"), (None, "train")):
+        here, there = open_aligned("synthetic", out, fold, split), open_aligned("synthetic", folder, fold, split)
+        assert sorted(zip(here["subject_id"], here["frame"], strict=True)) == sorted(
+            zip(there["subject_id"], there["frame"], strict=True)
+        )
+    assert crops(open_aligned("synthetic", out, 1, "train"))[0]["pixel_values"].shape == (3, 32, 32)
+    with pytest.raises(DatasetError, match="The crops must be of bp4d, got those of synthetic"):
+        open_aligned("bp4d", out)
+    with pytest.raises(DatasetError, match="The crops must be cut with triplets=5, got Synthetic"):
+        open_aligned("synthetic", out, triplets=5)
+    shutil.rmtree(out / "data")
+    with pytest.raises(DatasetError, match="The crops must be complete, got an unfinished folder"):
+        open_aligned("synthetic", out)
+
+
+def test_raw_frames_are_refused_with_the_remedy(tmp_path):
+    raw = write_example("bp4d", tmp_path / "raw", subjects_per_part=1, frames=1, faces=False)
+    with pytest.raises(DatasetError, match="Cut them once with `hf-geaau prepare bp4d --data-dir .*raw --output"):
+        open_aligned("bp4d", raw)
+
+
+def test_only_whole_checkpoints_count(tmp_path, tiny_model):
+    for step in (2, 4, 6):
+        path = tmp_path / f"checkpoint-{step}"
+        tiny_model.save_pretrained(path)
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+            torch.save({"step": step}, path / name)
+        (path / "trainer_state.json").write_text(f'{{"global_step": {step}, "max_steps": 6}}')
+        assert is_whole(path)
+    assert resume_point(tmp_path).name == "checkpoint-6"
+    (tmp_path / "checkpoint-6" / "trainer_state.json").write_text('{"global_st')
+    weights = tmp_path / "checkpoint-4" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert resume_point(tmp_path).name == "checkpoint-2"
+    assert not (tmp_path / "checkpoint-6").exists()
+    assert has_ended({"global_step": 6, "max_steps": 6}, None)
+    waited = {"EarlyStoppingCallback": {"attributes": {"early_stopping_patience_counter": 3}}}
+    assert has_ended({"global_step": 4, "max_steps": 6, "stateful_callbacks": waited}, 3)
+    assert not has_ended({"global_step": 4, "max_steps": 6, "stateful_callbacks": waited}, 4)
