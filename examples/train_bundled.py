@@ -23,6 +23,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel, facs
+from hf_geaau.model_card import bundled_card
 from hf_geaau.synthetic import render_dataset
 
 SEED = 2026
@@ -91,6 +92,7 @@ def new_model() -> GeaauModel:
         backbone_stage=-2,
         image_size=MODEL_PX,
         action_units=list(facs.SYNTHETIC),
+        trained_on=["synthetic"],
         lam_hidden_channels=18 * 16,
         lam_feature_channels=24,
         classifier_dropout=0.2,
@@ -201,34 +203,6 @@ def report(labels: np.ndarray, scores: np.ndarray, thresholds: list[float]) -> d
     return rows
 
 
-def write_card(model: GeaauModel, facts: dict, target: Path) -> None:
-    """Write the model card from what was measured."""
-    images, rows = facts["images"], facts["test"]
-    header = "| AU | name | base rate | always-on F1 | F1 | AUC | threshold |\n|---|---|--:|--:|--:|--:|--:|"
-    thresholds = dict(zip(facs.labels("synthetic"), model.config.thresholds, strict=True))
-    lines = [
-        f"| {name} | {facs.ACTION_UNITS[int(name[2:])].name if name in thresholds else ''} | {row['base_rate']:.3f} |"
-        f" {row['always_on_f1']:.3f} | {row['f1']:.3f} | {row['auc']:.3f} | {thresholds.get(name, '')} |"
-        for name, row in rows.items()
-    ]
-    template = Path(__file__).parents[1] / "model_cards" / "bundled_template.md"
-    card = template.read_text().format(
-        **{key: facts[key] for key in ("seed", "epochs", "machine", "render_minutes", "train_minutes")},
-        **images,
-        **{name: metadata.version(name) for name in ("torch", "timm", "transformers")},
-        version=metadata.version("hf_geaau"),
-        names=", ".join(thresholds),
-        size=MODEL_PX,
-        batch=BATCH,
-        parameters=sum(parameter.numel() for parameter in model.parameters()) / 1e6,
-        per_identity=IMAGES_PER_IDENTITY,
-        identities=images["train"] // IMAGES_PER_IDENTITY,
-        test_identities=images["test"] // IMAGES_PER_IDENTITY,
-        table="\n".join([header, *lines]),
-    )
-    (target / "README.md").write_text(card)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--face-model", type=Path, required=True, help="ICT-FaceKit clone or packed npz")
@@ -272,13 +246,16 @@ def main() -> None:
         "images": {name: count for name, (count, _) in SPLITS.items()},
         "images_per_identity": IMAGES_PER_IDENTITY,
         "epochs": EPOCHS,
+        "batch": BATCH,
         "render_minutes": round(render_minutes, 1),
         "train_minutes": round(train_minutes, 1),
         "machine": f"{device}, {torch.get_num_threads()} threads, {platform.machine()}",
+        "versions": {name: metadata.version(name) for name in ("hf_geaau", "torch", "timm", "transformers")},
         "test": rows,
     }
     (target / "evaluation.json").write_text(json.dumps(facts, indent=1))
-    write_card(model, facts, target)
+    template = Path(__file__).parents[1] / "model_cards" / "bundled_template.md"
+    (target / "README.md").write_text(bundled_card(template.read_text(), target))
 
 
 if __name__ == "__main__":

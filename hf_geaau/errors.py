@@ -61,5 +61,13 @@ class LicenceError(GeaauError, PermissionError):
     """Something would publish data that its licence forbids to publish."""
 
 
+class CardError(GeaauError, ValueError):
+    """A model card lacks something, above all what only a human knows."""
+
+
+class HubError(GeaauError, OSError):
+    """The Hub is out of reach, or refuses."""
+
+
 class DatasetWarning(UserWarning):
     """A dataset can be used, but its numbers may not be comparable with published ones."""

@@ -15,6 +15,7 @@ from transformers.pipelines.base import ChunkPipeline
 from hf_geaau.errors import CheckpointError, PhotoError, VideoError
 from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.models.geaau import GeaauModel
+from hf_geaau.models.geaau.guard_geaau import keep_private
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.photos import read_photo
 from hf_geaau.video.sources import Source, find_sources, is_video
@@ -153,6 +154,11 @@ class FacialActionUnitPipeline(ChunkPipeline):
         if return_embedding:
             result["embedding"] = seen.values["embedding"]
         return result
+
+    def push_to_hub(self, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        """Push as every transformers pipeline does; weights whose data is licensed go to private repositories only."""
+        keep_private(self.model.config, repo_id, kwargs.get("private"), kwargs.get("token"))
+        return super().push_to_hub(repo_id, *args, **kwargs)
 
     def _sanitize_parameters(
         self,
@@ -327,21 +333,31 @@ def predict_video(
             yield row_of(item, index, seen.track, pipe.describe(seen))
 
 
-def load_pipeline(model: str | Path | None = None, *, dtype: Any = None, **kwargs: Any) -> FacialActionUnitPipeline:
+def load_pipeline(
+    model: str | Path | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    *,
+    dtype: Any = None,
+    **kwargs: Any,
+) -> FacialActionUnitPipeline:
     """Load the pipeline with the bundled checkpoint or another one.
 
     Args:
-        model: Hub id or directory; None for the bundled checkpoint.
+        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint.
+        revision: Branch, tag or commit of a Hub repository, such as "fold2".
+        token: Of the Hub; None for the one that `hf auth login` stored.
         dtype: Of the weights, such as "bfloat16"; None for the checkpoint's own.
         **kwargs: Handed to the pipeline, such as `device`, `batch_size`, `min_score`.
 
     Raises:
-        CheckpointError: If the checkpoint is missing, of another model type, or not in safetensors.
+        CheckpointError: If the checkpoint is missing, of another model type, or not in safetensors, or the Hub does
+            not give it: at once, where transformers asks for 23 seconds (measured) when the host cannot be resolved.
         DeviceError: If torch cannot use the device.
     """
     if isinstance(kwargs.get("device"), str):
         check_device(kwargs["device"])
-    network, processor = load_checkpoint(model)
+    network, processor = load_checkpoint(model, revision, token)
     if not isinstance(network, GeaauModel):
         raise CheckpointError(
             f"'{TASK}' needs a checkpoint that predicts AUs, got an expression encoder in '{model}'. Train the second"

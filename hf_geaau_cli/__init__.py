@@ -13,6 +13,7 @@ from ._benchmark import benchmark
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
 from ._evaluate import calibrate, evaluate
+from ._hub import models, push
 from ._plot import plot
 from ._predict import predict
 from ._similar import similar
@@ -25,19 +26,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (
-    predict,
-    plot,
-    similar,
-    render,
-    prepare,
-    example_data,
-    download_fec,
-    benchmark,
-    evaluate,
-    calibrate,
-    train,
-):
+COMMANDS = (
+    predict, plot, similar, render, prepare, example_data, download_fec, train, evaluate, calibrate, benchmark, push,
+    models,
+)  # fmt: skip
+for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)
 
 

@@ -72,6 +72,8 @@ SCALES = {
     "smoke": Scale(24, 4, 30, 4, 60, 4, 200, 64, 6, 4, 16, 8, 1, "test_efficientnet", -2),
 }
 RENDER_SEED = 41
+TRAIN_SAMPLE = 1200
+"""Training images that are scored as well: how much better a model does on people it knows."""
 SETS = {  # folder: first identity; the ranges share nobody, and each has its own seed
     "train": 0,
     "test": 100_000,
@@ -236,7 +238,8 @@ def _train_encoder(renders: Path, home: Path, size: Scale, seed: int, device: st
     train(recipe, renders / "expression", home, fold=None, model=model, use_cpu=_only_cpu(device), show_progress=False)
     count = max(60, size.triplets // 10)
     unseen = load("synthetic", renders / "expression_test", fold=None, split="train", triplets=count, seed=seed)
-    processor = GeaauImageProcessor.from_pretrained(home)
+    # Not the model above: that is still new if the training had ended in an earlier run.
+    model, processor = GeaauForExpressionEmbedding.from_pretrained(home), GeaauImageProcessor.from_pretrained(home)
     predictions = predict_triplets(model, processor, unseen, device=device)
     scores = triplet_accuracy(predictions.distances, predictions.triplet_types)
     found = {"triplet_accuracy": scores["accuracy"], "triplets": count, "minutes": _minutes(home)}
@@ -265,7 +268,11 @@ def _train_arm(renders: Path, home: Path, name: str, arm: Arm, size: Scale, seed
     else:
         model = start_from_imagenet(GeaauModel(model_config(recipe)))
     train(recipe, renders / "train", folder, fold=None, model=model, use_cpu=_only_cpu(device), show_progress=False)
-    processor = GeaauImageProcessor.from_pretrained(folder)
+    # Not the model above: that is still new if the training had ended in an earlier run.
+    model, processor = GeaauModel.from_pretrained(folder), GeaauImageProcessor.from_pretrained(folder)
+    people = load("synthetic", renders / "train", fold=None, split="train")
+    some = np.sort(np.random.default_rng(0).permutation(len(people))[:TRAIN_SAMPLE])
+    known = predict_dataset(model, processor, people.select(some), device=device)
     test = load("synthetic", renders / "test", fold=None, split="train")
     predictions = predict_dataset(model, processor, test, device=device)
     counts = count_by_person(predictions.probabilities, predictions.labels, predictions.subject_id)
@@ -274,6 +281,7 @@ def _train_arm(renders: Path, home: Path, name: str, arm: Arm, size: Scale, seed
         "seed": seed,
         "minutes": _minutes(folder),
         "steps": recipe.max_steps,
+        "train_f1": _scores(known.probabilities, known.labels)["f1"],
         **_scores(predictions.probabilities, predictions.labels),
         **_look_at_masks(model, processor, test, folder / "masks.npy"),
     }

@@ -9,25 +9,30 @@ from transformers import AutoConfig, AutoImageProcessor
 from hf_geaau.errors import CheckpointError, DeviceError
 
 from .geaau import GeaauForExpressionEmbedding, GeaauModel
+from .zoo import BUNDLED_CHECKPOINT, find_checkpoint
 
-BUNDLED_CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "geaau-efficientnet_lite0-synthetic"
+__all__ = ["BUNDLED_CHECKPOINT", "check_device", "load_checkpoint"]
 
 
-def load_checkpoint(model: str | Path | None = None) -> tuple[Any, Any]:
+def load_checkpoint(
+    model: str | Path | None = None, revision: str | None = None, token: str | bool | None = None
+) -> tuple[Any, Any]:
     """Load a model and its image processor.
 
     Args:
-        model: Hub id or directory; None for the bundled checkpoint.
+        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint.
+        revision: Branch, tag or commit of a Hub repository, such as "fold2".
+        token: Of the Hub; None for the one that `hf auth login` stored.
 
     Returns:
         A `GeaauModel`, or a `GeaauForExpressionEmbedding` where the config names that, in evaluation mode; and its
         image processor.
 
     Raises:
-        CheckpointError: If the checkpoint is missing, of another model type, or not in safetensors.
+        CheckpointError: If the checkpoint is missing, of another model type, or not in safetensors, or the Hub does
+            not give it.
     """
-    source = str(BUNDLED_CHECKPOINT if model is None else model)
-    _check_directory(Path(source))
+    source = str(find_checkpoint(model, revision, token))
     try:
         config = AutoConfig.from_pretrained(source)
         if config.model_type != "geaau":
@@ -58,21 +63,3 @@ def check_device(device: Any) -> None:
             f"`device` must be one that torch can use here, got '{device}': {reason}."
             " Leave it out for the best one that is there."
         ) from error
-
-
-def _check_directory(directory: Path) -> None:
-    """Say what a local checkpoint lacks, before transformers looks for it on the Hub."""
-    if not directory.is_dir():
-        if directory.exists():
-            raise CheckpointError(f"A checkpoint must be a directory or a Hub id, got the file '{directory}'.")
-        return
-    if not (directory / "config.json").is_file():
-        raise CheckpointError(
-            f"A checkpoint must hold config.json, got '{directory}' without it. Save it with save_pretrained."
-        )
-    if not list(directory.glob("*.safetensors")):
-        found = [
-            path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt") for path in directory.glob(pattern)
-        ]
-        got = f"only {', '.join(found)}, a pickle, which can run code" if found else "none"
-        raise CheckpointError(f"A checkpoint must hold weights in safetensors, got {got} in '{directory}'.")

@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 
-from hf_geaau.errors import TrainingError
+from hf_geaau.errors import GeaauError, TrainingError
 from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauModel
+from hf_geaau.models.zoo import find_checkpoint
 
 from .recipe import Recipe, model_config
 
@@ -28,13 +29,13 @@ def build_model(recipe: Recipe) -> Any:
         if recipe.stage == "expression":
             model: Any = GeaauForExpressionEmbedding(config, pretrained_backbone=recipe.pretrained_backbone)
         elif recipe.expression_encoder:
-            model = GeaauModel.from_expression_encoder(recipe.expression_encoder, config)
+            model = GeaauModel.from_expression_encoder(str(find_checkpoint(recipe.expression_encoder)), config)
         elif recipe.start_from:
             model = continue_from(recipe.start_from, config, recipe.model)
         else:
             model = GeaauModel(config, pretrained_backbone=recipe.pretrained_backbone)
     except (ValueError, OSError) as error:
-        if isinstance(error, TrainingError):
+        if isinstance(error, GeaauError):
             raise
         raise TrainingError(f"The model must be there to start from: {' '.join(str(error).split())}") from error
     seen = list(model.config.trained_on or [])
@@ -53,7 +54,7 @@ def continue_from(path: str, config: Any, asked: dict[str, Any]) -> GeaauModel:
     Raises:
         TrainingError: If the recipe states another architecture.
     """
-    old = GeaauModel.from_pretrained(path)
+    old = GeaauModel.from_pretrained(find_checkpoint(path))
     for name in _ARCHITECTURE:
         if name in asked and asked[name] != getattr(old.config, name):
             raise TrainingError(

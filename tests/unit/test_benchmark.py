@@ -36,7 +36,7 @@ def test_the_interval_of_a_difference_covers_it_and_knows_what_is_certain():
 def test_the_summary_averages_seeds_and_tells_their_spread():
     labels, probabilities, people = example(np.random.default_rng(3))
     counts = count_by_person(probabilities, labels, people)
-    facts = {"auc": 0.8, "minutes": 1.0, "steps": 10, "always_on_f1": 0.3}
+    facts = {"auc": 0.8, "train_f1": 0.9, "minutes": 1.0, "steps": 10, "always_on_f1": 0.3}
     runs = [Run({"arm": arm, "seed": seed, "f1": f1, **facts}, counts)
             for arm, scores in {"pooled": (0.4, 0.6), "lam": (0.5, 0.7)}.items()
             for seed, f1 in enumerate(scores)]  # fmt: skip

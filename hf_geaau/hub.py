@@ -1,0 +1,306 @@
+"""Share checkpoints on the Hub: what goes along, what never does, and who may see it.
+
+Only the files that loading needs, the card and the numbers behind it are pushed; labels, crops, optimizer states, logs
+and pickles never are. Weights whose data is licensed go to a private repository, unless somebody states why they may be
+public.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_geaau.errors import CardError, CheckpointError, GeaauError, HubError, LicenceError
+from hf_geaau.files import whole_file
+from hf_geaau.model_card import (
+    CardFacts,
+    Statements,
+    check_written_card,
+    is_generated,
+    make_card,
+    publication_section,
+    read_json,
+)
+from hf_geaau.models.zoo import reason_and_remedy, why_out_of_reach
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+CODE = Path(__file__).parent / "models" / "geaau"
+MAIN_FOLD = "1"
+"""The fold whose weights `main` holds. Fixed in advance: to take the best on its test fold would be to choose by test
+data."""
+
+MODEL_CLASSES = ("GeaauModel", "GeaauForExpressionEmbedding")
+
+# Beside the weights. Everything else in the folder stays where it is.
+_PUSHED = ("evaluation.json",)
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did.
+
+    Attributes:
+        url: Of the repository.
+        private: Whether only its owners see it.
+        files: Revision -> names of the files pushed to it.
+    """
+
+    url: str
+    private: bool
+    files: dict[str, list[str]]
+
+
+def push(
+    directory: str | Path,
+    repo_id: str,
+    statements: Statements | None = None,
+    *,
+    private: bool | None = None,
+    may_publish: str | None = None,
+    trained_on: Iterable[str] = (),
+    remote_code: bool = False,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Pushed:
+    """Push a checkpoint, or the folds of a training, with a card.
+
+    Args:
+        directory: What `hf-geaau train` or `save_pretrained` wrote. With folds.json and folders fold1, fold2, …, each
+            fold goes to a revision of its own name, and `main` gets fold 1 and the mean results.
+        repo_id: Such as "owner/name"; made if it is not there.
+        statements: What only a human knows. Not needed where the folder holds a README.md that somebody wrote.
+        private: Whether only its owners see it. None: private if the data binds the weights, else public.
+        may_publish: Why weights bound by a licence may be public; goes into the card.
+        trained_on: Datasets that the weights have seen, where the config does not say it.
+        remote_code: Add the code of the model, for machines without hf_geaau.
+        revision: Branch to push to; None for main.
+        token: Of the Hub; None for the one that `hf auth login` stored.
+
+    Raises:
+        CheckpointError: If the folder holds no complete checkpoint in safetensors.
+        CardError: If something that only a human knows is missing.
+        LicenceError: If weights bound by a licence would become public, or nobody says what they were trained on.
+        HubError: If the Hub is out of reach or refuses.
+    """
+    directory, statements = Path(directory), statements or Statements()
+    checkpoints = _checkpoints(directory, revision)
+    facts = {branch: _facts(folder, folds, trained_on) for branch, (folder, folds) in checkpoints.items()}
+    bound = list(dict.fromkeys(name for each in facts.values() for name in each.bound))
+    private = _visibility(bound, repo_id, private, may_publish)
+    commits = {}
+    for branch, (folder, _) in checkpoints.items():
+        details = {"branch": branch, "with_code": remote_code}
+        card = _card(folder, facts[branch], repo_id, statements, may_publish, **details)
+        commits[branch] = {"README.md": card.encode(), **_files(folder, facts[branch], remote_code)}
+    with _one_line(repo_id):
+        return _upload(repo_id, commits, private, token, must_be_private=bool(bound) and not may_publish)
+
+
+def export_remote_code(directory: str | Path) -> list[str]:
+    """Put the model's code into a checkpoint: `trust_remote_code=True` then loads it where hf_geaau is not installed.
+
+    Where hf_geaau is installed, its own code is used nevertheless.
+
+    Args:
+        directory: A checkpoint; its two JSON files get an `auto_map`.
+
+    Returns:
+        Names of the files that were added.
+
+    Raises:
+        CheckpointError: If it is no checkpoint.
+    """
+    directory = Path(directory)
+    facts = CardFacts.read(directory)
+    files = _code(facts)
+    for name, content in files.items():
+        with whole_file(directory / name) as part:
+            part.write_bytes(content)
+    return sorted(set(files) - {"config.json", "preprocessor_config.json"})
+
+
+def _code(facts: CardFacts) -> dict[str, bytes]:
+    """Give the model files, and the two JSON files that name their classes.
+
+    The map is written by hand: `register_for_auto_class` would make every later `save_pretrained` copy code, would
+    forget AutoModel, and would give the torchvision processor for `backend="pil"`.
+    """
+    kind = MODEL_CLASSES[facts.is_encoder]
+    models = {"AutoConfig": "configuration_geaau.GeaauConfig", "AutoModel": f"modeling_geaau.{kind}"}
+    if not facts.is_encoder:
+        models["AutoModelForImageClassification"] = f"modeling_geaau.{kind}"
+    processors = {
+        "torchvision": "image_processing_geaau.GeaauImageProcessor",
+        "pil": "image_processing_geaau.GeaauImageProcessorPil",
+    }
+    return {
+        **{path.name: path.read_bytes() for path in sorted(CODE.glob("*_geaau.py"))},
+        "config.json": _json({**facts.config, "auto_map": models}),
+        "preprocessor_config.json": _json({**facts.processor, "auto_map": {"AutoImageProcessor": processors}}),
+    }
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    # In the file's own order: sorted as text, label 10 would come before label 2.
+    return (json.dumps(content, indent=2) + "\n").encode()
+
+
+# --- what is pushed ---
+
+
+def _checkpoints(directory: Path, revision: str | None) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Give branch -> folder and folds.json; the folds first, so that `main` is complete only at the end."""
+    if not directory.is_dir():
+        raise CheckpointError(f"A push needs a checkpoint's directory, got '{directory}', which is none.")
+    folds = read_json(directory / "folds.json", optional=True)
+    if not folds:
+        return {revision or "main": (directory, {})}
+    if revision is not None:
+        raise CheckpointError(
+            f"Folds go to revisions of their own, got revision '{revision}' for '{directory}'. Leave it out."
+        )
+    numbers = sorted(folds.get("folds") or {})
+    if MAIN_FOLD not in numbers:
+        raise CheckpointError(f"folds.json must have fold {MAIN_FOLD}, got {', '.join(numbers) or 'none'}.")
+    branches: dict[str, tuple[Path, dict[str, Any]]] = {f"fold{n}": (directory / f"fold{n}", {}) for n in numbers}
+    for folder, _ in branches.values():
+        if not folder.is_dir():
+            raise CheckpointError(f"Each fold needs its folder, got none at '{folder}'. Train it first.")
+    return {**branches, "main": (directory / f"fold{MAIN_FOLD}", folds)}
+
+
+def _facts(folder: Path, folds: dict[str, Any], trained_on: Iterable[str]) -> CardFacts:
+    facts = CardFacts.read(folder, folds)
+    if facts.config.get("model_type") != "geaau":
+        raise CheckpointError(
+            f"A checkpoint must be of model type 'geaau', got '{facts.config.get('model_type')}' in '{folder}'."
+        )
+    if not facts.parameters:
+        raise CheckpointError(f"A checkpoint must hold weights in safetensors, got none in '{folder}'.")
+    names = list(dict.fromkeys([*facts.trained_on, *trained_on]))
+    if not names:
+        raise LicenceError(
+            f"Somebody must say what the weights were trained on, got no `trained_on` in '{folder / 'config.json'}'."
+            " Pass `--trained-on NAME` for each dataset."
+        )
+    return replace(facts, config={**facts.config, "trained_on": names})
+
+
+def _visibility(bound: list[str], repo_id: str, private: bool | None, may_publish: str | None) -> bool:
+    if may_publish is not None and not may_publish.strip():
+        raise CardError("`--i-may-publish` needs the reason, got nothing. Say which agreement allows it.")
+    if not bound or may_publish:
+        return bool(private)
+    if private is False:
+        raise LicenceError(
+            f"Weights trained on {', '.join(bound)} must stay private, got '{repo_id}' as public. Leave it"
+            ' private, or, if your agreement allows it, say why with `--i-may-publish "reason"`.'
+        )
+    return True
+
+
+def _card(
+    folder: Path, facts: CardFacts, repo_id: str, statements: Statements, may_publish: str | None, **details: Any
+) -> str:
+    """Make the card, or take the one that somebody wrote."""
+    readme = folder / "README.md"
+    written = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+    if not written.strip() or is_generated(written):
+        return str(make_card(facts, repo_id, statements, may_publish=may_publish, **details))
+    check_written_card(written, f"'{readme}'")
+    if facts.bound and not statements.data_agreement.strip():
+        raise CardError('A card needs what only you know, got nothing for data_agreement. Pass `--data-agreement "…"`.')
+    return written + publication_section(facts, statements, may_publish)
+
+
+def _files(folder: Path, facts: CardFacts, remote_code: bool) -> dict[str, bytes | Path]:
+    """Give what is pushed beside the card: a list of names that may pass, not one of those that may not."""
+    files: dict[str, bytes | Path] = {path.name: path for path in sorted(folder.glob("model*.safetensors"))}
+    files |= {path.name: path for path in folder.glob("model*.safetensors.index.json")}
+    files |= {name: folder / name for name in _PUSHED if (folder / name).is_file()}
+    if facts.folds:
+        folds = {number: _report(report) for number, report in facts.folds["folds"].items()}
+        files["folds.json"] = _json({**facts.folds, "folds": folds})
+    if facts.report:
+        files["evaluation.json"] = _json(_report(facts.report))
+    config = {name: value for name, value in facts.config.items() if name not in ("_name_or_path", "auto_map")}
+    processor = {name: value for name, value in facts.processor.items() if name != "auto_map"}
+    files |= {"config.json": _json(config), "preprocessor_config.json": _json(processor)}
+    return {**files, **_code(facts)} if remote_code else files
+
+
+def _report(report: dict[str, Any]) -> dict[str, Any]:
+    """Leave out where the checkpoint lay: a path of somebody's machine."""
+    return {name: value for name, value in report.items() if name != "checkpoint"}
+
+
+# --- the Hub ---
+
+
+def _upload(
+    repo_id: str, commits: dict[str, dict[str, Any]], private: bool | None, token: str | None, must_be_private: bool
+) -> Pushed:
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+    for files in commits.values():  # before a repository is made for nothing
+        _ask_about(files["README.md"].decode())
+    api = HfApi(token=token)
+    url = api.create_repo(repo_id, private=bool(private), exist_ok=True)
+    repo_id = url.repo_id
+    is_private = bool(api.repo_info(repo_id).private)
+    if must_be_private and not is_private:
+        raise LicenceError(
+            f"These weights must stay private, got '{repo_id}', which exists and is public. Make it private, choose"
+            ' another name, or, if your agreement allows it, say why with `--i-may-publish "reason"`.'
+        )
+    for branch, files in commits.items():
+        if branch != "main":
+            api.create_branch(repo_id, branch=branch, exist_ok=True)
+        stale = _stale(api, repo_id, branch, set(files))
+        operations: list[Any] = [CommitOperationDelete(name) for name in stale]
+        operations += [CommitOperationAdd(name, content) for name, content in files.items()]
+        api.create_commit(repo_id, operations, commit_message="Share a checkpoint with hf_geaau", revision=branch)
+    return Pushed(str(url), is_private, {branch: sorted(files) for branch, files in commits.items()})
+
+
+def _ask_about(card: str) -> None:
+    """Let the Hub check a card's metadata.
+
+    Raises:
+        CardError: With what it finds wrong.
+    """
+    from huggingface_hub import ModelCard
+
+    try:
+        ModelCard(card).validate()
+    except ValueError as error:
+        try:
+            found = "; ".join(entry["message"] for entry in json.loads(str(error))["errors"])
+        except (ValueError, KeyError, TypeError):
+            found = " ".join(str(error).split())
+        raise CardError(f"The Hub must accept a card's metadata, got one that it refuses: {found}.") from error
+
+
+def _stale(api: "HfApi", repo_id: str, branch: str, files: set[str]) -> list[str]:
+    """Name what an earlier push left that would be loaded with, or instead of, the new files: code and weights."""
+    present = {sibling.rfilename for sibling in api.model_info(repo_id, revision=branch).siblings or []}
+    ours = {path.name for path in CODE.glob("*_geaau.py")}
+    return sorted(name for name in present - files if name in ours or name.endswith((".safetensors", ".bin")))
+
+
+@contextmanager
+def _one_line(repo_id: str) -> Iterator[None]:
+    """Turn a failure of the Hub's client into one line."""
+    if reason := why_out_of_reach():
+        raise HubError(f"A push needs the Hub, got '{repo_id}': {reason}. Go online and push again.")
+    try:
+        yield
+    except GeaauError:
+        raise
+    except Exception as error:  # the client raises its own, httpx's, OSError and ValueError
+        reason, remedy = reason_and_remedy(error)
+        raise HubError(f"A push must be accepted by the Hub, got '{repo_id}': {reason}. {remedy}") from error

@@ -1,0 +1,269 @@
+"""The zoo, and where a checkpoint lies: in the package, in a folder, or on the Hub.
+
+Whatever keeps a Hub checkpoint from loading is one line, at once: the Hub is asked only if it can be reached, and not
+again and again.
+"""
+
+import socket
+import threading
+import urllib.request
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from hf_geaau import facs
+from hf_geaau.errors import CheckpointError
+
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
+BUNDLED_CHECKPOINT = CHECKPOINTS / "geaau-efficientnet_lite0-synthetic"
+
+REACH_SECONDS = 1.5
+"""How long the Hub may take to accept a connection before it counts as out of reach. Our choice."""
+
+LOADED_FILES = ("config.json", "preprocessor_config.json", "model*.safetensors", "model*.safetensors.index.json")
+"""What loading needs; nothing else of a repository is fetched, above all no code and no pickle."""
+
+PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
+
+
+@dataclass(frozen=True)
+class ZooEntry:
+    """A checkpoint of the zoo.
+
+    Attributes:
+        name: How it is called, in `hf-geaau models` and for `--model` where it is bundled.
+        data: Names of the datasets it is trained on, see `hf_geaau.data.list_datasets`.
+        action_units: FACS numbers of its outputs; () for an expression encoder.
+        recipe: For `hf-geaau train`, where the weights are not published.
+        card: Its model card, as a path in the repository.
+    """
+
+    name: str
+    data: tuple[str, ...]
+    action_units: tuple[int, ...]
+    card: str
+    recipe: str | None = None
+
+    @property
+    def is_bundled(self) -> bool:
+        """Whether its weights are in the package; else only its recipe is."""
+        return self.recipe is None
+
+    @property
+    def path(self) -> Path:
+        """The folder of a bundled checkpoint."""
+        return CHECKPOINTS / self.name
+
+
+ZOO = (
+    ZooEntry(
+        "geaau-efficientnet_lite0-synthetic",
+        data=("synthetic",),
+        action_units=facs.SYNTHETIC,
+        card="hf_geaau/checkpoints/geaau-efficientnet_lite0-synthetic/README.md",
+    ),
+    ZooEntry("gee-fec", data=("fec",), action_units=(), card="model_cards/gee-fec.md", recipe="fec"),
+    ZooEntry("bp4d", data=("bp4d",), action_units=facs.BP4D, card="model_cards/bp4d.md", recipe="bp4d"),
+    ZooEntry("bp4d-plus", ("bp4d_plus",), facs.BP4D, card="model_cards/bp4d-plus.md", recipe="bp4d_plus"),
+    ZooEntry("disfa", data=("disfa",), action_units=facs.DISFA, card="model_cards/disfa.md", recipe="disfa"),
+)
+
+
+def find_checkpoint(
+    name: str | Path | None = None, revision: str | None = None, token: str | bool | None = None
+) -> Path:
+    """Give the folder of a checkpoint; fetch it from the Hub if need be.
+
+    Args:
+        name: A directory, a name of the zoo, or a Hub id; None for the bundled checkpoint.
+        revision: Branch, tag or commit of a Hub repository, such as "fold2".
+        token: Of the Hub; None for the one that `hf auth login` stored.
+
+    Returns:
+        The folder: the one given, the bundled one, or a snapshot in the Hub's cache. A snapshot that is there already
+        is used where the Hub is out of reach or `HF_HUB_OFFLINE=1` is set.
+
+    Raises:
+        CheckpointError: If there is none, or only a pickle. The message names repository, file, reason and remedy.
+    """
+    source = str(BUNDLED_CHECKPOINT if name is None else name)
+    path = Path(source).expanduser()
+    if path.exists():
+        _check_directory(path)
+        return path
+    for entry in ZOO:
+        if source == entry.name and entry.is_bundled:
+            return entry.path
+    if source.startswith((".", "/", "~")) or "\\" in source or source.count("/") > 1:
+        raise CheckpointError(
+            f"A checkpoint must be a directory or a Hub id, got '{source}', which is not there. Check the path."
+        )
+    if source in [entry.name for entry in ZOO]:
+        raise CheckpointError(f"A checkpoint must have published weights, got '{source}'. {_suggestion(source)}")
+    return _fetch(source, revision, token)
+
+
+def _check_directory(directory: Path) -> None:
+    """Say what a local checkpoint lacks, before transformers looks for it on the Hub."""
+    if not directory.is_dir():
+        raise CheckpointError(f"A checkpoint must be a directory or a Hub id, got the file '{directory}'.")
+    files = [path.name for path in directory.iterdir()]
+    if "config.json" not in files:
+        raise CheckpointError(
+            f"A checkpoint must hold config.json, got '{directory}' without it. Save it with save_pretrained."
+        )
+    _check_weights(files, f"'{directory}'")
+
+
+def _check_weights(files: list[str], where: str) -> None:
+    if any(name.endswith(".safetensors") for name in files):
+        return
+    pickles = sorted(name for name in files if Path(name).suffix in PICKLES)
+    got = f"only {', '.join(pickles)}, a pickle, which can run code" if pickles else "none"
+    raise CheckpointError(
+        f"A checkpoint must hold weights in safetensors, got {got} in {where}. Save it again with save_pretrained."
+    )
+
+
+def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path:
+    """Fetch a snapshot; take the cached one where the Hub is out of reach or has a bad day."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise CheckpointError(
+            f"A checkpoint must be a directory or a Hub id such as 'owner/name', got '{repo_id}'."
+        ) from error
+    where = f"'{repo_id}'" + (f" at revision '{revision}'" if revision else "")
+    files: dict[str, Any] = {"repo_id": repo_id, "revision": revision, "allow_patterns": list(LOADED_FILES)}
+    problem: Exception | None = None
+    file, reason, remedy = "config.json", why_out_of_reach(), "Go online once to fetch it, or pass a directory."
+    if reason is None:
+        try:
+            return _download(files, where, token)
+        except CheckpointError:
+            raise
+        except Exception as error:  # the client raises its own, httpx's, OSError and ValueError
+            problem, file = error, _file_of(error) or file
+            reason, remedy = reason_and_remedy(error)
+    if problem is None or (_status(problem) or 500) >= 500:  # otherwise the Hub has answered, and meant it
+        if snapshot := _cached(files):
+            return snapshot
+        reason = f"not in the cache, and {reason}"
+    raise CheckpointError(
+        f"A checkpoint must be in a directory, in the cache or on the Hub, got {where}, file {file}: {reason}."
+        f" {remedy} {_suggestion(repo_id)}"
+    ) from problem
+
+
+def _download(files: dict[str, Any], where: str, token: str | bool | None) -> Path:
+    """Ask the Hub what there is, and fetch each file once."""
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    timeout = constants.HF_HUB_ETAG_TIMEOUT
+    info = HfApi().model_info(files["repo_id"], revision=files["revision"], token=token, timeout=timeout)
+    names = [sibling.rfilename for sibling in info.siblings or []]
+    if "config.json" not in names:
+        raise CheckpointError(
+            f"A checkpoint must hold config.json, got {where} on the Hub without it. {_suggestion(files['repo_id'])}"
+        )
+    _check_weights(names, f"{where} on the Hub")
+    return Path(snapshot_download(**files, token=token))
+
+
+def _cached(files: dict[str, Any]) -> Path | None:
+    """Give the snapshot in the cache, if it is complete."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        snapshot = Path(snapshot_download(**files, local_files_only=True))
+        _check_directory(snapshot)
+    except (OSError, CheckpointError):  # the client's "not in the cache" and "incomplete" are OSErrors
+        return None
+    return snapshot
+
+
+def why_out_of_reach() -> str | None:
+    """Tell in at most `REACH_SECONDS` why the Hub cannot be asked; None if it can.
+
+    The client itself finds that out only by repeating each request for 23 seconds.
+    """
+    from huggingface_hub import constants
+
+    if constants.is_offline_mode():
+        return "HF_HUB_OFFLINE is set"
+    url = urlsplit(constants.ENDPOINT)
+    proxy = None if urllib.request.proxy_bypass(url.hostname or "") else urllib.request.getproxies().get(url.scheme)
+    target = urlsplit(proxy if "//" in proxy else f"//{proxy}") if proxy else url
+    host, port = target.hostname or "", target.port or (80 if target.scheme == "http" else 443)
+    found: list[str] = []
+
+    def connect() -> None:
+        try:
+            socket.create_connection((host, port), timeout=REACH_SECONDS).close()
+            found.append("")
+        except socket.gaierror:
+            found.append(f"the host '{host}' cannot be resolved")
+        except OSError as error:
+            found.append(f"'{host}' does not answer ({error})")
+
+    # A thread, because nothing else limits the time that looking up a name takes.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(REACH_SECONDS)
+    return (found[0] or None) if found else f"'{host}' does not answer within {REACH_SECONDS} s"
+
+
+def reason_and_remedy(error: Exception) -> tuple[str, str]:
+    """Put an error of the Hub's client in a few words, and say what to do."""
+    from huggingface_hub import constants, errors
+
+    status = _status(error)
+    said = " ".join(str(getattr(error, "server_message", None) or error).split()).rstrip(".")
+    login = "Log in with `hf auth login`, or set HF_TOKEN."
+    if isinstance(error, errors.GatedRepoError):
+        return "its owners let nobody in without asking", f"Ask for access at {constants.ENDPOINT}, then log in."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "there is no such revision", "Check the names of its branches and tags."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"{constants.ENDPOINT} has no such repository, or does not show it to you", f"Check the id. {login}"
+    if isinstance(error, errors.EntryNotFoundError):
+        return "the repository lacks a file", "Ask its owners."
+    if status == 401:
+        return f"the Hub does not accept the token ({said})", login
+    if status == 403:
+        return f"the token does not allow it ({said[:150]})", "Use a token with the right to do so."
+    if status is not None:
+        return f"the Hub answers with status {status}", "Try again later."
+    return f"{type(error).__name__}: {said[:200]}", "Check the connection and try again."
+
+
+def _status(error: Exception) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
+def _file_of(error: Exception) -> str | None:
+    """Find which file a failed request was about, from its address."""
+    request = getattr(getattr(error, "response", None), "request", None)
+    address = str(getattr(request, "url", ""))
+    return address.split("/resolve/")[1].partition("/")[2] if "/resolve/" in address else None
+
+
+def _suggestion(name: str) -> str:
+    """Point to what the zoo has that is spelt alike."""
+    names = {entry.name: entry for entry in ZOO}
+    near = get_close_matches(name.split("/")[-1], list(names), n=1, cutoff=0.5)
+    if not near:
+        return f"The zoo has {', '.join(names)}: see `hf-geaau models`."
+    entry = names[near[0]]
+    if entry.is_bundled:
+        return f"Did you mean '{entry.name}', which is in the package?"
+    did_you_mean = "" if name == entry.name else f"Did you mean '{entry.name}' of the zoo? "
+    return (
+        f"{did_you_mean}Its weights are not published, because its data is licensed; make them with"
+        f" `hf-geaau train {entry.recipe} --data-dir CROPS --output DIR` and pass DIR."
+    )
