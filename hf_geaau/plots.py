@@ -39,6 +39,7 @@ def annotate_photo(photo: Image.Image, faces: list[dict[str, Any]], heat_map: in
     """
     picture = photo.copy() if heat_map is None else _with_heat(photo, faces, heat_map)
     draw = ImageDraw.Draw(picture)
+    labels: list[tuple[str, dict[str, float], str, float]] = []
     for index, face in enumerate(faces):
         box = face["box"]
         track = face.get("track_id")
@@ -50,7 +51,10 @@ def annotate_photo(photo: Image.Image, faces: list[dict[str, Any]], heat_map: in
         for x, y in face["points"]:
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
         name = "" if track is None else f"face {track}\n"
-        _label(draw, name + _present_lines(face), box, colour, float(np.clip(height / 11, 10, 40)), picture.size)
+        labels.append((name + _present_lines(face), box, colour, float(np.clip(height / 11, 10, 40))))
+    taken = [(box["xmin"], box["ymin"], box["xmax"], box["ymax"]) for _, box, _, _ in labels]
+    for text, box, colour, points in labels:  # last, so that no box is drawn over a label
+        taken.append(_label(draw, text, box, colour, points, picture.size, taken))
     return picture
 
 
@@ -102,20 +106,40 @@ def _present_lines(face: dict[str, Any]) -> str:
 
 
 def _label(
-    draw: ImageDraw.ImageDraw, text: str, box: dict[str, float], colour: str, points: float, size: tuple[int, int]
-):
-    """Write text right of the box, or left of it, or inside, wherever it fits."""
+    draw: ImageDraw.ImageDraw,
+    text: str,
+    box: dict[str, float],
+    colour: str,
+    points: float,
+    size: tuple[int, int],
+    taken: list[tuple[float, float, float, float]],
+) -> tuple[float, float, float, float]:
+    """Write text right of the box, left of it, below or above, wherever it covers least; gives where it is."""
     font = ImageFont.load_default(points)
     left, top, right, bottom = draw.multiline_textbbox((0, 0), text, font=font)
-    width, height, gap = right - left, bottom - top, points / 3
-    x = box["xmax"] + gap
-    if x + width + gap > size[0]:
-        x = box["xmin"] - width - 2 * gap
-    if x < 0:
-        x = float(np.clip(box["xmin"] + gap, 0, max(0, size[0] - width - gap)))
-    y = float(np.clip(box["ymin"], 0, max(0, size[1] - height - 2 * gap)))
-    draw.rectangle((x - gap, y, x + width + gap, y + height + 2 * gap), fill="black")
-    draw.multiline_text((x - left, y + gap - top), text, font=font, fill=colour)
+    gap = points / 3
+    width, height = right - left + 2 * gap, bottom - top + 2 * gap
+    wished = [
+        (box["xmax"], box["ymin"]),
+        (box["xmin"] - width, box["ymin"]),
+        (box["xmin"], box["ymax"]),
+        (box["xmin"], box["ymin"] - height),
+    ]
+    places = []
+    for x, y in wished:
+        x, y = (float(np.clip(at, 0, max(0, most))) for at, most in ((x, size[0] - width), (y, size[1] - height)))
+        places.append((x, y, x + width, y + height))
+    place = min(places, key=lambda candidate: sum(_overlap(candidate, other) for other in taken))
+    draw.rectangle(place, fill="black")
+    draw.multiline_text((place[0] + gap - left, place[1] + gap - top), text, font=font, fill=colour)
+    return place
+
+
+def _overlap(first: tuple[float, float, float, float], second: tuple[float, float, float, float]) -> float:
+    """Give the area that two rectangles share."""
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    return max(width, 0) * max(height, 0)
 
 
 def save_mask_sheet(crop: NDArray, face: dict[str, Any], path: Path) -> None:
