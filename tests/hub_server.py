@@ -18,6 +18,7 @@ import os
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -306,7 +307,7 @@ def _model_index_errors(index: Any) -> list[str]:
     return errors
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler, ABC):
     """HTTP/1.1 with bodies of known or chunked length; errors as the Hub words them."""
 
     protocol_version = "HTTP/1.1"
@@ -367,8 +368,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_POST = do_PUT = do_DELETE = do_GET
 
+    @abstractmethod
     def answer(self, path: str, query: dict[str, str], received: bytes) -> Any:
-        raise NotImplementedError
+        """Give what is sent as JSON, a file to deliver, or say that the answer is out already."""
 
     def deliver(self, path: str, content: bytes, headers: dict[str, str]) -> None:
         """Send a file, or the range of it that was asked for, or less if it is to be cut."""

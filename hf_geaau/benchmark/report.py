@@ -75,7 +75,7 @@ def count_by_person(
     return counts
 
 
-def f1_of_counts(counts: NDArray[Any]) -> NDArray[np.float64]:
+def mean_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
     """Mean over AUs of F1 from counts (3, ..., N); an AU without positives or alarms counts as 0."""
     tp, fp, fn = counts
     return (2 * tp / np.maximum(2 * tp + fp + fn, 1)).mean(axis=-1)
@@ -113,9 +113,9 @@ def difference(counts: dict[str, NDArray[np.int64]], arm: str, other: str) -> di
     people = counts[arm].shape[1]
     rng = np.random.default_rng(0)
     weights = rng.multinomial(people, np.full(people, 1 / people), size=BOOTSTRAPS)  # (R, S)
-    drawn = [f1_of_counts(np.einsum("rs,csn->crn", weights, counts[name])) for name in (arm, other)]
+    drawn = [mean_f1(np.einsum("rs,csn->crn", weights, counts[name])) for name in (arm, other)]
     low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
-    whole = [float(f1_of_counts(counts[name].sum(axis=1))) for name in (arm, other)]
+    whole = [float(mean_f1(counts[name].sum(axis=1))) for name in (arm, other)]
     return {"arm": arm, "other": other, "f1": whole[0] - whole[1], "low": float(low), "high": float(high)}
 
 
@@ -163,6 +163,7 @@ def render_report(results: dict[str, Any]) -> str:
         f"{entry['low']:+.3f} to {entry['high']:+.3f} |"
         for entry in results["differences"]
     ]
+    lines += ["", "![Mean F1 of every arm](arms.png)", "", "![Mean mask of each AU](masks.png)"]
     return "\n".join([*lines, "", *_au_table(results), ""])
 
 

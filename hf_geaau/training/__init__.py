@@ -14,6 +14,7 @@ _LAZY = {
     "CropDataset": "data",
     "build_model": "model",
     "build_trainer": "trainer",
+    "start_from_imagenet": "model",
     "parameter_groups": "trainer",
     "train": "run",
     "train_folds": "run",

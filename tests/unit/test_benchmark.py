@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_geaau.benchmark.report import ARMS, Run, count_by_person, difference, f1_of_counts, summarise
+from hf_geaau.benchmark.report import ARMS, Run, count_by_person, difference, mean_f1, summarise
 from hf_geaau.benchmark.run import SCALES
 from hf_geaau.metrics import au_f1
 
@@ -18,9 +18,9 @@ def test_counts_by_person_add_up_to_the_f1_of_the_metrics():
     labels, probabilities, people = example(np.random.default_rng(0))
     counts = count_by_person(probabilities, labels, people)
     assert counts.shape == (3, 6, 3)
-    assert f1_of_counts(counts.sum(axis=1)) == pytest.approx(au_f1(labels, probabilities)["mean"]["f1"])
+    assert mean_f1(counts.sum(axis=1)) == pytest.approx(au_f1(labels, probabilities)["mean"]["f1"])
     one = people == "p2"
-    assert f1_of_counts(counts[:, 2]) == pytest.approx(au_f1(labels[one], probabilities[one])["mean"]["f1"])
+    assert mean_f1(counts[:, 2]) == pytest.approx(au_f1(labels[one], probabilities[one])["mean"]["f1"])
 
 
 def test_the_interval_of_a_difference_covers_it_and_knows_what_is_certain():

@@ -130,7 +130,12 @@ def test_another_au_list_redraws_the_au_shaped_tensors_only(tiny_model, tmp_path
     assert torch.isfinite(model(images()).logits).all()
 
 
-@pytest.mark.parametrize("settings", [{}, {"head": "pooled"}, {"predict_intensity": True, "lam_hidden_channels": 7}])
+REGIONS = {"mask_regions": [[[0.0, 0.0, 0.5, 0.5]]] * 3, "mask_region_weight": 0.1}
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"head": "pooled"}, {"predict_intensity": True, "lam_hidden_channels": 7}, REGIONS]
+)
 def test_another_au_list_keeps_what_both_have(settings):
     lists = {"action_units": [1, 12, 25], "thresholds": [0.1, 0.2, 0.3], "pos_weight": [2.0] * 3}
     config = GeaauConfig(**{**SMALL, **lists, **settings})

@@ -129,8 +129,7 @@ def mask_share(masks: Tensor, regions: list[list[list[float]]]) -> Tensor:
     Returns:
         (B, N), from 0 to 1. A cell of the map that a box covers in part counts in part.
     """
-    cover = torch.stack([_coverage(boxes, masks) for boxes in regions])  # (N, h, w)
-    return (masks * cover).sum((2, 3)) / masks.sum((2, 3)).clamp(min=1e-8)
+    return (masks * _coverage(regions, masks)).sum((2, 3)) / masks.sum((2, 3)).clamp(min=1e-8)
 
 
 def mask_region_loss(masks: Tensor, regions: list[list[list[float]]]) -> Tensor:
@@ -143,14 +142,14 @@ def mask_region_loss(masks: Tensor, regions: list[list[list[float]]]) -> Tensor:
     return -mask_share(masks.float(), regions).clamp(min=1e-6).log().mean()
 
 
-def _coverage(boxes: list[list[float]], masks: Tensor) -> Tensor:
-    """Give (h, w): the share of each cell that the boxes cover."""
+def _coverage(regions: list[list[list[float]]], masks: Tensor) -> Tensor:
+    """Give (N, h, w): the share of each cell that an AU's boxes cover."""
     height, width = masks.shape[-2:]
-    total = masks.new_zeros(height, width)
-    for x0, y0, x1, y1 in boxes:
-        columns = torch.arange(width, device=masks.device, dtype=masks.dtype)
-        rows = torch.arange(height, device=masks.device, dtype=masks.dtype)
-        across = ((columns + 1).clamp(max=x1 * width) - columns.clamp(min=x0 * width)).clamp(min=0)
-        down = ((rows + 1).clamp(max=y1 * height) - rows.clamp(min=y0 * height)).clamp(min=0)
-        total = total + down[:, None] * across[None]
-    return total.clamp(max=1)
+    most = max(len(boxes) for boxes in regions)
+    padded = [boxes + [[0.0] * 4] * (most - len(boxes)) for boxes in regions]  # an empty box covers nothing
+    x0, y0, x1, y1 = torch.tensor(padded, device=masks.device, dtype=masks.dtype).unsqueeze(-1).unbind(2)  # (N, K, 1)
+    columns = torch.arange(width, device=masks.device, dtype=masks.dtype)
+    rows = torch.arange(height, device=masks.device, dtype=masks.dtype)
+    across = (torch.minimum(columns + 1, x1 * width) - torch.maximum(columns, x0 * width)).clamp(min=0)  # (N, K, w)
+    down = (torch.minimum(rows + 1, y1 * height) - torch.maximum(rows, y0 * height)).clamp(min=0)
+    return torch.einsum("nkh,nkw->nhw", down, across).clamp(max=1)

@@ -332,9 +332,11 @@ class GeaauModel(GeaauPreTrainedModel):
             {0: 'AU25', 1: 'AU06'}
         """
         old, config = self.config.action_units, copy.deepcopy(self.config)
+        whole_crop = [[0.0, 0.0, 1.0, 1.0]]  # asks nothing of a mask
+        new = {"thresholds": 0.5, "au_weights": 1.0, "pos_weight": 1.0, "mask_regions": whole_crop}
         per_au = {
-            name: [getattr(config, name)[old.index(number)] if number in old else missing for number in action_units]
-            for name, missing in {"thresholds": 0.5, "au_weights": 1.0, "pos_weight": 1.0, "mask_regions": []}.items()
+            name: [getattr(config, name)[old.index(number)] if number in old else value for number in action_units]
+            for name, value in new.items()
             if getattr(config, name) is not None
         }
         share = math.ceil(config.lam_hidden_channels / len(old))  # each AU keeps its width
