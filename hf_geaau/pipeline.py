@@ -299,10 +299,11 @@ def predict_video(
         model: Hub id or directory, or a pipeline that is loaded already; None for the bundled checkpoint.
         every: Take every n-th frame.
         fps: Take about so many frames a second instead.
-        detect_every: Detect faces in every k-th of these frames, and carry them on in between; None for the default.
+        detect_every: Detect faces in every k-th of these frames, and carry them on in between; None for every third,
+            or, with `every` or `fps`, in all.
         smooth: Time constant in seconds of the smoothing of probabilities over time; 0 for none.
         batch_size: Faces per forward pass.
-        workers: Threads that detect faces; None for one per core.
+        workers: Threads that compute; None for one per core.
         min_score: Faces with a lower detector score are dropped.
         device: Such as "cuda"; None for what is there.
 

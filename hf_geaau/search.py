@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from hf_geaau.errors import FaceNotFoundError
+from hf_geaau.faces import Face, FaceDetector
+from hf_geaau.models.loading import check_device, load_checkpoint
 from hf_geaau.video.sources import Source
-from hf_geaau.video.stream import Settings, SourceEnd
-
-if TYPE_CHECKING:
-    from hf_geaau.pipeline import FacialActionUnitPipeline
+from hf_geaau.video.stream import FaceStream, Settings, SourceEnd
 
 SHEET_SIDE = 128  # pixels of a crop on a contact sheet
 
@@ -38,37 +39,59 @@ class ExpressionFace:
     crop: NDArray[np.uint8]
 
 
-def expression_faces(
-    pipe: "FacialActionUnitPipeline", sources: Iterable[Source], settings: Settings | None = None
-) -> Iterator[ExpressionFace | SourceEnd]:
-    """Give every face of photos and videos with its expression embedding, and the end of every source.
+class ExpressionEmbedder:
+    """Finds faces and embeds their expressions, by an expression encoder or by the one inside an AU model.
 
     Args:
-        pipe: From `hf_geaau.pipeline.load_pipeline`.
-        sources: From `hf_geaau.video.sources.find_sources`.
-        settings: How videos are sampled.
+        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint.
+        device: Such as "cuda"; None for what is there.
+
+    Raises:
+        CheckpointError: If the checkpoint does not load.
+        DeviceError: If torch cannot use the device.
     """
-    given = settings or Settings()
-    kept = Settings(
-        given.every, given.fps, given.detect_every, given.smooth_s, given.batch_size, given.workers, keep_images=True
-    )
-    for item in pipe.stream(list(sources), kept, return_embedding=True):
-        if isinstance(item, SourceEnd):
-            yield item
-            continue
-        for index, seen in enumerate(item.faces):
+
+    def __init__(self, model: str | Path | None = None, device: str | None = None) -> None:
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        check_device(self.device)
+        network, self.processor = load_checkpoint(model)
+        self.network, self.detector = network.to(self.device), FaceDetector()
+
+    def faces(self, sources: Iterable[Source], fps: float | None = None) -> Iterator[ExpressionFace | SourceEnd]:
+        """Give every face of photos and videos with its expression embedding, and the end of every source.
+
+        Args:
+            sources: From `hf_geaau.video.sources.find_sources`.
+            fps: Frames a second that are looked at in videos; None for all.
+        """
+        for item in FaceStream(self, Settings(fps=fps, keep_images=True)).run(list(sources)):
+            if isinstance(item, SourceEnd):
+                yield item
+                continue
             assert item.image is not None
-            yield ExpressionFace(
-                item.source.name, item.number, item.time_s, index, seen.values["embedding"],
-                face_crop(pipe, item.image, seen.face.points),
-            )  # fmt: skip
+            for index, seen in enumerate(item.faces):
+                crop = self._shown(item.image, seen.face.points)
+                where = item.source.name, item.number, item.time_s, index
+                yield ExpressionFace(*where, seen.values["embedding"], crop)
 
+    def find(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Find the faces of an RGB image."""
+        return self.detector(image)
 
-def face_crop(pipe: "FacialActionUnitPipeline", image: NDArray[np.uint8], points: Any) -> NDArray[np.uint8]:
-    """Cut the aligned crop of a face for looking at: (128, 128, 3) uint8."""
-    size = {"height": SHEET_SIDE, "width": SHEET_SIDE}
-    crop = pipe.image_processor(image, points=points, do_rescale=False, do_normalize=False, size=size).pixel_values[0]
-    return np.moveaxis(np.asarray(crop), 0, -1).astype(np.uint8)
+    def crop(self, image: NDArray[np.uint8], points: NDArray[Any]) -> torch.Tensor:
+        """Cut aligned crops for (n, 5, 2) points: (n, 3, H, W)."""
+        return self.processor(image, points=points, return_tensors="pt").pixel_values
+
+    def analyse(self, crops: torch.Tensor) -> dict[str, NDArray[Any]]:
+        """Embed (n, 3, H, W) crops: {"embedding": (n, D)}, L2-normalised."""
+        with torch.inference_mode():
+            embedding = self.network(pixel_values=crops.to(self.device)).expression_embedding
+        return {"embedding": embedding.float().cpu().numpy()}
+
+    def _shown(self, image: NDArray[np.uint8], points: NDArray[Any]) -> NDArray[np.uint8]:
+        size = {"height": SHEET_SIDE, "width": SHEET_SIDE}
+        crop = self.processor(image, points=points, do_rescale=False, do_normalize=False, size=size).pixel_values[0]
+        return np.moveaxis(np.asarray(crop), 0, -1).astype(np.uint8)
 
 
 def rank_by_expression(query: NDArray[Any], faces: list[ExpressionFace]) -> list[tuple[float, ExpressionFace]]:

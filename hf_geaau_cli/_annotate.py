@@ -49,7 +49,13 @@ class Annotator:
         self._target: Path | None = None
 
     def add(self, item: "SeenFrame", faces: list[dict[str, Any]]) -> None:
-        """Draw one frame or photo."""
+        """Draw one frame or photo.
+
+        Raises:
+            VideoError: If the disk is full or gone.
+        """
+        from hf_geaau.errors import VideoError
+
         assert item.image is not None
         picture = Image.fromarray(item.image)
         if self.blur:
@@ -59,8 +65,13 @@ class Annotator:
             picture = blur_faces(picture, boxes)
         target = self.folder / f"{item.place + 1:0{len(str(self.count))}d}_{_stem(item.source.location)}"
         if item.source.kind == "photo":
-            if faces:
+            try:
                 self._draw_photo(picture, faces, target)
+            except OSError as error:
+                raise VideoError(
+                    f"Pictures must be writable, got {error.strerror or error} in '{self.folder}'. Free space or mend"
+                    " the disk."
+                ) from error
         else:
             self._draw_frame(item, picture, faces, target.with_name(f"{target.name}.mp4"))
 
@@ -77,21 +88,18 @@ class Annotator:
     def drop(self) -> None:
         """Leave no half video behind."""
         if self._video is not None:
-            import contextlib
-
-            from hf_geaau.errors import VideoError
-
-            with contextlib.suppress(VideoError):
-                self._video.close()
+            self._video.drop()
             assert self._part is not None
             self._part.unlink(missing_ok=True)
             self._video = None
 
     def _draw_photo(self, picture: Image.Image, faces: list[dict[str, Any]], target: Path) -> None:
+        from hf_geaau.files import whole_file
         from hf_geaau.plots import annotate_photo, save_mask_sheet
 
-        if not self.aligned:
-            annotate_photo(picture, faces).save(target.with_name(f"{target.name}.jpg"), quality=92)
+        if faces and not self.aligned:
+            with whole_file(target.with_name(f"{target.name}.jpg")) as part:
+                annotate_photo(picture, faces).save(part, "JPEG", quality=92)
         for index, face in enumerate(faces):
             if "masks" not in face:
                 continue

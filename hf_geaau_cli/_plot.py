@@ -18,7 +18,10 @@ def plot(
     max_tracks: Annotated[int, typer.Option(min=1, help="Draw so many faces, those seen longest first.")] = 12,
     contact_sheet: Annotated[
         bool,
-        typer.Option("--contact-sheet", help="Also draw, per AU, the faces with the highest probability, cut out."),
+        typer.Option(
+            "--contact-sheet",
+            help="Also draw, per AU, faces in which it is most likely, cut out; none where it is not present.",
+        ),
     ] = False,
     top: Annotated[int, typer.Option(min=1, help="Faces per AU on the contact sheet.")] = 6,
     blur: Annotated[bool, typer.Option("--blur", help="Make faces unrecognisable on the contact sheet.")] = False,
@@ -101,12 +104,16 @@ def _print(summary: "pd.DataFrame") -> None:
 
 
 def _draw_sheet(rows: "pd.DataFrame", units: list[str], top: int, blur: bool, path: Path) -> None:
-    """Draw the faces with each unit's highest probabilities; of neighbouring frames only the best."""
+    """Draw the faces in which each unit is likeliest, of those in which it is present; name units that never are."""
     from hf_geaau.plots import save_contact_sheet
 
     chosen = [(unit, index) for unit in units for index in _strongest(rows, unit, top)]
     crops = _crops(rows, sorted({index for _, index in chosen}), blur)
     kept = [(unit, index) for unit, index in chosen if index in crops]
+    absent = [unit for unit in units if unit not in {unit for unit, _ in chosen}]
+    if not chosen:
+        complain("A contact sheet shows faces in which an AU is present, got none in the table: no contact sheet.")
+        return
     if not kept:
         complain("The photos and videos of the table must be where they were, got none of them: no contact sheet.")
         return
@@ -115,12 +122,13 @@ def _draw_sheet(rows: "pd.DataFrame", units: list[str], top: int, blur: bool, pa
         row = rows.loc[index]
         when = "" if row["time_s"] != row["time_s"] or row["time_s"] is None else f"\n{row['time_s']:.1f} s"
         captions.append(f"{unit} {row[unit]:.2f}{when}")
-    save_contact_sheet([crops[index] for _, index in kept], captions, path, "Highest probability of each AU", top)
+    title = "Highest probability of each AU that is present" + (f"; not present: {', '.join(absent)}" if absent else "")
+    save_contact_sheet([crops[index] for _, index in kept], captions, path, title, top)
 
 
 def _strongest(rows: "pd.DataFrame", unit: str, top: int) -> list[Any]:
     chosen: list[Any] = []
-    ordered = rows.sort_values(unit, ascending=False)
+    ordered = rows[rows[f"{unit}_present"] == 1].sort_values(unit, ascending=False)
     for index, row in ordered.head(50 * top).iterrows():
         others = [rows.loc[other] for other in chosen if rows.loc[other, "source"] == row["source"]]
         is_video = row["time_s"] is not None and row["time_s"] == row["time_s"]

@@ -47,10 +47,13 @@ def predict(
     every: Annotated[int, typer.Option(min=1, help="Take every N-th frame of a video.")] = 1,
     fps: Annotated[float | None, typer.Option(help="Take so many frames a second of a video.")] = None,
     detect_every: Annotated[
-        int | None, typer.Option(min=1, help="Detect in every K-th frame, follow in between. Default: 3.")
+        int | None,
+        typer.Option(
+            min=1, help="Detect in every K-th frame taken, follow in between. Default: 3; 1 with --every, --fps."
+        ),
     ] = None,
     smooth: Annotated[float, typer.Option(min=0, help="Smooth over time: time constant in seconds. 0: not.")] = 0.0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that detect. Default: one per core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that compute. Default: one per core.")] = None,
     heat_map: Annotated[
         str | None, typer.Option(metavar="AU", help="Lay where the model looks for this AU over annotated videos.")
     ] = None,
@@ -75,18 +78,18 @@ def predict(
     quiet_libraries()
     from hf_geaau.pipeline import load_pipeline
     from hf_geaau.video.sources import find_sources
-    from hf_geaau.video.stream import DETECT_EVERY, Settings
+    from hf_geaau.video.stream import Settings, cores
 
     device = _device(device, count)
     batch_size = batch_size or (256 if device and device.startswith("cuda") else 16)
+    workers = workers or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", count)))
     # Blurring must miss no frame: what is followed only might be found a few frames late.
-    detect_every = 1 if blur or aligned else detect_every or DETECT_EVERY
+    detect_every = 1 if blur or aligned else detect_every
     try:
         settings = Settings(every, fps, detect_every, smooth, batch_size, workers, keep_images=annotate is not None)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     found = find_sources(inputs)
-    _limit_threads(count)
     arguments: dict[str, Any] = {} if device is None else {"device": device}
     if device and device.startswith("cuda"):
         arguments["dtype"] = "bfloat16"
@@ -119,16 +122,6 @@ def _device(device: str | None, count: int) -> str | None:
     if not torch.cuda.is_available():
         return None
     return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}" if count > 1 else "cuda"
-
-
-def _limit_threads(count: int) -> None:
-    """Leave the cores to the threads that detect: OpenCV's own would only get into their way."""
-    import cv2
-    import torch
-
-    cv2.setNumThreads(1)
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", count))
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // local)))
 
 
 def _check_output(output: Path | None, overwrite: bool, resume: bool, count: int) -> None:
@@ -185,12 +178,13 @@ class _Run:
 
         self.pipe, self.settings, self.rank, self.count, self.output = pipe, settings, rank, count, output
         self.sources = share(found.sources, rank, count)
-        self.problems = list(found.problems) if rank == 0 else []
+        self.unusable = list(found.problems) if rank == 0 else []  # inputs that gave no source
+        self.problems: list[str] = []
         self.passed_over = found.passed_over if rank == 0 else {}
         self.writer: TableWriter | None = None
         self.annotator: Annotator | None = None
         self.entries: list[dict[str, Any]] = []
-        self.failed = self.unlisted = len(self.problems)
+        self.failed = len(self.unusable)
         self.in_full = len(self.sources) <= FULL_TABLES and count == 1
 
     def open_table(self, choices: dict[str, Any], *, resume: bool, overwrite: bool, chunk_rows: int) -> None:
@@ -208,7 +202,7 @@ class _Run:
         settings = self.settings
         run = {
             **choices,
-            **{name: getattr(settings, name) for name in ("every", "fps", "detect_every", "smooth_s")},
+            **{name: getattr(settings, name) for name in ("every", "fps", "stride", "smooth_s")},
             "inputs": [source.name for source in self.sources],
         }
         self.writer = TableWriter(
@@ -357,12 +351,17 @@ class _Run:
                 out.print(f"{self.count} parts and _index.json in {self.output}", markup=False, highlight=False)
         if self.passed_over:
             kinds = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self.passed_over.items()))
-            err.print(f"note: files that are neither photo nor video were passed over: {kinds}.", highlight=False)
-        for problem in self.problems:
+            err.print(
+                f"note: files that are neither photo nor video were passed over: {kinds}.",
+                highlight=False,
+                soft_wrap=True,
+            )
+        problems = [*self.problems, *self.unusable]
+        for problem in problems:
             hint = f" Lower --min-score ({min_score:g} now), or pass --aligned if it is a face crop."
             complain(problem + (hint if "must show a face" in problem else ""))
-        if self.problems:
-            total = len(self.sources) + self.unlisted
+        if problems:
+            total = len(self.sources) + len(self.unusable)
             kind = "photos" if all(source.kind == "photo" for source in self.sources) else "inputs"
             err.print(f"{self.failed} of {total} {kind} gave no result.", highlight=False)
             raise typer.Exit(1)

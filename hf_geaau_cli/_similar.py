@@ -21,7 +21,9 @@ def similar(
     sheet: Annotated[Path, typer.Option(help="The contact sheet to write, .png.")] = Path("similar.png"),
     output: Annotated[Path | None, typer.Option(help="Also write the ranking or groups to this .csv.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Faces on the sheet, in each group if there are groups.")] = 24,
-    model: Annotated[str | None, typer.Option(help="Hub id or checkpoint directory. Default: bundled weights.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Hub id or directory of an expression encoder or AU model. Default: bundled.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda. Default: what is there.")] = None,
     fps: Annotated[float, typer.Option(help="Frames a second that are looked at in videos.")] = 1.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
@@ -39,13 +41,12 @@ def similar(
             raise typer.BadParameter(f"'{path}' exists; pass --overwrite to replace it.")
     quiet_libraries()
     from hf_geaau.errors import FaceNotFoundError
-    from hf_geaau.pipeline import load_pipeline
     from hf_geaau.plots import require_matplotlib, save_contact_sheet
-    from hf_geaau.search import cluster_by_expression, rank_by_expression
+    from hf_geaau.search import ExpressionEmbedder, cluster_by_expression, rank_by_expression
 
     require_matplotlib()
-    pipe = load_pipeline(model, **({} if device is None else {"device": device}))
-    faces, failed = _faces(pipe, paths if cluster else paths[1:], fps)
+    embedder = ExpressionEmbedder(model, device)
+    faces, failed = _faces(embedder, paths if cluster else paths[1:], fps)
     if not faces:
         raise FaceNotFoundError(f"Where to look must show a face, got none in {', '.join(map(repr, paths))}.")
     if cluster:
@@ -59,7 +60,7 @@ def similar(
         for group in range(cluster):
             out.print(f"group {group + 1}: {int((groups == group).sum())} faces", highlight=False)
     else:
-        query, _ = _faces(pipe, paths[:1], fps)
+        query, _ = _faces(embedder, paths[:1], fps)
         if not query:
             raise FaceNotFoundError(f"The query must show a face, got none in {paths[0]!r}.")
         ranking = rank_by_expression(query[0].embedding, faces)
@@ -78,17 +79,16 @@ def similar(
         raise typer.Exit(1)
 
 
-def _faces(pipe: Any, paths: list[str], fps: float) -> "tuple[list[ExpressionFace], int]":
-    from hf_geaau.search import expression_faces
+def _faces(embedder: Any, paths: list[str], fps: float) -> "tuple[list[ExpressionFace], int]":
     from hf_geaau.video.sources import find_sources
-    from hf_geaau.video.stream import Settings, SourceEnd
+    from hf_geaau.video.stream import SourceEnd
 
     found = find_sources(paths)
     faces, failed = [], len(found.problems)
     for problem in found.problems:
         complain(problem)
     with progress("inputs", len(found.sources), shown=len(found.sources) > 1) as show_done:
-        for item in expression_faces(pipe, found.sources, Settings(fps=fps)):
+        for item in embedder.faces(found.sources, fps):
             if not isinstance(item, SourceEnd):
                 faces.append(item)
                 continue

@@ -1,5 +1,6 @@
 """Write annotated frames into an H.264 video."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ class OverlayWriter:
         import av
 
         self.path = str(path)
-        self._container = av.open(self.path, "w", format="mp4")
+        try:
+            self._container = av.open(self.path, "w", format="mp4")
+        except OSError as error:
+            raise self._unwritable(error) from error
         self._stream: Any = None
         self._rate = max(1, round(rate))
         self._ticks = -1
@@ -66,12 +70,17 @@ class OverlayWriter:
         Raises:
             VideoError: If the disk is full or gone.
         """
-        if self._stream is not None:
-            self._mux(None)
         try:
+            if self._stream is not None:
+                self._mux(None)
             self._container.close()
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def drop(self) -> None:
+        """Let go of the file, which is not finished."""
+        with suppress(OSError):
+            self._container.close()
 
     def _begin(self, width: int, height: int) -> None:
         from fractions import Fraction

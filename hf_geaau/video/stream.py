@@ -1,16 +1,17 @@
 """Decode, detect, follow and analyse at the same time, in order, in bounded memory.
 
 One thread decodes ahead and groups frames: a group starts where faces are detected, and its other frames only carry
-them on, so that groups are independent and a pool of threads works on several. The caller's thread links the faces,
-fills batches across frames, faces and sources, and runs the network.
+them on, so that groups are independent. The caller's thread links the faces and fills batches across frames, faces and
+sources. A pool with one thread per core works on groups and batches alike, whichever come first; so no core waits,
+whether detection or the network takes longer.
 """
 
 import os
-import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,13 +30,16 @@ from hf_geaau.video.tracking import CutDetector, Smoother, Tracker, carried, fol
 # Frames that wait anywhere may take so much memory: 4K does not need more of it than VGA, only less of a head start.
 BYTES_IN_FLIGHT = 256 * 2**20
 FRAMES_WAITING = 256
+CLOSING_S = 5.0  # for the decoding thread to end
 
 # Measured by `examples/benchmark_video.py --face-model`: see docs/video.md.
 DETECT_EVERY = 3
 
+Row = dict[str, NDArray[Any]]  # what the network says of one face
+
 
 class Network(Protocol):
-    """What the stream needs to know about faces; calls come from several threads, `analyse` from one."""
+    """What the stream needs to know about faces; calls come from several threads at once."""
 
     def find(self, image: NDArray[np.uint8]) -> list[Face]:
         """Find the faces of an RGB image."""
@@ -54,33 +58,38 @@ class Settings:
     Attributes:
         every: Take every n-th frame of a video.
         fps: Take about so many frames a second instead.
-        detect_every: Detect faces in every k-th of these frames and carry them on in between.
+        detect_every: Detect faces in every k-th of these frames and carry them on in between; None for every third,
+            or, where frames are left out, every one: faces are carried on over so short a time only.
         smooth_s: Time constant of the smoothing over time, in seconds; 0 for none.
         batch_size: Faces per forward pass.
-        workers: Threads that detect; None for one per core.
+        workers: Threads that detect and analyse; None for one per core.
         keep_images: Whether results hold their image.
     """
 
     every: int = 1
     fps: float | None = None
-    detect_every: int = DETECT_EVERY
+    detect_every: int | None = None
     smooth_s: float = 0.0
     batch_size: int = 16
     workers: int | None = None
     keep_images: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("every", "detect_every", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in ("every", "detect_every", "batch_size", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}.")
         if self.fps is not None and not self.fps > 0:
             raise ValueError(f"`fps` must be above 0, got {self.fps}.")
         if self.fps is not None and self.every != 1:
             raise ValueError(f"Pass `every` or `fps`, not both, got every={self.every} and fps={self.fps}.")
         if not self.smooth_s >= 0:
             raise ValueError(f"`smooth` must be a time in seconds, 0 or more, got {self.smooth_s}.")
-        if self.workers is not None and self.workers < 1:
-            raise ValueError(f"`workers` must be at least 1, got {self.workers}.")
+
+    @property
+    def stride(self) -> int:
+        """In every how many of the frames that are taken faces are detected."""
+        return self.detect_every or (DETECT_EVERY if self.every == 1 and self.fps is None else 1)
 
 
 @dataclass
@@ -89,7 +98,7 @@ class SeenFace:
 
     face: Face
     track: int | None
-    values: dict[str, NDArray[Any]] = field(default_factory=dict)
+    values: Row = field(default_factory=dict)
 
 
 @dataclass
@@ -167,9 +176,7 @@ class FaceStream:
 
     def __init__(self, network: Network, settings: Settings) -> None:
         self.network, self.settings = network, settings
-        self.workers = settings.workers or os.cpu_count() or 1
-        self._in_flight = 0
-        self._limit = 2 * settings.batch_size + 2 * self.workers
+        self.workers = settings.workers or cores()
 
     def run(
         self, sources: Sequence[Source], done: int = 0, checkpoint: Mapping[str, Any] | None = None
@@ -181,20 +188,51 @@ class FaceStream:
             done: How many of them to leave out, being done.
             checkpoint: Where to go on in the first of the rest, from `SeenFrame.checkpoint`.
         """
-        stop = threading.Event()
-        ahead = _ahead(self._groups(sources, done, checkpoint), stop)
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="faces")
-        try:
-            yield from self._linked(self._searched(ahead, pool), checkpoint)
-        finally:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
+        ahead = _Ahead(2 * self.settings.batch_size + 2 * self.workers)
+        with _own_threads_only():
+            pool = ThreadPoolExecutor(self.workers, "faces", initializer=torch.set_num_threads, initargs=(1,))
+            groups = self._groups(sources, done, checkpoint)
+            decoding = threading.Thread(target=self._decode, args=(groups, ahead, pool), name="decoding", daemon=True)
+            decoding.start()
+            try:
+                yield from self._linked(ahead, pool, checkpoint)
+            finally:
+                ahead.close()
+                pool.shutdown(wait=True, cancel_futures=True)
+                decoding.join(CLOSING_S)  # a camera or a stream from the net may keep it waiting; it is a daemon
 
     # In the decoding thread.
 
+    def _decode(self, groups: Generator[_Group | SourceEnd], ahead: "_Ahead", pool: ThreadPoolExecutor) -> None:
+        """Hand groups to the pool as long as there is room; what goes wrong comes out in the caller's thread."""
+        try:
+            for group in groups:
+                if isinstance(group, SourceEnd):
+                    is_wanted = ahead.wait_for_room() and ahead.put(group)
+                else:
+                    weight = self._weight(group)
+                    is_wanted = ahead.wait_for_room(weight) and ahead.put(
+                        (group, pool.submit(self._search, group)), weight
+                    )
+                if not is_wanted:
+                    break
+            ahead.put(None)
+        except BaseException as error:
+            ahead.put(error)
+        finally:
+            groups.close()
+
+    def _weight(self, group: _Group) -> int:
+        """How many bytes wait with a group: a few photos and groups of a camera fill all there is room for."""
+        if group.source.kind == "video":
+            return sum(frame.image.nbytes for frame in group.frames)
+        if group.source.kind == "webcam":
+            return BYTES_IN_FLIGHT // 2  # what is shown should be now
+        return BYTES_IN_FLIGHT // (2 * self.workers) if self.settings.keep_images else 0
+
     def _groups(
         self, sources: Sequence[Source], done: int, checkpoint: Mapping[str, Any] | None
-    ) -> Iterator[_Group | SourceEnd]:
+    ) -> Generator[_Group | SourceEnd]:
         for place, source in enumerate(sources):
             if place < done:
                 continue
@@ -225,7 +263,7 @@ class FaceStream:
         for frame in reader:
             before = copy(cuts)
             is_cut = cuts(frame.image)
-            if group.frames and (is_cut or len(group.frames) == self.settings.detect_every):
+            if group.frames and (is_cut or len(group.frames) >= self._length(frame)):
                 group.cuts = before
                 yield group
                 group = _Group(place, source, [])
@@ -234,6 +272,10 @@ class FaceStream:
         if group.frames:
             group.cuts = copy(cuts)
             yield group
+
+    def _length(self, frame: Frame) -> int:
+        """How many frames a group has: as asked, unless they are so large that a few fill the memory."""
+        return min(self.settings.stride, max(1, BYTES_IN_FLIGHT // (2 * frame.image.nbytes)))
 
     # In the pool.
 
@@ -247,7 +289,9 @@ class FaceStream:
         faces = self.network.find(group.frames[0].image)
         found = [self._cut_out(group.frames[0], faces)]
         for before, frame in zip(group.frames, group.frames[1:], strict=False):
-            faces = _carried_on(before.image, frame.image, found[-1].faces) if found[-1].faces else []
+            faces = _carried_on(before.image, frame.image, found[-1].faces)
+            if len(faces) < len(found[-1].faces):  # someone moved too fast, turned away or left
+                faces = self.network.find(frame.image)
             found.append(self._cut_out(frame, faces))
         return found
 
@@ -261,96 +305,121 @@ class FaceStream:
 
     # In the caller's thread.
 
-    def _searched(
-        self, groups: Iterator[_Group | SourceEnd], pool: ThreadPoolExecutor
-    ) -> Iterator[tuple[_Group, list[_Found] | PhotoError] | SourceEnd]:
-        """Keep the pool busy, and give its results in order."""
-        pending: deque[tuple[_Group, Future, int] | SourceEnd] = deque()
-        size = 0
-        for group in groups:
-            if isinstance(group, SourceEnd):
-                pending.append(group)
-            else:
-                weight = sum(frame.image.nbytes for frame in group.frames)
-                pending.append((group, pool.submit(self._search, group), weight))
-                size += weight
-            is_live = not isinstance(group, SourceEnd) and group.source.kind == "webcam"
-            while pending and (size > BYTES_IN_FLIGHT or len(pending) > self._limit or is_live or _is_done(pending[0])):
-                size -= 0 if isinstance(pending[0], SourceEnd) else pending[0][2]
-                yield _result(pending.popleft())
-        while pending:
-            yield _result(pending.popleft())
-
     def _linked(
-        self,
-        searched: Iterator[tuple[_Group, list[_Found] | PhotoError] | SourceEnd],
-        checkpoint: Mapping[str, Any] | None,
+        self, ahead: "_Ahead", pool: ThreadPoolExecutor, checkpoint: Mapping[str, Any] | None
     ) -> Iterator[SeenFrame | SourceEnd]:
         """Give faces identities, gather batches, and hand frames on when their faces are analysed."""
-        batch = _Batch(self.network, self.settings)
-        batch.smoother = Smoother(self.settings.smooth_s, (checkpoint or {}).get("smoother"))
-        tracker, here = Tracker((checkpoint or {}).get("tracker")), -1
-        for item in searched:
+        state = checkpoint or {}
+        batches = _Batches(
+            self.network, pool, self.settings.batch_size, Smoother(self.settings.smooth_s, state.get("smoother"))
+        )
+        tracker, here = Tracker(state.get("tracker")), -1
+        while (item := ahead.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
             if isinstance(item, SourceEnd):
-                batch.add(item)
-            else:
-                group, found = item
-                if here not in (-1, group.place):
-                    tracker = Tracker()
-                here = group.place
-                for seen, crops in _seen(group, found, tracker):
-                    batch.add(seen, crops)
-            is_live = not isinstance(item, SourceEnd) and item[0].source.kind == "webcam"
-            if batch.is_full or is_live:
-                yield from batch.flush()
-        yield from batch.flush()
+                batches.add(item)
+                continue
+            group, future = item
+            found = future.result()
+            if here not in (-1, group.place):
+                tracker = Tracker()
+            here = group.place
+            for seen, crops in _seen(group, found, tracker):
+                batches.add(seen, crops)
+            yield from batches.done(is_last=group.source.kind == "webcam")
+        yield from batches.done(is_last=True)
 
 
-class _Batch:
-    """Frames that wait for the network, and the crops of their faces."""
+class _Ahead:
+    """What the decoding thread is ahead of the caller's: so many items, of so many bytes together, but one at least.
 
-    def __init__(self, network: Network, settings: Settings) -> None:
-        self.network, self.size = network, settings.batch_size
-        self.smoother = Smoother(settings.smooth_s)
+    Args:
+        most: Items.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._items: deque[tuple[Any, int]] = deque()
+        self._change = threading.Condition()
+        self._is_closed = False
+
+    def wait_for_room(self, weight: int = 0) -> bool:
+        """Wait until an item of so many bytes fits in; False if nobody takes items any more."""
+        with self._change:
+            self._change.wait_for(lambda: self._is_closed or self._fits(weight))
+            return not self._is_closed
+
+    def _fits(self, weight: int) -> bool:
+        held = sum(each for _, each in self._items)
+        return not self._items or (len(self._items) < self._most and held + weight <= BYTES_IN_FLIGHT)
+
+    def put(self, item: Any, weight: int = 0) -> bool:
+        """Append an item; True, so that calls can be chained."""
+        with self._change:
+            self._items.append((item, weight))
+            self._change.notify_all()
+        return True
+
+    def get(self) -> Any:
+        """Take the first item, when it is there."""
+        with self._change:
+            self._change.wait_for(lambda: self._items)
+            item, _ = self._items.popleft()
+            self._change.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Let whoever waits for room go."""
+        with self._change:
+            self._is_closed = True
+            self._change.notify_all()
+
+
+class _Batches:
+    """Frames that wait for the network; it runs in the pool, a batch per thread, so that no core is idle."""
+
+    def __init__(self, network: Network, pool: ThreadPoolExecutor, size: int, smoother: Smoother) -> None:
+        self.network, self.pool, self.size, self.smoother = network, pool, size, smoother
         self._place = -1
         self._waiting: list[SeenFrame | SourceEnd] = []
         self._crops: list[torch.Tensor] = []
-        self._faces = self._bytes = 0
+        self._sent: deque[tuple[list[SeenFrame | SourceEnd], Future[list[Row]]]] = deque()
 
     def add(self, seen: SeenFrame | SourceEnd, crops: torch.Tensor | None = None) -> None:
         """Append a frame with the crops of its faces, or an end."""
         self._waiting.append(seen)
         if crops is not None:
             self._crops.append(crops)
-            self._faces += len(crops)
-        if isinstance(seen, SeenFrame) and seen.image is not None:
-            self._bytes += seen.image.nbytes
 
-    @property
-    def is_full(self) -> bool:
-        """Whether it is time to run the network."""
-        is_long = len(self._waiting) >= FRAMES_WAITING or self._bytes > BYTES_IN_FLIGHT
-        return is_long or self._faces >= self.size
+    def done(self, is_last: bool) -> Iterator[SeenFrame | SourceEnd]:
+        """Start what is full, and give in order the frames that are analysed; the last batch need not be full."""
+        is_full = len(self._waiting) >= FRAMES_WAITING or _bytes(self._waiting) > BYTES_IN_FLIGHT // 4
+        if is_last or is_full or sum(map(len, self._crops)) >= self.size:
+            self._sent.append((self._waiting, self.pool.submit(self._analysed, self._crops)))
+            self._waiting, self._crops = [], []
+        while self._sent and (is_last or self._is_much() or self._sent[0][1].done()):
+            waiting, future = self._sent.popleft()
+            rows = iter(future.result())
+            for seen in waiting:
+                if isinstance(seen, SeenFrame):
+                    self._fill(seen, rows)
+                yield seen
 
-    def flush(self) -> Iterator[SeenFrame | SourceEnd]:
-        """Run the network over all crops, and give the frames in order."""
-        waiting, rows = self._waiting, self._analysed(self._crops)
-        self._waiting, self._crops, self._faces, self._bytes = [], [], 0, 0
-        for seen in waiting:
-            if isinstance(seen, SeenFrame):
-                self._fill(seen, rows)
-            yield seen
+    def _is_much(self) -> bool:
+        """Whether frames must be given before more are taken. A batch per thread, and one to follow, is enough."""
+        held = sum(_bytes(waiting) for waiting, _ in self._sent)
+        return len(self._sent) > self.pool._max_workers + 1 or held > BYTES_IN_FLIGHT
 
-    def _analysed(self, waiting: list[torch.Tensor]) -> Iterator[dict[str, NDArray[Any]]]:
+    def _analysed(self, waiting: list[torch.Tensor]) -> list[Row]:
         if not waiting:
-            return
+            return []
         crops = torch.cat(waiting)
-        for part in crops.tensor_split(max(1, round(len(crops) / self.size))):
-            arrays = self.network.analyse(part)
-            for row in range(len(part)):
-                yield {name: values[row] for name, values in arrays.items()}
+        parts = crops.tensor_split(max(1, round(len(crops) / self.size)))
+        analysed = [(self.network.analyse(part), len(part)) for part in parts]
+        return [{name: values[row] for name, values in arrays.items()} for arrays, n in analysed for row in range(n)]
 
-    def _fill(self, seen: SeenFrame, rows: Iterator[dict[str, NDArray[Any]]]) -> None:
+    def _fill(self, seen: SeenFrame, rows: Iterator[Row]) -> None:
         if seen.place != self._place:
             if self._place != -1:
                 self.smoother = Smoother(self.smoother.seconds)
@@ -363,6 +432,30 @@ class _Batch:
                         face.values[name] = self.smoother(face.track, seen.time_s, face.values[name])
         if seen.checkpoint is not None:
             seen.checkpoint = _with_smoother(seen.checkpoint, copy(self.smoother))
+
+
+def _bytes(waiting: list[SeenFrame | SourceEnd]) -> int:
+    images = [seen.image for seen in waiting if isinstance(seen, SeenFrame) and seen.image is not None]
+    return sum(image.nbytes for image in images)
+
+
+def cores() -> int:
+    """How many cores this process may use; a cluster may grant fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _own_threads_only() -> Iterator[None]:
+    """Keep the libraries from threads of their own meanwhile: with one task per core, they only get in the way."""
+    import cv2
+
+    threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+        torch.set_num_threads(torch_threads)  # the pool's initializer also changed it for threads to come
 
 
 def _with_smoother(checkpoint: Callable[[], dict[str, Any]], smoother: Smoother) -> Callable[[], dict[str, Any]]:
@@ -399,6 +492,8 @@ def _checkpoint(frame: int, cuts: CutDetector, tracker: Tracker) -> Callable[[],
 
 def _carried_on(before: NDArray[np.uint8], after: NDArray[np.uint8], faces: list[Face]) -> list[Face]:
     """Carry faces to the next frame; those that are lost are left out."""
+    if not faces:
+        return []
     import cv2
 
     grey, next_grey = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (before, after))
@@ -413,45 +508,3 @@ def _can_be_cut_out(points: NDArray[Any], size: tuple[int, ...]) -> bool:
     eyes, down = points[1] - points[0], points[3:].mean(0) - points[:2].mean(0)
     is_inside = bool(((middle >= 0) & (middle < size)).all())
     return is_inside and bool(eyes[0] * down[1] - eyes[1] * down[0] >= 1)
-
-
-def _is_done(item: "tuple[_Group, Future, int] | SourceEnd") -> bool:
-    return isinstance(item, SourceEnd) or item[1].done()
-
-
-def _result(
-    item: "tuple[_Group, Future, int] | SourceEnd",
-) -> "tuple[_Group, list[_Found] | PhotoError] | SourceEnd":
-    return item if isinstance(item, SourceEnd) else (item[0], item[1].result())
-
-
-def _ahead(items: Iterator[Any], stop: threading.Event, depth: int = 4) -> Iterator[Any]:
-    """Run an iterator in a thread of its own, a few items ahead; its exceptions come out here."""
-    waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
-
-    def put(is_end: bool, item: Any) -> None:
-        while not stop.is_set():
-            try:
-                return waiting.put((is_end, item), timeout=0.1)
-            except queue.Full:
-                pass
-        raise InterruptedError
-
-    def work() -> None:
-        try:
-            for item in items:
-                put(False, item)
-            put(True, None)
-        except InterruptedError:
-            items.close()  # type: ignore[attr-defined]
-        except BaseException as error:  # it must come out in the caller's thread, whatever it is
-            put(True, error)
-
-    threading.Thread(target=work, name="decoding", daemon=True).start()
-    while True:
-        is_end, item = waiting.get()
-        if is_end and item is not None:
-            raise item
-        if is_end:
-            return
-        yield item

@@ -1,23 +1,43 @@
 """Videos from file to table: the command, the generator and the pipeline, killed, split and shown."""
 
+import _thread
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import hf_geaau
+from hf_geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
 from hf_geaau.errors import VideoError
 from hf_geaau.pipeline import load_pipeline, predict_video
+from hf_geaau_cli import main
 from tests.clips import numbered, walking, write_clip
-from tests.integration.test_cli import COMMAND, run
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
+
+
+def call(*arguments: object, code: int = 0) -> subprocess.CompletedProcess:
+    """Run the command in this process: importing torch anew each time would take longer than the test."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        redirect_stdout(out),
+        redirect_stderr(err),
+        mock.patch.object(sys, "argv", ["hf-geaau", *map(str, arguments)]),
+        mock.patch.dict(os.environ, COLUMNS="200", NO_COLOR="1"),
+        pytest.raises(SystemExit) as end,
+    ):
+        main()
+    assert (end.value.code or 0) == code, err.getvalue() + out.getvalue()
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +59,7 @@ def test_generator_pipeline_and_command_give_the_same_rows(clip, tiny_checkpoint
     assert [face["action_units"]["AU12"] for face in faces] == pytest.approx(rows.AU12.tolist(), abs=1e-5)
     assert faces[0]["embedding"].shape == (16,)
     target = tmp_path / "table.csv"
-    result = run("predict", clip, "--model", tiny_checkpoint, "--every", 3, "--output", target)
+    result = call("predict", clip, "--model", tiny_checkpoint, "--every", 3, "--output", target)
     assert "10 of 30 frames" in result.stdout
     assert "1 faces followed, 1 frames without a face" in result.stdout
     table = pd.read_csv(target)
@@ -47,13 +67,20 @@ def test_generator_pipeline_and_command_give_the_same_rows(clip, tiny_checkpoint
     pd.testing.assert_frame_equal(
         table.drop(columns="source"), rows.drop(columns="source"), check_dtype=False, atol=1e-3
     )
+    call(
+        "predict", clip, "--model", tiny_checkpoint, "--every", 3, "--smooth", 0.3, "--output", tmp_path / "smooth.csv"
+    )
+    expected, keep = [rows.AU12[0]], np.exp(-3 / 25 / 0.3)
+    for value in rows.AU12[1:]:
+        expected.append(keep * expected[-1] + (1 - keep) * value)
+    assert pd.read_csv(tmp_path / "smooth.csv").AU12.tolist() == pytest.approx(expected, abs=1e-4)
     with pytest.raises(VideoError, match="which is not there"):
         next(predict_video(tmp_path / "none.mp4", pipe))
 
 
 def test_overlay_blur_heat_map_and_plots(clip, tiny_checkpoint, tmp_path):
     table, shown = tmp_path / "table.parquet", tmp_path / "shown"
-    run("predict", clip, "--model", tiny_checkpoint, "--fps", 5, "--output", table, "--annotate", shown,
+    call("predict", clip, "--model", tiny_checkpoint, "--fps", 5, "--output", table, "--annotate", shown,
         "--blur", "--heat-map", "AU12")  # fmt: skip
     (overlay,) = shown.iterdir()
     assert pd.read_parquet(table).track_id.nunique() == 1
@@ -70,56 +97,106 @@ def test_overlay_blur_heat_map_and_plots(clip, tiny_checkpoint, tmp_path):
     detail = [np.abs(np.diff(image[inside].astype(float), axis=1)).mean() for image in (source[0], pictures[0])]
     assert detail[1] < 0.6 * detail[0]  # the eyes cannot be made out
     plots = tmp_path / "plots"
-    text = run("plot", table, "--output", plots, "--contact-sheet", "--top", 2).stdout
+    text = call("plot", table, "--output", plots, "--contact-sheet", "--top", 2).stdout
     assert "Lip corner puller" in text
     names = {"01_face1_over_time.png", "together.png", "summary.csv", "strongest.png"}
     assert {path.name for path in plots.iterdir()} == names
-    assert "is not empty; pass --overwrite" in run("plot", table, "--output", plots, code=2).stderr
+    assert "is not empty; pass --overwrite" in call("plot", table, "--output", plots, code=2).stderr
     assert (
         "must be an AU of this model"
-        in run("predict", clip, "--model", tiny_checkpoint, "--annotate", shown, "--heat-map", "AU99", code=2).stderr
+        in call("predict", clip, "--model", tiny_checkpoint, "--annotate", shown, "--heat-map", "AU99", code=2).stderr
     )
 
 
-def test_a_killed_run_goes_on_without_loss_or_doubles(clip, tiny_checkpoint, tmp_path):
-    sources = [clip] * 12
-    arguments = ["--model", tiny_checkpoint, "--chunk", 20, "--detect-every", 2]
-    whole, table = tmp_path / "whole.csv", tmp_path / "table.csv"
-    run("predict", *sources, *arguments, "--output", whole)
-    process = subprocess.Popen(
-        [COMMAND, "predict", *map(str, [*sources, *arguments, "--output", table])],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    folder = tmp_path / "_table.csv.unfinished"
-    while process.poll() is None and not (folder / "chunk-000001.parquet").exists():
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
-    assert not table.exists()
-    written = len(list(folder.glob("chunk-*.parquet")))
-    assert written >= 2
-    assert "--resume" in run("predict", *sources, *arguments, "--output", table, code=2).stderr
-    run("predict", *sources, *arguments, "--output", table, "--resume")
-    expected, found = pd.read_csv(whole), pd.read_csv(table)
-    assert len(found) == 12 * 25
-    pd.testing.assert_frame_equal(found, expected, atol=1e-4)  # batches differ, so do the last digits
-    assert not folder.exists()
+INTERRUPT = """
+import os, signal, sys
+from hf_geaau.video.tables import TableWriter
+from hf_geaau_cli import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+commit = TableWriter.commit
+
+def commit_and_die(self, progress):
+    commit(self, progress)
+    if len(self._chunks) == 2:
+        os.kill(os.getpid(), signal.SIGNAL)
+
+TableWriter.commit = commit_and_die
+main()
+"""
 
 
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(clip, tiny_checkpoint, tmp_path):
-    table = tmp_path / "table.parquet"
-    arguments = [*[clip] * 40, "--model", tiny_checkpoint, "--chunk", 20, "--output", table]
-    process = subprocess.Popen(
-        [COMMAND, "predict", *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    while process.poll() is None and not list(tmp_path.glob("_*/chunk-*.parquet")):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, message = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "go on with --resume" in message
-    assert "Traceback" not in message
+def test_killed_and_interrupted_runs_go_on_without_loss_or_doubles(clip, tiny_checkpoint, tmp_path):
+    arguments = ["predict", *[clip] * 2, "--model", tiny_checkpoint, "--chunk", 8, "--detect-every", 2, "--output"]
+    whole = tmp_path / "whole.csv"
+    call(*arguments, whole)
+    expected = pd.read_csv(whole)
+    assert len(expected) == 2 * 25
+    for name in ("SIGKILL", "SIGINT"):
+        table = tmp_path / f"{name}.csv"
+        command = [sys.executable, "-c", INTERRUPT.replace("SIGNAL", name), *arguments, table]
+        result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        if name == "SIGINT":
+            assert result.returncode == 130, result.stderr
+            assert "go on with --resume" in result.stderr
+        assert "Traceback" not in result.stderr
+        assert not table.exists()
+        assert "--resume" in call(*arguments, table, code=2).stderr
+        call(*arguments, table, "--resume")
+        pd.testing.assert_frame_equal(pd.read_csv(table), expected, atol=1e-4)  # batches differ, so do last digits
+        assert not list(tmp_path.glob("_*"))
+
+
+def test_ctrl_c_finishes_the_table_of_a_camera(portrait, tiny_checkpoint, tmp_path, monkeypatch):
+    shots = [np.ascontiguousarray(frame[..., ::-1]) for frame in walking(portrait[0], 30, step=2)]
+
+    class Camera:
+        """Shows the portrait for 30 frames; then Ctrl-C is pressed before it, and it goes on."""
+
+        def __init__(self, number):
+            assert number == 0
+            self.count = 0
+
+        def isOpened(self):
+            return True
+
+        def read(self):
+            if self.count == len(shots):
+                _thread.interrupt_main()
+            self.count += 1
+            time.sleep(0.01 if self.count > len(shots) else 0)
+            return True, shots[min(self.count, len(shots)) - 1]
+
+        def release(self):
+            self.count = -1
+
+    monkeypatch.setattr("cv2.VideoCapture", Camera)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        call("predict", "0", "--model", tiny_checkpoint, "--output", tmp_path / "table.csv")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    rows = pd.read_csv(tmp_path / "table.csv")
+    assert rows.frame.tolist() == list(range(len(rows)))
+    assert len(rows) >= 15  # what was in the works, two groups and what belongs to them, is lost
+    assert set(rows.track_id) == {1}
+    assert not list(tmp_path.glob("_*"))
+
+
+def test_a_full_disk_under_the_overlay_is_one_line(clip, tiny_checkpoint, tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    shown, table = tmp_path / "shown", tmp_path / "table.csv"
+    shown.mkdir()
+    (shown / ".1_a_walk.mp4.partial").symlink_to("/dev/full")
+    arguments = ["predict", clip, "--every", 3, "--model", tiny_checkpoint, "--output", table, "--annotate", shown]
+    message = call(*arguments, "--chunk", 1, code=1).stderr
+    assert "error: A video must be writable, got No space left on device" in message
+    assert not list(shown.iterdir())
     assert not table.exists()
+    call(*arguments, "--resume", "--chunk", 1)  # space was freed
+    assert len(pd.read_csv(table)) == 9
+    assert [path.name for path in shown.iterdir()] == ["1_a_walk.mp4"]
 
 
 def test_two_processes_give_the_rows_of_one(clip, portrait, tiny_checkpoint, tmp_path):
@@ -134,7 +211,7 @@ def test_two_processes_give_the_rows_of_one(clip, portrait, tiny_checkpoint, tmp
         Image.fromarray(portrait[0]).save(folder / name)
     alone, shared = tmp_path / "alone.parquet", tmp_path / "shared.parquet"
     options = ["--model", tiny_checkpoint, "--every", "5"]
-    run("predict", folder, *options, "--output", alone)
+    call("predict", folder, *options, "--output", alone)
     gloo = Path(__file__).parents[2] / "examples" / "accelerate" / "cpu_gloo.yaml"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(gloo)]
     launch += ["--main_process_port", "0"]
@@ -160,7 +237,7 @@ def test_bad_inputs_are_a_line_each_and_the_others_go_on(clip, tiny_checkpoint, 
     (folder / "notes.txt").write_text("nothing to see")
     write_clip(folder / "wall.mp4", numbered(4, (64, 64)))
     table = tmp_path / "table.jsonl"
-    result = run("predict", folder, "--model", tiny_checkpoint, "--every", 10, "--output", table, code=1)
+    result = call("predict", folder, "--model", tiny_checkpoint, "--every", 10, "--output", table, code=1)
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
     assert "must hold data, got none in" in errors[0]
@@ -172,15 +249,15 @@ def test_bad_inputs_are_a_line_each_and_the_others_go_on(clip, tiny_checkpoint, 
     assert rows.frame.tolist() == [0, 10, 20]
 
 
-def test_a_face_in_one_frame_only(clip, portrait, tmp_path):
+def test_a_face_in_one_frame_only(portrait, tiny_checkpoint, tmp_path):
     wall = np.full((240, 320, 3), 110, np.uint8)
     frames = [wall] * 3 + walking(portrait[0], 1) + [wall] * 3
     path = write_clip(tmp_path / "one.mp4", frames)
-    pipe = load_pipeline(device="cpu")
+    pipe = load_pipeline(tiny_checkpoint, device="cpu")
     assert [row["frame"] for row in predict_video(path, pipe, detect_every=1)] == [3]
 
 
-def test_similar_expressions(portrait, tiny_checkpoint, tmp_path):
+def test_similar_expressions(portrait, tiny_checkpoint, tiny_config, tmp_path):
     from PIL import Image
 
     folder = tmp_path / "faces"
@@ -190,7 +267,7 @@ def test_similar_expressions(portrait, tiny_checkpoint, tmp_path):
     (folder / "bad.jpg").touch()
     sheet, ranking = tmp_path / "sheet.png", tmp_path / "ranking.csv"
     options = ["--model", tiny_checkpoint, "--sheet", sheet, "--output", ranking]
-    result = run("similar", folder / "1.png", folder, *options, code=1)  # one photo cannot be read
+    result = call("similar", folder / "1.png", folder, *options, code=1)  # one photo cannot be read
     assert "bad.jpg" in result.stderr
     table = pd.read_csv(ranking)
     assert Path(table.source[0]).name == "1.png"
@@ -200,11 +277,16 @@ def test_similar_expressions(portrait, tiny_checkpoint, tmp_path):
     with Image.open(sheet) as picture:
         assert picture.width > 300
     (folder / "bad.jpg").unlink()
-    run("similar", folder, "--cluster", 2, *options, "--overwrite")
+    encoder = tmp_path / "encoder"
+    GeaauForExpressionEmbedding(tiny_config).save_pretrained(encoder)
+    GeaauImageProcessor(size={"height": 64, "width": 64}).save_pretrained(encoder)
+    result = call("similar", folder / "0.png", folder, *options[2:], "--model", encoder, "--overwrite")
+    assert result.stdout.startswith("0.000  ")
+    call("similar", folder, "--cluster", 2, *options, "--overwrite")
     assert set(pd.read_csv(ranking).group) == {1, 2}
-    message = run("similar", folder, "--cluster", 9, *options, "--overwrite", code=1).stderr
+    message = call("similar", folder, "--cluster", 9, *options, "--overwrite", code=1).stderr
     assert "got 9 groups of 3 faces" in message
-    assert "pass --overwrite" in run("similar", folder, folder, *options, code=2).stderr
+    assert "pass --overwrite" in call("similar", folder, folder, *options, code=2).stderr
 
 
 def test_the_lazy_name():

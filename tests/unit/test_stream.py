@@ -2,6 +2,7 @@
 
 import json
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from hf_geaau.faces import Face
 from hf_geaau.five_points import upright_points
+from hf_geaau.video.decoding import VideoReader
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import FaceStream, SeenFrame, Settings, SourceEnd
 from tests.clips import numbered, walking, write_clip
@@ -65,7 +67,7 @@ def test_frames_come_in_order_with_their_own_faces_in_full_batches(clip):
         expected = [] if frame.number < 2 else [10 + 5 * frame.number]
         assert brightness(frame) == pytest.approx(expected, abs=2)
     assert {face.track for frame in frames for face in frame.faces} == {1}
-    assert network.batches == [8, 8, 8, 4]
+    assert sorted(network.batches) == [4, 8, 8, 8]
     assert all(frame.image is None for frame in frames)
 
 
@@ -137,34 +139,52 @@ def test_errors_of_the_network_come_out(clip):
         list(FaceStream(network, Settings()).run([Source("video", str(clip))]))
 
 
+def test_a_face_that_cannot_be_followed_is_looked_for(clip, monkeypatch):
+    monkeypatch.setattr("hf_geaau.video.stream._carried_on", lambda before, after, faces: [])
+    network = BrightFace()
+    frames = frames_of(FaceStream(network, Settings(detect_every=5)).run([Source("video", str(clip))]))
+    assert [len(frame.faces) for frame in frames] == [0] * 5 + [1] * 25  # dark at first: nobody to follow
+    assert network.finds == 26
+
+
+def test_frames_far_apart_are_all_looked_at(clip):
+    assert [Settings().stride, Settings(every=2).stride, Settings(fps=5).stride] == [3, 1, 1]
+    assert Settings(fps=5, detect_every=4).stride == 4
+
+
 def test_4k_waits_in_bounded_memory(tmp_path, monkeypatch):
-    path = write_clip(tmp_path / "4k.mp4", numbered(6, (3840, 2160)))
-    limit, frame = 60_000_000, 3840 * 2160 * 3
-    monkeypatch.setattr("hf_geaau.video.stream.BYTES_IN_FLIGHT", limit)
-    stream = FaceStream(BrightFace(), Settings(detect_every=1, workers=1))
-    submitted = []
-    search = stream._search
+    """Decoding stops while two frames wait, as few as fit, whatever the number of groups and their length allow."""
+    path = write_clip(tmp_path / "4k.mp4", numbered(9, (3840, 2160)))
+    monkeypatch.setattr("hf_geaau.video.stream.BYTES_IN_FLIGHT", 60_000_000)
+    alive, most, upright = weakref.WeakSet(), [], VideoReader._upright
 
-    class Pool:
-        def submit(self, function, group):
-            submitted.append(group)
-            return Later(group)
+    class Image(np.ndarray):
+        """An array that a weak set can hold."""
 
-    class Later:
-        def __init__(self, group):
-            self.group = group
+        __hash__ = object.__hash__
 
-        def done(self):
-            return False
+    def remembered(self, decoded):
+        image = upright(self, decoded).view(Image)
+        alive.add(image)
+        most.append(len(alive))
+        return image
 
-        def result(self):
-            result = search(self.group)
-            submitted.remove(self.group)
-            assert len(submitted) * frame <= limit
-            return result
+    monkeypatch.setattr(VideoReader, "_upright", remembered)
+    stream = FaceStream(BrightFace(), Settings(detect_every=100, workers=1)).run([Source("video", str(path))])
+    assert len(frames_of(stream)) == 9
+    # Two wait, one is worked on, one waits for room, one closes its group.
+    assert max(most) <= 5
 
-    groups = stream._groups([Source("video", str(path))], 0, None)
-    assert len(list(stream._searched(groups, Pool()))) == 7
+
+@pytest.mark.parametrize("keep_images", [False, True])
+def test_a_slow_reader_is_not_run_ahead_of(clip, keep_images):
+    """Who takes frames slowly finds few decoded ahead: groups are bounded in number, too."""
+    network = BrightFace()
+    settings = Settings(detect_every=1, batch_size=2, workers=1, keep_images=keep_images)
+    stream = FaceStream(network, settings).run([Source("video", str(clip))] * 10)
+    next(stream)
+    stream.close()
+    assert network.finds <= 30
 
 
 def test_settings_that_make_no_sense_are_refused():
