@@ -188,12 +188,20 @@ class _Run:
         self.in_full = len(self.sources) <= FULL_TABLES and count == 1
 
     def open_table(self, choices: dict[str, Any], *, resume: bool, overwrite: bool, chunk_rows: int) -> None:
-        from hf_geaau.video.tables import TableWriter, columns, part_path
+        from hf_geaau.video.tables import TableWriter, clear_folder, columns, foreign_parts, part_path
 
         assert self.output is not None
         path = self.output
         if self.count > 1:
             path.mkdir(exist_ok=True)
+            if overwrite and not resume:
+                clear_folder(path, self.rank, self.count)
+            elif foreign := foreign_parts(path, self.count):
+                raise typer.BadParameter(
+                    f"must have been begun by as many processes, got '{foreign[0]}'; pass --overwrite to replace all"
+                    " parts.",
+                    param_hint="--output",
+                )
             path = part_path(path, self.rank, self.count)
         config = self.pipe.model.config
         labels = list(config.id2label.values())

@@ -53,12 +53,12 @@ class VideoReader:
     def __init__(
         self, path: str | os.PathLike[str], *, every: int = 1, fps: float | None = None, start: int = 0
     ) -> None:
-        self.path, self.every, self.fps, self.start = os.fspath(path), every, fps, start
-        self.decoded = self.broken = 0
+        self.path, self.start = os.fspath(path), start
+        self.decoded = self.broken = self._good = 0
+        self._is_wanted = _Sampler(every, fps)
         self.notes: list[str] = []
         self._container, self._stream = _open(self.path)
         self._stream.thread_type = "AUTO"
-        self._due = -np.inf
 
     @property
     def declared(self) -> int:
@@ -93,23 +93,13 @@ class VideoReader:
             if decoded.is_corrupt:
                 self.broken += 1
                 continue
+            self._good += 1
             time = number / self.rate
             if decoded.pts is not None and decoded.time_base is not None:
                 time = float((decoded.pts - (first or 0)) * decoded.time_base)
             if self._is_wanted(number, time) and number >= self.start:
                 yield Frame(number, time, self._upright(decoded))
         self._conclude()
-
-    def _is_wanted(self, number: int, time: float) -> bool:
-        if number % self.every:
-            return False
-        if self.fps is None:
-            return True
-        if time < self._due - 1e-6:
-            return False
-        # The next one is due on the grid of the wanted rate, so that rounding does not add up.
-        self._due = max(self._due, (np.floor(time * self.fps + 1e-6)) / self.fps) + 1 / self.fps
-        return True
 
     def _decoded(self) -> Iterator[Any]:
         """Decode packet by packet: one that is broken takes only its own frames with it."""
@@ -134,7 +124,7 @@ class VideoReader:
                 return
 
     def _conclude(self) -> None:
-        if self.decoded == self.broken:
+        if not self._good:
             raise VideoError(
                 f"A video must have frames that decode, got none of {self.path!r}. It is truncated or damaged;"
                 " copy it again."
@@ -173,12 +163,32 @@ def oriented(image: NDArray[np.uint8], matrix: NDArray[Any]) -> NDArray[np.uint8
     return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
+class _Sampler:
+    """Chooses frames by number or by time."""
+
+    def __init__(self, every: int, fps: float | None) -> None:
+        self.every, self.fps, self._due = every, fps, -np.inf
+
+    def __call__(self, number: int, time: float) -> bool:
+        """Whether this frame, the next one, is wanted."""
+        if number % self.every:
+            return False
+        if self.fps is None:
+            return True
+        if time < self._due - 1e-6:
+            return False
+        # The next one is due on the grid of the wanted rate, so that rounding does not add up.
+        self._due = max(self._due, (np.floor(time * self.fps + 1e-6)) / self.fps) + 1 / self.fps
+        return True
+
+
 class CameraReader:
     """The frames of a camera, until `close` is called; times are seconds since the first frame.
 
     Args:
         number: 0 for the first camera.
         every: Take every n-th frame.
+        fps: Take about so many frames a second, if the camera gives more.
 
     Raises:
         VideoError: If there is no such camera.
@@ -187,10 +197,11 @@ class CameraReader:
     declared = 0
     rate = 25.0
 
-    def __init__(self, number: int, *, every: int = 1) -> None:
+    def __init__(self, number: int, *, every: int = 1, fps: float | None = None) -> None:
         import cv2
 
-        self.every, self.decoded, self.broken, self.notes = every, 0, 0, list[str]()
+        self.decoded, self.broken, self.notes = 0, 0, list[str]()
+        self._is_wanted = _Sampler(every, fps)
         self._camera = cv2.VideoCapture(number)
         if not self._camera.isOpened():
             raise VideoError(
@@ -207,10 +218,11 @@ class CameraReader:
             is_read, bgr = self._camera.read()
             if not is_read:
                 return
-            start = monotonic() if start is None else start
+            now = monotonic()
+            start = now if start is None else start
             number, self.decoded = self.decoded, self.decoded + 1
-            if number % self.every == 0:
-                yield Frame(number, monotonic() - start, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8))
+            if self._is_wanted(number, now - start):
+                yield Frame(number, now - start, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8))
 
     def close(self) -> None:
         """Give the camera back."""

@@ -255,7 +255,7 @@ class FaceStream:
 
     def _open(self, source: Source, start: int) -> VideoReader | CameraReader:
         if source.kind == "webcam":
-            return CameraReader(int(source.location), every=self.settings.every)
+            return CameraReader(int(source.location), every=self.settings.every, fps=self.settings.fps)
         return VideoReader(source.location, every=self.settings.every, fps=self.settings.fps, start=start)
 
     def _shots(self, place: int, source: Source, reader: Iterable[Frame], cuts: CutDetector) -> Iterator[_Group]:
@@ -310,9 +310,8 @@ class FaceStream:
     ) -> Iterator[SeenFrame | SourceEnd]:
         """Give faces identities, gather batches, and hand frames on when their faces are analysed."""
         state = checkpoint or {}
-        batches = _Batches(
-            self.network, pool, self.settings.batch_size, Smoother(self.settings.smooth_s, state.get("smoother"))
-        )
+        smoother = Smoother(self.settings.smooth_s, state.get("smoother"))
+        batches = _Batches(self.network, pool, self.workers, self.settings.batch_size, smoother)
         tracker, here = Tracker(state.get("tracker")), -1
         while (item := ahead.get()) is not None:
             if isinstance(item, BaseException):
@@ -379,8 +378,8 @@ class _Ahead:
 class _Batches:
     """Frames that wait for the network; it runs in the pool, a batch per thread, so that no core is idle."""
 
-    def __init__(self, network: Network, pool: ThreadPoolExecutor, size: int, smoother: Smoother) -> None:
-        self.network, self.pool, self.size, self.smoother = network, pool, size, smoother
+    def __init__(self, network: Network, pool: ThreadPoolExecutor, workers: int, size: int, smoother: Smoother) -> None:
+        self.network, self.pool, self.workers, self.size, self.smoother = network, pool, workers, size, smoother
         self._place = -1
         self._waiting: list[SeenFrame | SourceEnd] = []
         self._crops: list[torch.Tensor] = []
@@ -409,7 +408,7 @@ class _Batches:
     def _is_much(self) -> bool:
         """Whether frames must be given before more are taken. A batch per thread, and one to follow, is enough."""
         held = sum(_bytes(waiting) for waiting, _ in self._sent)
-        return len(self._sent) > self.pool._max_workers + 1 or held > BYTES_IN_FLIGHT
+        return len(self._sent) > self.workers + 1 or held > BYTES_IN_FLIGHT
 
     def _analysed(self, waiting: list[torch.Tensor]) -> list[Row]:
         if not waiting:

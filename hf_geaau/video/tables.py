@@ -314,6 +314,21 @@ def write_index(folder: Path, rank: int, count: int, entries: Sequence[Mapping[s
     return True
 
 
+def clear_folder(folder: Path, rank: int, count: int) -> None:
+    """Remove what an earlier run left: this process's index, the merged one, and other numbers of processes' parts.
+
+    Without that, a run that is begun anew, stopped and gone on with would take this process for finished, and readers
+    would find rows twice.
+    """
+    for path in (index_part(folder, rank), folder / "_index.json", *foreign_parts(folder, count)):
+        path.unlink(missing_ok=True)
+
+
+def foreign_parts(folder: Path, count: int) -> list[Path]:
+    """List the parts that another number of processes wrote."""
+    return [path for path in folder.glob("part-*-of-*.parquet") if not path.name.endswith(f"-of-{count:05d}.parquet")]
+
+
 def index_part(folder: Path, rank: int) -> Path:
     """Where a process's index lies; readers of parquet folders pass over names with a leading underscore."""
     return folder / f"_index-{rank:05d}.json"

@@ -82,6 +82,20 @@ def test_broken_frames_are_passed_over_and_counted(tmp_path):
     assert any("broken" in note or "ends early" in note or "broke off" in note for note in reader.notes)
 
 
+def test_as_many_broken_packets_as_frames_are_still_a_video(tmp_path, monkeypatch):
+    reader = VideoReader(write_clip(tmp_path / "clip.mp4", noise(6)))
+    decoded = reader._decoded
+
+    def with_broken():
+        for frame in decoded():
+            reader.broken += 1
+            yield frame
+
+    monkeypatch.setattr(reader, "_decoded", with_broken)
+    assert len(list(reader)) == 6
+    assert "6 broken frames were passed over" in reader.notes
+
+
 def test_a_truncated_video_gives_what_is_there(tmp_path):
     path = write_clip(tmp_path / "clip.mp4", noise(20), options={"movflags": "faststart"})
     data = path.read_bytes()
@@ -138,6 +152,11 @@ def test_a_camera_that_is_not_there_and_one_that_is(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     with pytest.raises(VideoError, match="got 7, which does not open"):
         CameraReader(7)
+    times = iter([10.0, 10.1, 10.2, 10.3, 10.4])
+    monkeypatch.setattr("hf_geaau.video.decoding.monotonic", lambda: next(times))
+    assert [frame.number for frame in CameraReader(0, fps=4)] == [0, 3]
+    monkeypatch.undo()
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
     frames = list(CameraReader(0, every=2))
     assert [frame.number for frame in frames] == [0, 2, 4]
     assert frames[0].image[0, 0].tolist() == [0, 0, 255]

@@ -7,7 +7,17 @@ import pandas as pd
 import pytest
 
 from hf_geaau.errors import TableError
-from hf_geaau.video.tables import TableWriter, check_free, columns, part_path, read_table, unfinished, write_index
+from hf_geaau.video.tables import (
+    TableWriter,
+    check_free,
+    clear_folder,
+    columns,
+    foreign_parts,
+    part_path,
+    read_table,
+    unfinished,
+    write_index,
+)
 
 NAMES = columns(["AU01", "AU12"], has_intensities=True)
 
@@ -118,3 +128,12 @@ def test_parts_are_read_as_one_and_the_last_writes_the_index(tmp_path):
         "0.mp4",
         "1.mp4",
     ]
+
+
+def test_a_folder_begun_anew_keeps_nothing_that_would_count_twice(tmp_path):
+    names = ["part-00000-of-00002.parquet", "part-00000-of-00008.parquet", "part-00007-of-00008.parquet"]
+    for name in (*names, "_index-00000.json", "_index-00001.json", "_index.json"):
+        (tmp_path / name).touch()
+    assert sorted(path.name for path in foreign_parts(tmp_path, 2)) == names[1:]
+    clear_folder(tmp_path, 0, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {names[0], "_index-00001.json"}
