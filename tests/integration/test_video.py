@@ -20,6 +20,7 @@ from hf_geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
 from hf_geaau.errors import VideoError
 from hf_geaau.pipeline import load_pipeline, predict_video
 from hf_geaau_cli import main
+from hf_geaau_cli._plot import _strongest as strongest
 from tests.clips import numbered, walking, write_clip
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
@@ -112,6 +113,7 @@ INTERRUPT = """
 import os, signal, sys
 from hf_geaau.video.tables import TableWriter
 from hf_geaau_cli import main
+from hf_geaau_cli._plot import _strongest as strongest
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 commit = TableWriter.commit
@@ -124,6 +126,14 @@ def commit_and_die(self, progress):
 TableWriter.commit = commit_and_die
 main()
 """
+
+
+def test_the_contact_sheet_shows_only_faces_in_which_the_unit_is_present():
+    rows = pd.DataFrame(
+        {"source": "a.mp4", "time_s": [0.0, 0.2, 1.0, 2.0], "AU12": [0.8, 0.9, 0.4, 0.7], "AU12_present": [1, 1, 0, 1]}
+    )
+    assert strongest(rows, "AU12", 3) == [1, 3]  # of two neighbouring frames the better one
+    assert strongest(rows.assign(AU12_present=0), "AU12", 3) == []
 
 
 def test_killed_and_interrupted_runs_go_on_without_loss_or_doubles(clip, tiny_checkpoint, tmp_path):
