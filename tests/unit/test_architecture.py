@@ -17,9 +17,10 @@ LAYERS = [
     {"facs", "errors", "files"},
     {"models", "photos", "metrics", "synthetic"},
     {"five_points"},
-    {"faces", "data"},
-    {"prepare", "pipeline", "plots", "evaluation", "model_card"},
-    {"training", "video", "hub"},
+    {"faces", "data", "plots"},
+    {"video"},
+    {"prepare", "pipeline", "evaluation", "model_card"},
+    {"training", "hub", "search"},
     {"benchmark"},
     {"__init__", "__main__"},
 ]
