@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_geaau.errors import FaceNotFoundError
+from hf_geaau.errors import FaceNotFoundError, MissingExtraError
 from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.models.loading import check_device, load_checkpoint
 from hf_geaau.video.sources import Source
@@ -128,10 +128,10 @@ def cluster_by_expression(embeddings: NDArray[Any], count: int, seed: int = 0) -
 
     Raises:
         FaceNotFoundError: If there are fewer faces than groups.
+        MissingExtraError: Without the extra "video".
 
     Source:
-        Spherical k-means (Dhillon and Modha 2001) from k-means++ starts (Arthur and Vassilvitskii 2007), the best of
-        ten.
+        k-means from k-means++ starts (Arthur and Vassilvitskii 2007), the best of ten; scikit-learn's.
 
     Example:
         >>> cluster_by_expression(np.float32([[1, 0], [1, 0], [0, 1]]), 2).tolist()
@@ -139,32 +139,12 @@ def cluster_by_expression(embeddings: NDArray[Any], count: int, seed: int = 0) -
     """
     if len(embeddings) < count:
         raise FaceNotFoundError(f"Groups must be no more than faces, got {count} groups of {len(embeddings)} faces.")
-    rng = np.random.default_rng(seed)
-    best, best_fit = np.zeros(len(embeddings), np.int64), -np.inf
-    for _ in range(10):
-        groups, fit = _spherical_k_means(np.asarray(embeddings, np.float64), count, rng)
-        if fit > best_fit + 1e-9:
-            best, best_fit = groups, fit
-    sizes = np.bincount(best, minlength=count)
-    order = np.argsort(-sizes, kind="stable")
-    return np.argsort(order)[best].astype(np.int64)
-
-
-def _spherical_k_means(
-    points: NDArray[np.float64], count: int, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], float]:
-    centres = points[[rng.integers(len(points))]]
-    while len(centres) < count:
-        far = (1 - (points @ centres.T).max(1)).clip(0)
-        chances = far / far.sum() if far.sum() > 1e-12 else np.full(len(points), 1 / len(points))
-        centres = np.vstack([centres, points[rng.choice(len(points), p=chances)]])
-    groups = np.full(len(points), -1)
-    for _ in range(100):
-        nearest = (points @ centres.T).argmax(1)
-        if (nearest == groups).all():
-            break
-        groups = nearest
-        sums = np.stack([points[groups == group].sum(0) for group in range(count)])
-        norms = np.linalg.norm(sums, axis=1, keepdims=True)
-        centres = np.where(norms > 1e-12, sums / norms.clip(1e-12), centres)
-    return groups, float((points @ centres.T).max(1).sum())
+    try:
+        from sklearn.cluster import KMeans
+    except ImportError as error:
+        raise MissingExtraError(
+            "Grouping expressions needs scikit-learn, which is missing. Install it with `pip install 'hf_geaau[video]'`."
+        ) from error
+    found = KMeans(count, n_init=10, random_state=seed).fit_predict(embeddings)
+    order = np.argsort(-np.bincount(found, minlength=count), kind="stable")
+    return np.argsort(order)[found].astype(np.int64)

@@ -45,6 +45,12 @@ def similar(
     from hf_geaau.search import ExpressionEmbedder, cluster_by_expression, rank_by_expression
 
     require_matplotlib()
+    if model is None:
+        err.print(
+            "note: the bundled checkpoint's expression embedding was never trained on triplets; pass --model an "
+            "expression encoder that was, such as the recipe synthetic_gee trains.",
+            soft_wrap=True,
+        )
     embedder = ExpressionEmbedder(model, device)
     faces, failed = _faces(embedder, paths if cluster else paths[1:], fps)
     if not faces:
@@ -63,7 +69,10 @@ def similar(
         query, _ = _faces(embedder, paths[:1], fps)
         if not query:
             raise FaceNotFoundError(f"The query must show a face, got none in {paths[0]!r}.")
-        ranking = rank_by_expression(query[0].embedding, faces)
+        others = [face for face in faces if _where(face) != _where(query[0])]
+        if not others:
+            raise FaceNotFoundError("Where to look must show a face besides the query's, got none.")
+        ranking = rank_by_expression(query[0].embedding, others)
         shown = [(query[0], "query"), *((face, f"{distance:.3f}") for distance, face in ranking[:top])]
         table = [{**_where(face), "distance": round(distance, 6)} for distance, face in ranking]
         title = "Nearest expressions, by squared distance"
