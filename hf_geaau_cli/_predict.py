@@ -250,7 +250,7 @@ class _Run:
                     elif item.number >= known:
                         self._take(item, tally)
                     elif self.annotator is not None:
-                        self.annotator.add(item, [self.pipe.describe(seen) for seen in item.faces])
+                        self.annotator.add(item, [self.pipe.describe(seen, return_masks=True) for seen in item.faces])
         except KeyboardInterrupt:
             stream.close()  # type: ignore[attr-defined]
             self._interrupted(tally)
