@@ -143,7 +143,7 @@ def cluster_by_expression(embeddings: NDArray[Any], count: int, seed: int = 0) -
         from sklearn.cluster import KMeans
     except ImportError as error:
         raise MissingExtraError(
-            "Grouping expressions needs scikit-learn, which is missing. Install it with `pip install 'hf_geaau[video]'`."
+            "Grouping needs scikit-learn, which is missing. Install it with `pip install 'hf_geaau[video]'`."
         ) from error
     found = KMeans(count, n_init=10, random_state=seed).fit_predict(embeddings)
     order = np.argsort(-np.bincount(found, minlength=count), kind="stable")
