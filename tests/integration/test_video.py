@@ -301,6 +301,15 @@ def test_similar_expressions(portrait, tiny_checkpoint, tiny_config, tmp_path):
     assert "pass --overwrite" in call("similar", folder, folder, *options, code=2).stderr
 
 
+def test_groups_need_scikit_learn(monkeypatch):
+    from hf_geaau.errors import MissingExtraError
+    from hf_geaau.search import cluster_by_expression
+
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    with pytest.raises(MissingExtraError, match=r"Grouping needs scikit-learn.*hf_geaau\[video\]"):
+        cluster_by_expression(np.eye(3, dtype=np.float32), 2)
+
+
 def test_the_lazy_name():
     assert hf_geaau.predict_video is predict_video
     assert os.environ["HF_HUB_OFFLINE"] == "1"
