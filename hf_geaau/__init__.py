@@ -27,6 +27,7 @@ register_pipeline()
 _LAZY = {
     "Face": "hf_geaau.faces",
     "FaceDetector": "hf_geaau.faces",
+    "predict_video": "hf_geaau.pipeline",
     "read_photo": "hf_geaau.photos",
 }
 
@@ -40,6 +41,7 @@ __all__ = [
     "GeaauImageProcessorPil",
     "GeaauModel",
     "facs",
+    "predict_video",
     "read_photo",
 ]
 

@@ -9,6 +9,14 @@ class PhotoError(GeaauError, ValueError):
     """A photo cannot be read: missing, empty, truncated, no image, or too large."""
 
 
+class VideoError(GeaauError, ValueError):
+    """A video or camera cannot be read, or a video cannot be written."""
+
+
+class TableError(GeaauError, ValueError):
+    """A table of results cannot be read, written or gone on with."""
+
+
 class FaceNotFoundError(GeaauError, ValueError):
     """No face was found, or its five points cannot be aligned."""
 

@@ -15,7 +15,9 @@ from ._data import download_fec, example_data, prepare, render
 from ._evaluate import calibrate, evaluate
 from ._evidence import evidence
 from ._hub import models, push
+from ._plot import plot
 from ._predict import predict
+from ._similar import similar
 from ._train import train
 
 app = typer.Typer(
@@ -26,7 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    predict, render, prepare, example_data, download_fec, train, evaluate, calibrate, evidence, benchmark, push, models,
+    predict, plot, similar, render, prepare, example_data, download_fec, train, evaluate, calibrate, evidence,
+    benchmark, push, models,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)

@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["COLUMNS"] = "200"  # tables whole, whatever the terminal; rich reads it when the command is imported
 
 import copy
 from pathlib import Path

@@ -22,14 +22,13 @@ class Arm:
         title: What stands in tables.
         head: `GeaauConfig.head`.
         encoder: Whether it starts from stage 1.
-        longer: Whether it trains on action units for as many more images as stage 1 takes, so that its whole budget is
-            that of the arms with an encoder.
+        length: How many times as many steps as the others it trains on action units.
     """
 
     title: str
     head: str
     encoder: bool = False
-    longer: bool = False
+    length: int = 1
 
 
 ARMS = {
@@ -37,7 +36,7 @@ ARMS = {
     "lam": Arm("backbone + LAM", "lam"),
     "gee-pooled": Arm("GEE + pooling + linear", "pooled", encoder=True),
     "gee-lam": Arm("GEE + LAM (GTLE-Net)", "lam", encoder=True),
-    "lam-longer": Arm("backbone + LAM, GEE's budget too", "lam", longer=True),
+    "lam-longer": Arm("backbone + LAM, three times the steps", "lam", length=3),
 }
 
 

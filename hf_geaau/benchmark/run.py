@@ -60,14 +60,9 @@ class Scale:
     backbone: str
     backbone_stage: int
 
-    @property
-    def longer_steps(self) -> int:
-        """AU steps that cost as many images as stage 1 and stage 2 together."""
-        return self.au_steps + math.ceil(3 * self.expression_batch * self.expression_steps / self.au_batch)
-
 
 SCALES = {
-    "full": Scale(24, 250, 60, 50, 2500, 8, 12_800, 80, 300, 400, 64, 32, 3, "tf_efficientnet_lite0", -2),
+    "full": Scale(24, 20, 60, 50, 2500, 8, 51_200, 80, 600, 1600, 32, 32, 3, "tf_efficientnet_lite0", -2),
     "smoke": Scale(24, 4, 30, 4, 60, 4, 200, 64, 6, 4, 16, 8, 1, "test_efficientnet", -2),
 }
 RENDER_SEED = 41
@@ -196,7 +191,10 @@ def _recipe(stage: str, size: Scale, seed: int, steps: int, **model: Any) -> "Re
     if model.get("head") == "lam":
         shape |= {"mask_activation": "sigmoid", "mask_region_weight": 0.1}
     if stage == "action_units":
-        data: dict[str, Any] = {"class_weighting": "pos_weight"}  # else rare AUs score 0 at threshold 0.5 for long
+        data: dict[str, Any] = {
+            "class_weighting": "pos_weight",  # else rare AUs score 0 at threshold 0.5 for long
+            "encoder_learning_rate_scale": 1.0,  # every arm fits its few images within the steps
+        }
     else:
         data = {"options.triplets": size.triplets, "options.seed": seed}
     settings = {
@@ -259,7 +257,7 @@ def _train_arm(renders: Path, home: Path, name: str, arm: Arm, size: Scale, seed
     if (folder / "facts.json").exists():
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         return Run(facts, np.load(folder / "counts.npy"))
-    recipe = _recipe("action_units", size, seed, size.longer_steps if arm.longer else size.au_steps, head=arm.head)
+    recipe = _recipe("action_units", size, seed, arm.length * size.au_steps, head=arm.head)
     torch.manual_seed(seed)  # the heads start alike wherever they are alike
     if arm.encoder:
         model = GeaauModel.from_expression_encoder(str(home / "encoder"), model_config(recipe))

@@ -105,8 +105,12 @@ class _Environment:
         seen = np.maximum(normals @ directions.T, 0) @ colors + np.maximum(harmonics(normals) @ field, 0)
         cast = seen.mean(0) / seen.mean()
         scale = 2.0**exposure / max(float(seen.mean()), 0.05) / cast**adapted
-        return Light(*(np.asarray(part * gain, np.float32) for part, gain in
-                       ((directions, 1), (colors, scale), (field, scale))), kind=kind)  # fmt: skip
+        return Light(
+            np.asarray(directions, np.float32),
+            np.asarray(colors * scale, np.float32),
+            np.asarray(field * scale, np.float32),
+            kind,
+        )
 
 
 def _white(rng: np.random.Generator, spread: float = 0.1) -> Vector:

@@ -331,7 +331,8 @@ def _coded(image: Image, camera: Camera) -> Image:
         height, width = result.shape[:2]
         other = cv2.resize(result, (max(width * 3 // 4, 8), max(height * 3 // 4, 8)), interpolation=cv2.INTER_AREA)
         _, coded = cv2.imencode(".jpg", other, [cv2.IMWRITE_JPEG_QUALITY, 80])
-        result = cv2.resize(cv2.imdecode(coded, cv2.IMREAD_COLOR), (width, height), interpolation=cv2.INTER_LINEAR)
+        read: Any = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        result = cv2.resize(read, (width, height), interpolation=cv2.INTER_LINEAR)
     return result
 
 

@@ -24,6 +24,7 @@ from .shaders import HAIR_FRAGMENT, HAIR_VERTEX, HEAD_FRAGMENT, HEAD_VERTEX, LAS
 from .textures import SIZE, WRINKLE_SIZE, beard_mask, blend_wrinkles, hair_texture, skin_texture, wrinkle_maps
 
 _HEAD_REACH = 5.0  # in units of half a face: nothing of a head is further from its centre
+_LOOKS = 4  # people whose looks are kept
 _EYES_CLOSED = ACTION_UNITS.index(43)
 _SHUT_GAP_CM, _SUNK_CM = 0.02, 0.3
 _HOLLOW_PER_CM = 2.6  # share of the sky lost per cm of depth below the surroundings; our choice, by eye
@@ -130,6 +131,7 @@ class Renderer:
         self._context = _connect()
         self._context.enable(self._context.DEPTH_TEST)
         self._look: Any = None  # a _Look once something was drawn
+        self._looks: dict[int, _Look] = {}
         self._wrinkles: dict[int, Array] = {}
         self._targets: dict[tuple[int, int], Any] = {}
         self._build()
@@ -201,7 +203,14 @@ class Renderer:
         return self._draw(scene, view, matrix[:2], truth, self.size, self.size)
 
     def render_photo(
-        self, scene: Scene, height: int, width: int, eye_distance: float, center: tuple[float, float], roll: float = 0.0
+        self,
+        scene: Scene,
+        height: int,
+        width: int,
+        eye_distance: float,
+        center: tuple[float, float],
+        roll: float = 0.0,
+        backdrop: Array | None = None,
     ) -> Render:
         """Render a whole photo with head, neck and shoulders.
 
@@ -211,6 +220,7 @@ class Renderer:
             eye_distance: Distance of the eyes in pixels, were the face frontal.
             center: x, y of the point between the eyes, in pixels.
             roll: In-plane rotation, radians, clockwise.
+            backdrop: (height, width, 3) uint8 RGB to stand before; None for one of the scene's own.
         """
         camera_points, view = self._pose(scene)
         points = five_points(camera_points)
@@ -218,7 +228,7 @@ class Renderer:
         size = eye_distance / frontal
         linear = size * np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
         shift = np.array(center) - linear @ points[:2].mean(0)
-        return self._draw(scene, view, np.column_stack([linear, shift]), points, height, width, body=True)
+        return self._draw(scene, view, np.column_stack([linear, shift]), points, height, width, True, backdrop)
 
     def _pose(self, scene: Scene) -> tuple[Array, "_View"]:
         """Shape the head and look at it: landmarks on the camera plane (68, 2), y down, and what drawing needs."""
@@ -251,7 +261,12 @@ class Renderer:
     def _prepare_look(self, identity: Identity) -> _Look:
         if self._look is not None and self._look.identity is identity:
             return self._look
-        look = _Look(self.mesh, identity)
+        look = self._looks.pop(id(identity), None)
+        if look is None or look.identity is not identity:
+            look = _Look(self.mesh, identity)
+        self._looks[id(identity)] = look  # people of one clip take turns
+        if len(self._looks) > _LOOKS:
+            del self._looks[next(iter(self._looks))]
         level = look.texture
         for number in range(SIZE.bit_length()):
             self._skin.write(np.ascontiguousarray(level), level=number)
@@ -296,7 +311,7 @@ class Renderer:
 
     def _draw(
         self, scene: Scene, view: "_View", matrix: Array, points: Array,
-        height: int, width: int, body: bool = False,
+        height: int, width: int, body: bool = False, backdrop: Array | None = None,
     ) -> Render:  # fmt: skip
         """Draw, put things before it, and photograph; `matrix` (2, 3) maps the camera plane to pixels."""
         rng = np.random.default_rng(scene.backdrop_seed)
@@ -304,8 +319,11 @@ class Renderer:
         tall, wide = round(height * fine), round(width * fine)
         with self._context:
             layer = self._draw_head(scene, view, matrix * fine, tall, wide)
+        # Drawn also where another takes its place: what follows draws from the same rng.
         draw = background if scene.style == "standard" else shifted_background
         image = draw(rng, tall, wide, bright=scene.light.kind == "back")
+        if backdrop is not None:
+            image = cv2.resize(backdrop, (wide, tall), interpolation=cv2.INTER_LINEAR).astype(image.dtype)
         if body:
             self._draw_body(rng, image, view, matrix * fine, 255 * np.sqrt(1 - np.exp(-scene.cloth)))
         alpha = layer[..., 3:].astype(np.uint16)

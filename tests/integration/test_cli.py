@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from hf_geaau.video.tables import columns
+
 COMMAND = Path(sys.executable).parent / "hf-geaau"
 
 
@@ -48,19 +50,12 @@ def test_a_table_for_the_machine(photo, tiny_checkpoint, tmp_path, suffix):
     read = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True), ".parquet": pd.read_parquet}
     table = read[suffix](target)
     units = ["AU01", "AU12", "AU25"]
-    assert list(table) == [
-        "source",
-        "face",
-        "score",
-        "xmin",
-        "ymin",
-        "xmax",
-        "ymax",
-        *units,
-        *(f"{u}_present" for u in units),
-    ]
+    assert list(table) == columns(units)
     assert len(table) == 1
     assert table.source[0] == str(photo)
+    assert table.frame[0] == 0
+    assert table[["time_s", "track_id"]].isna().all(axis=None)  # a photo has neither
+    assert abs(table.roll[0]) < 10
     for unit in units:
         assert table[f"{unit}_present"][0] == int(table[unit][0] >= 0.5)
     assert not list(tmp_path.glob(".*partial"))

@@ -25,7 +25,6 @@ def here(monkeypatch, capsys):
     """Run the command in this process, which saves the seconds of importing torch."""
 
     def call(*arguments: object, code: int = 0):
-        monkeypatch.setenv("COLUMNS", "200")
         monkeypatch.setattr(sys, "argv", ["hf-geaau", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             hf_geaau_cli.main()

@@ -24,7 +24,6 @@ def here(monkeypatch, capsys, tmp_path):
     datasets.disable_progress_bars()  # as the command does by an environment variable, before the import
 
     def call(*arguments: object, code: int = 0):
-        monkeypatch.setenv("COLUMNS", "200")
         monkeypatch.setattr(sys, "argv", ["hf-geaau", *map(str, arguments)])
         capsys.readouterr()  # what fixtures printed when they saved a checkpoint
         with pytest.raises(SystemExit) as end:

@@ -1,0 +1,199 @@
+"""The stream with a network that is none: order, groups, batches, memory, and how it stops and goes on."""
+
+import json
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hf_geaau.faces import Face
+from hf_geaau.five_points import upright_points
+from hf_geaau.video.decoding import VideoReader
+from hf_geaau.video.sources import Source
+from hf_geaau.video.stream import FaceStream, SeenFrame, Settings, SourceEnd
+from tests.clips import numbered, walking, write_clip
+
+pytest.importorskip("av", reason="PyAV is not installed")
+
+
+class BrightFace:
+    """Sees a face in the middle of every picture that is not dark, and reads the picture's brightness off it."""
+
+    def __init__(self):
+        self.finds, self.batches, self.threads = 0, [], set()
+
+    def find(self, image):
+        self.finds += 1
+        self.threads.add(threading.current_thread().name)
+        height, width = image.shape[:2]
+        if image.mean() < 17:
+            return []
+        points = upright_points(min(height, width), 0.3 * min(height, width)).astype(np.float32)
+        return [Face(np.float32([0, 0, width, height]), 0.9, points)]
+
+    def crop(self, image, points):
+        return torch.full((len(points), 1), float(image.mean()))
+
+    def analyse(self, crops):
+        self.batches.append(len(crops))
+        return {"probabilities": crops.numpy().copy()}
+
+
+def brightness(item):
+    return [round(float(face.values["probabilities"][0])) for face in item.faces]
+
+
+def frames_of(items):
+    return [item for item in items if isinstance(item, SeenFrame)]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", numbered(30))
+
+
+def test_frames_come_in_order_with_their_own_faces_in_full_batches(clip):
+    network = BrightFace()
+    stream = FaceStream(network, Settings(detect_every=1, batch_size=8, workers=4))
+    items = list(stream.run([Source("video", str(clip))]))
+    assert isinstance(items[-1], SourceEnd)
+    assert items[-1].decoded == 30
+    frames = frames_of(items)
+    assert [frame.number for frame in frames] == list(range(30))
+    for frame in frames:
+        expected = [] if frame.number < 2 else [10 + 5 * frame.number]
+        assert brightness(frame) == pytest.approx(expected, abs=2)
+    assert {face.track for frame in frames for face in frame.faces} == {1}
+    assert sorted(network.batches) == [4, 8, 8, 8]
+    assert all(frame.image is None for frame in frames)
+
+
+def test_detection_runs_in_every_kth_frame_and_in_the_first_of_a_shot(tmp_path, portrait):
+    shot = walking(portrait[0], 8)
+    path = write_clip(tmp_path / "two.mp4", shot + [255 - frame for frame in shot])
+    network = BrightFace()
+    frames = frames_of(FaceStream(network, Settings(detect_every=5)).run([Source("video", str(path))]))
+    assert network.finds == 4  # frames 0 and 5, and after the cut 8 and 13
+    assert [len(frame.faces) for frame in frames] == [1] * 16
+    assert [frame.faces[0].track for frame in frames] == [1] * 8 + [2] * 8
+    moved = [frames[number].faces[0].face.points.mean(0)[0] for number in (0, 4)]
+    assert moved[1] - moved[0] == pytest.approx(16, abs=3)  # followed 4 pixels a frame
+
+
+def test_photos_and_videos_mix_and_what_fails_does_not_stop_the_rest(tmp_path, clip):
+    Image.new("RGB", (50, 50), "white").save(tmp_path / "white.png")
+    Image.new("RGB", (50, 50), "black").save(tmp_path / "black.png")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "empty.mp4").touch()
+    names = ["white.png", "empty.png", "empty.mp4", "black.png", "white.png"]
+    sources = [Source("video" if name.endswith("mp4") else "photo", str(tmp_path / name)) for name in names]
+    items = list(FaceStream(BrightFace(), Settings(workers=3)).run([*sources, Source("video", str(clip))]))
+    ends = [item for item in items if isinstance(item, SourceEnd)]
+    assert [end.place for end in ends] == list(range(6))
+    assert [end.error is not None for end in ends] == [False, True, True, False, False, False]
+    photos = [item for item in frames_of(items) if item.source.kind == "photo"]
+    assert [(item.place, brightness(item)) for item in photos] == [(0, [255]), (3, []), (4, [255])]
+    assert all(face.track is None for item in photos for face in item.faces)
+    assert [end.place for end in ends] == sorted(end.place for end in ends)
+
+
+@pytest.mark.parametrize("settings", [{}, {"detect_every": 4}, {"fps": 10.0}, {"smooth_s": 0.2, "every": 2}])
+def test_going_on_from_a_checkpoint_gives_what_an_unbroken_run_gives(tmp_path, portrait, settings):
+    path = write_clip(tmp_path / "walk.mp4", walking(portrait[0], 24))
+    sources = [Source("photo", "none.jpg"), Source("video", str(path))]
+
+    def rows(frames):
+        return [(frame.number, frame.time_s, face.track, face.face.box.tolist(), face.values["probabilities"].tolist())
+                for frame in frames for face in frame.faces]  # fmt: skip
+
+    unbroken = frames_of(FaceStream(BrightFace(), Settings(**settings)).run(sources))
+    places = [number for number, frame in enumerate(unbroken) if frame.checkpoint is not None]
+    place = places[len(places) // 2]
+    state = json.loads(json.dumps(unbroken[place].checkpoint()))
+    rest = frames_of(FaceStream(BrightFace(), Settings(**settings)).run(sources, done=1, checkpoint=state))
+    assert 0 < len(rest) < len(unbroken)
+    assert rows(unbroken[: place + 1]) + rows(rest) == rows(unbroken)
+
+
+def test_a_stream_that_is_left_stops_its_threads(clip):
+    stream = FaceStream(BrightFace(), Settings(workers=2)).run([Source("video", str(clip))] * 5)
+    next(stream)
+    stream.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("faces")]
+    for thread in threading.enumerate():
+        if thread.name == "decoding":
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def test_errors_of_the_network_come_out(clip):
+    network = BrightFace()
+    network.analyse = lambda crops: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        list(FaceStream(network, Settings()).run([Source("video", str(clip))]))
+    network.find = lambda image: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        list(FaceStream(network, Settings()).run([Source("video", str(clip))]))
+
+
+def test_a_face_that_cannot_be_followed_is_looked_for(clip, monkeypatch):
+    monkeypatch.setattr("hf_geaau.video.stream._carried_on", lambda before, after, faces: [])
+    network = BrightFace()
+    frames = frames_of(FaceStream(network, Settings(detect_every=5)).run([Source("video", str(clip))]))
+    assert [len(frame.faces) for frame in frames] == [0] * 5 + [1] * 25  # dark at first: nobody to follow
+    assert network.finds == 26
+
+
+def test_frames_far_apart_are_all_looked_at(clip):
+    assert [Settings().stride, Settings(every=2).stride, Settings(fps=5).stride] == [3, 1, 1]
+    assert Settings(fps=5, detect_every=4).stride == 4
+
+
+def test_4k_waits_in_bounded_memory(tmp_path, monkeypatch):
+    """Decoding stops while two frames wait, as few as fit, whatever the number of groups and their length allow."""
+    path = write_clip(tmp_path / "4k.mp4", numbered(9, (3840, 2160)))
+    monkeypatch.setattr("hf_geaau.video.stream.BYTES_IN_FLIGHT", 60_000_000)
+    alive, most, upright = weakref.WeakSet(), [], VideoReader._upright
+
+    class Image(np.ndarray):
+        """An array that a weak set can hold."""
+
+        __hash__ = object.__hash__
+
+    def remembered(self, decoded):
+        image = upright(self, decoded).view(Image)
+        alive.add(image)
+        most.append(len(alive))
+        return image
+
+    monkeypatch.setattr(VideoReader, "_upright", remembered)
+    stream = FaceStream(BrightFace(), Settings(detect_every=100, workers=1)).run([Source("video", str(path))])
+    assert len(frames_of(stream)) == 9
+    # Two wait, one is worked on, one waits for room, one closes its group.
+    assert max(most) <= 5
+
+
+@pytest.mark.parametrize("keep_images", [False, True])
+def test_a_slow_reader_is_not_run_ahead_of(clip, keep_images):
+    """Who takes frames slowly finds few decoded ahead: groups are bounded in number, too."""
+    network = BrightFace()
+    settings = Settings(detect_every=1, batch_size=2, workers=1, keep_images=keep_images)
+    stream = FaceStream(network, settings).run([Source("video", str(clip))] * 10)
+    next(stream)
+    stream.close()
+    assert network.finds <= 30
+
+
+def test_settings_that_make_no_sense_are_refused():
+    for wrong, message in (
+        ({"every": 0}, "`every` must be at least 1, got 0"),
+        ({"fps": -1.0}, "`fps` must be above 0, got -1"),
+        ({"fps": 5.0, "every": 2}, "not both"),
+        ({"smooth_s": -1.0}, "0 or more, got -1"),
+        ({"workers": 0}, "`workers` must be at least 1, got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Settings(**wrong)
