@@ -110,7 +110,8 @@ def _draw_sheet(rows: "pd.DataFrame", units: list[str], top: int, blur: bool, pa
     chosen = [(unit, index) for unit in units for index in _strongest(rows, unit, top)]
     crops = _crops(rows, sorted({index for _, index in chosen}), blur)
     kept = [(unit, index) for unit, index in chosen if index in crops]
-    absent = [unit for unit in units if unit not in {unit for unit, _ in chosen}]
+    present = {unit for unit, _ in chosen}
+    absent = [unit for unit in units if unit not in present]
     if not chosen:
         complain("A contact sheet shows faces in which an AU is present, got none in the table: no contact sheet.")
         return

@@ -410,7 +410,7 @@ def _show(name: str, faces: list[dict[str, Any]], in_full: bool) -> None:
 def _show_video(end: "SourceEnd", tally: _Tally) -> None:
     """Say what a video gave: a line, and a line for each face that stays longest."""
     text = f"{end.source.shown}: {tally.frames} of {end.decoded} frames, {tally.last_s:.1f} s, "
-    text += f"{len(tally.tracks)} faces followed, {tally.faceless} frames without a face"
+    text += f"faces followed: {len(tally.tracks)}, frames without a face: {tally.faceless}"
     out.print(text, markup=False, highlight=False, soft_wrap=True)
     longest = sorted(tally.tracks.items(), key=lambda item: -item[1][0])
     for track, (frames, present) in longest[:FULL_TABLES]:

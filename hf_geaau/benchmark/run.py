@@ -62,6 +62,7 @@ class Scale:
 
 
 SCALES = {
+    # Every arm learns 20 images of each person by heart: people are scarce then, as in the real sets, and not steps.
     "full": Scale(24, 20, 60, 50, 2500, 8, 51_200, 80, 600, 1600, 32, 32, 3, "tf_efficientnet_lite0", -2),
     "smoke": Scale(24, 4, 30, 4, 60, 4, 200, 64, 6, 4, 16, 8, 1, "test_efficientnet", -2),
 }

@@ -62,7 +62,7 @@ def test_generator_pipeline_and_command_give_the_same_rows(clip, tiny_checkpoint
     target = tmp_path / "table.csv"
     result = call("predict", clip, "--model", tiny_checkpoint, "--every", 3, "--output", target)
     assert "10 of 30 frames" in result.stdout
-    assert "1 faces followed, 1 frames without a face" in result.stdout
+    assert "faces followed: 1, frames without a face: 1" in result.stdout
     table = pd.read_csv(target)
     assert list(table) == list(rows)
     pd.testing.assert_frame_equal(
