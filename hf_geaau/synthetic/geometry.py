@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .face_model import FaceModel
-from .sampling import TRAITS, Glasses, Hair
+from .sampling import EXPRESSION_SHAPES, TRAITS, Glasses, Hair
 from .textures import smooth_noise
 
 Array = NDArray[Any]  # what it holds is said beside it; numpy's own types would hide the code
@@ -67,11 +67,45 @@ class HeadMesh:
         self.landmark_uv: Array = uv_of_vertex[self.landmarks]
         self.material_of_vertex = np.zeros(len(used), np.float32)
         self.material_of_vertex[self.source] = self.material
+        self._carry_brows()
+        self._prepare_teeth()
         self._prepare_eyes(model)
         self._prepare_lashes()
         self._prepare_normals(corners, code)
         self.trait_deltas: Array = _trait_deltas(self)
         self._prepare_relief()
+
+    def _carry_brows(self) -> None:
+        """Let the shapes that move the brow ridge move the brows whole, which lie below the ridge on most people.
+
+        At their height the ridge's movement has half gone, so that a brow would be stretched instead of raised. The
+        loose skin between brow and lid, which folds and unfolds on people too, takes up the difference.
+        """
+        place = np.flatnonzero(self.material_of_vertex == SKIN)
+        place = place[(self.neutral[place, 2] > 3) & (self.neutral[place, 1] > 3) & (self.neutral[place, 1] < 7)]
+        here = self.neutral[place, :2]
+        beside_nose = _smoothstep(0.6, 1.4, np.abs(here[:, 0]))[:, None]
+        for names, reach in _BROW_REACH_CM.items():
+            above = np.column_stack([here[:, 0], np.interp(here[:, 1], *reach)])
+            distance = np.linalg.norm(above[:, None] - here, axis=-1)
+            near = np.argsort(distance, 1)[:, :6]
+            weight = 1 / (np.take_along_axis(distance, near, 1) + 0.02) ** 2
+            weight /= weight.sum(1, keepdims=True)
+            for name in names:
+                moved = self.expression_deltas[EXPRESSION_SHAPES.index(name)].reshape(-1, 3)
+                carried = (weight[..., None] * moved[place][near]).sum(1)
+                inside = (above[:, 1:] > here[:, 1:] + 1e-3) * beside_nose
+                moved[place] += (inside * (carried - moved[place])).astype(np.float32)
+        for side in "LR":  # browOuterUp lifts the inner end half as much as the outer; AU02 does not
+            outer, inner = (EXPRESSION_SHAPES.index(f"brow{part}Up_{side}") for part in ("Outer", "Inner"))
+            self.expression_deltas[outer] -= 0.45 * self.expression_deltas[inner]
+
+    def _prepare_teeth(self) -> None:
+        """Find the teeth that the jaw carries and those that it does not."""
+        teeth = self.material_of_vertex == TEETH
+        falls = self.expression_deltas[EXPRESSION_SHAPES.index("jawOpen")].reshape(-1, 3)[:, 1]
+        carried = falls < falls[teeth].mean() if teeth.any() else teeth
+        self.upper_teeth, self.lower_teeth = teeth & ~carried, teeth & carried
 
     def _prepare_eyes(self, model: FaceModel) -> None:
         angles = np.full((len(self.neutral), 2), 180, np.float32)
@@ -178,6 +212,12 @@ def _triangle_cross(vertices: Array, triangles: Array) -> Array:
     u, v = (b - a).T, (c - a).T
     return np.stack([u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]], 1)
 
+
+# Heights on the neutral mesh, and the heights whose movement they take: from the lid's fold to above the brow.
+_BROW_REACH_CM = {
+    ("browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R"): ((0, 4.45, 4.9, 5.6), (0, 4.45, 5.45, 5.6)),
+    ("browDown_L", "browDown_R"): ((0, 4.35, 4.85, 5.4), (0, 4.35, 5.15, 5.4)),
+}
 
 # Movement in cm of landmarks (of 68), of the image's left half; the other half mirrors it. Our choice, by eye.
 _LANDMARK_TRAITS: dict[str, dict[int, tuple[float, float, float]]] = {

@@ -94,6 +94,9 @@ class _Look:
         moved += identity.resting @ mesh.expression_deltas
         self.rest = mesh.neutral + moved.reshape(-1, 3)
         self.rest += mesh.lash_roots * np.float32(1 - identity.eyes.lash_length)
+        back, down = identity.teeth_place
+        self.rest[mesh.upper_teeth] -= np.array([0, down, back], np.float32)
+        self.rest[mesh.lower_teeth] -= np.array([0, 2 * back, back], np.float32)
         self.landmarks = self.rest[mesh.landmarks]
         skin = self.rest[mesh.is_skin]
         self.hair = hair_surface(identity.hair, skin)

@@ -99,7 +99,7 @@ WRINKLES = (
 
 # Layer, action unit and strength: how much a full-strength action unit deepens each layer.
 WRINKLE_SOURCES = (
-    ("forehead_centre", 1, 1.2), ("forehead_centre", 2, 0.5), ("forehead_side", 2, 1.3), ("forehead_side", 1, 0.2),
+    ("forehead_centre", 1, 1.2), ("forehead_centre", 2, 0.25), ("forehead_side", 2, 1.3), ("forehead_side", 1, 0.2),
     ("glabella", 4, 1.3), ("glabella", 9, 0.4), ("crows_feet", 6, 1.4), ("crows_feet", 7, 0.25),
     ("crows_feet", 12, 0.15), ("lower_lid", 7, 1.0), ("lower_lid", 6, 1.0), ("nose_root", 9, 1.0),
     ("nasolabial", 12, 0.8), ("nasolabial", 10, 0.8), ("nasolabial", 9, 0.5), ("nasolabial", 6, 0.2),
@@ -269,6 +269,8 @@ class Identity:
         shape: (100,) weights of the identity components, in standard deviations.
         age: 0 (twenty) – 1 (eighty).
         feminine: 0–1; shifts the odds of beard, hair length, brows and make-up.
+        teeth: Linear RGB (3).
+        teeth_place: How far the teeth lie back behind the lips, and the upper ones down, cm.
         wrinkle_pattern: Which of the wrinkle map sets, 0–WRINKLE_PATTERNS-1.
         permanent_wrinkles: (12, 2) depth of each layer at rest, so that a line alone does not tell an action unit.
         wrinkle_gain: How deep this skin folds.
@@ -289,6 +291,7 @@ class Identity:
     hair: Hair
     eyes: Eyes
     teeth: NDArray[np.float32]
+    teeth_place: tuple[float, float]
     wrinkle_pattern: int
     permanent_wrinkles: NDArray[np.float32]
     wrinkle_gain: float
@@ -395,9 +398,10 @@ def sample_identity(seed: int, identity_id: int) -> Identity:
         teeth=(np.array([0.72, 0.67, 0.57]) * rng.uniform(0.8, 1.15) * [1, 1, rng.uniform(0.85, 1.1)]).astype(
             np.float32
         ),
+        teeth_place=(float(rng.uniform(0, 0.35)), float(rng.uniform(-0.25, 0.4))),
         wrinkle_pattern=int(rng.integers(WRINKLE_PATTERNS)),
         permanent_wrinkles=_sample_permanent_wrinkles(rng, age),
-        wrinkle_gain=float(rng.uniform(0.3, 0.8) + 0.7 * age * rng.uniform(0.6, 1.0)),
+        wrinkle_gain=float(rng.uniform(0.0, 0.8) + 0.7 * age * rng.uniform(0.6, 1.0)),
         glasses=_sample_glasses(rng) if rng.random() < 0.25 else None,
         texture_seed=int(rng.integers(2**31)),
         traits=_sample_traits(rng, age, feminine),

@@ -141,7 +141,7 @@ vec3 shade_eye(vec3 n) {
 vec3 shade_mouth(vec3 n) {
     float depth = lip_depth - f_place.z;
     float open = exp(-max(depth, 0.0) * 0.36) * (0.08 + 0.92 * smoothstep(3.0, 1.0, abs(f_place.x)))
-        * (0.45 + 0.55 * smoothstep(0.05, 0.4, lip_gap));
+        * (0.65 + 0.35 * smoothstep(0.05, 0.4, lip_gap));
     bool teeth = f_material > 2.5;
     float inside = teeth ? 1.0 : 0.7;
     vec3 flesh = mix(vec3(0.33, 0.10, 0.09), vec3(0.42, 0.17, 0.15), smoothstep(-5.0, -2.0, f_place.y));

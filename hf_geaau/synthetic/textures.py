@@ -170,7 +170,7 @@ def _paint_lips(color: Canvas, gloss: Canvas, rng: np.random.Generator, identity
     center = landmarks[48:60].mean(0)
     outline = (landmarks[48:60] - center) * scale + center
     mask = _polygon(outline, rng.uniform(1.2, 3.2))
-    inner = _polygon(landmarks[60:68], 3.0)
+    inner = _polygon(landmarks[60:68], rng.uniform(2.0, 4.5))
     lips = (skin.tone * skin.lips).clip(0, 1) ** (1 / _GAMMA)
     lines = 1 + 0.05 * cv2.resize(
         rng.standard_normal((8, 170)).astype(np.float32), (SIZE, SIZE), interpolation=cv2.INTER_CUBIC
@@ -178,7 +178,8 @@ def _paint_lips(color: Canvas, gloss: Canvas, rng: np.random.Generator, identity
     opacity = (mask * max(skin.lipstick, rng.uniform(0.55, 0.95)))[..., None]
     color *= 1 - opacity
     color += opacity * lips * lines[..., None]
-    color *= 1 - 0.35 * inner[..., None]  # wet inner lips are darker and redder
+    # Wet inner lips are darker and redder; the line between closed lips is faint on some people and black on others.
+    color *= 1 - rng.uniform(0.2, 0.95) * inner[..., None]
     color[..., 1:] *= 1 - 0.12 * inner[..., None]
     gloss += mask * (0.25 + 0.5 * skin.lipstick)
 

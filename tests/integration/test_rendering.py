@@ -13,7 +13,7 @@ from hf_geaau.synthetic import dataset as dataset_module
 from hf_geaau.synthetic import iter_renders, load_face_model, render_dataset, sample_scene
 from hf_geaau.synthetic.facts import FaceFacts
 from hf_geaau.synthetic.lighting import _Environment
-from hf_geaau.synthetic.sampling import ACTION_UNITS, TRAITS, expression, wrinkle_depths
+from hf_geaau.synthetic.sampling import ACTION_UNITS, EXPRESSION_SHAPES, TRAITS, expression, wrinkle_depths
 from tests.conftest import FACE_MODEL
 
 pytest.importorskip("moderngl", reason="moderngl is not installed")
@@ -216,6 +216,34 @@ def test_folds_darken_and_a_raised_cheek_stands_out(renderer):
     beside = np.linalg.norm(mesh.neutral - (0.6 * corner + 0.4 * nostril + [-0.8, 0, 0]), axis=1) < 1.2
     assert depth[beside].max() > 0.04
     assert depth[mesh.material_of_vertex == 0].min() < -0.04
+
+
+def test_a_raised_brow_moves_whole_and_leaves_the_lid(renderer):
+    mesh = renderer.mesh
+    raised = mesh.expression_deltas[EXPRESSION_SHAPES.index("browOuterUp_L")].reshape(-1, 3)[:, 1]
+    x, y, z = mesh.neutral.T
+    column = (mesh.material_of_vertex == 0) & (np.abs(x - 3.8) < 0.8) & (z > 3)
+    brow, lid = (raised[column & (y > low) & (y < high)] for low, high in ((4.9, 5.7), (3.7, 4.2)))
+    assert len(brow) > 20 and len(lid) > 20
+    assert brow.min() > 0.7 * brow.max() > 0.4  # cm; a stretched brow would not say how high it is
+    assert lid.max() < 0.3 * brow.max()
+
+
+def test_the_outer_raiser_leaves_the_inner_end_of_the_brow(renderer):
+    mesh = renderer.mesh
+    raised = mesh.expression_deltas[EXPRESSION_SHAPES.index("browOuterUp_L")].reshape(-1, 3)[:, 1]
+    x, y, z = mesh.neutral.T
+    inner, outer = (raised[(np.abs(x - at) < 0.4) & (np.abs(y - 5.4) < 0.4) & (z > 3)].mean() for at in (1.4, 4.3))
+    assert inner < 0.25 * outer
+
+
+def test_teeth_that_reach_down_fill_a_smile(renderer):
+    smile = plain(AU12=4, AU25=4)
+    short, long = (
+        renderer.render(replace(smile, identity=replace(smile.identity, teeth_place=(0.0, down)))).image
+        for down in (-0.3, 0.4)
+    )
+    assert (long.astype(int) - short)[40:56, 20:44].max() > 60
 
 
 def test_traits_change_what_they_are_named_after(renderer):
