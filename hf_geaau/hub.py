@@ -36,7 +36,7 @@ data."""
 MODEL_CLASSES = ("GeaauModel", "GeaauForExpressionEmbedding")
 
 # Beside the weights. Everything else in the folder stays where it is.
-_PUSHED = ("evaluation.json",)
+_PUSHED = ("evaluation.json", "calibration.png", "failures.jpg")  # the pictures are those of `hf-geaau evidence`
 
 
 @dataclass(frozen=True)

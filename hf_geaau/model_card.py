@@ -337,7 +337,7 @@ def _data(facts: CardFacts) -> str:
     notes = [f"- {note}" for note in seen.get("notes") or []]
     people = "Age, sex and skin tone of the people: see the papers cited; results by group are not measured."
     if facts.trained_on == ["synthetic"]:
-        people = "All faces are rendered; no photo of a person was used. Results by group are not measured."
+        people = "All faces are rendered. Results by group are not measured."
     return "\n".join([*lines, "", *used, *notes, people]).strip()
 
 
@@ -591,6 +591,7 @@ def bundled_card(directory: Path) -> str:
             evidence=evidence.read_text(encoding="utf-8").strip()
             if evidence.is_file()
             else NOT_MEASURED.capitalize() + ".",
+            weakest=", ".join(_weakest(list(reports.values())[-1]["action_units"])),
             **_how_it_was_made(facts, made),
         )
     )
@@ -615,7 +616,9 @@ def _how_it_was_made(facts: CardFacts, made: dict[str, Any]) -> dict[str, Any]:
         "stage": facts.config["backbone_stage"],
         "parameters": facts.parameters / 1e6,
         "megabytes": facts.megabytes,
-        "start": "The backbone starts from ImageNet weights." if recipe["pretrained_backbone"] else "",
+        "start": "The backbone starts from ImageNet weights, learned from photos."
+        if recipe["pretrained_backbone"]
+        else "",
         "identities": renders["train"] // renders["images_per_identity"],
         "per_identity": renders["images_per_identity"],
         "train": renders["train"],
@@ -634,6 +637,12 @@ def _how_it_was_made(facts: CardFacts, made: dict[str, Any]) -> dict[str, Any]:
         "neutral": calibration["neutral_frames"],
         "recipe": yaml.safe_dump(_without_paths(recipe), sort_keys=False).strip(),
     }
+
+
+def _weakest(units: dict[str, dict[str, Any]]) -> list[str]:
+    """Name the units of the lowest AUC, a quarter of all."""
+    known = sorted((row["auc"], label) for label, row in units.items() if row.get("auc") is not None)
+    return [label for _, label in known[: max(1, len(units) // 4)]]
 
 
 _RENDERED_SETS = {

@@ -24,9 +24,7 @@ def evidence(
     mediapipe: Annotated[
         Path | None, typer.Option(metavar="FILE", help="MediaPipe's face_landmarker.task, to compare with.")
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where it goes. Default: beside MODEL, whose card carries it.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where it goes. Default: beside MODEL.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Faces for what is measured more than once.")] = 1000,
     batch_size: Annotated[int, typer.Option(min=1, help="Faces of one forward pass.")] = 64,
     device: Annotated[str | None, typer.Option(help="Such as cpu or cuda. Default: what is there.")] = None,
@@ -34,7 +32,7 @@ def evidence(
 ) -> None:
     """Measure a checkpoint on rendered faces and labelled photos: scores, calibration, groups, steadiness, failures.
 
-    Writes evidence.json, evidence.md and pictures.
+    Writes evidence.json, evidence.md and pictures; the card of a checkpoint that `train bundled` made is renewed.
     """
     quiet_libraries()
     import datasets

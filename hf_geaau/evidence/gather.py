@@ -12,13 +12,14 @@ from hf_geaau.evaluation import write_json
 from hf_geaau.evaluation.predictions import best_device
 from hf_geaau.faces import FaceDetector
 from hf_geaau.files import whole_file
+from hf_geaau.model_card import bundled_card, read_json
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.plots import require_matplotlib
 
 from .blendshapes import compare
 from .labelled import LabelledFace, find_faces, label_matrix, photo_evidence, read_labels
 from .page import draw_calibration, draw_failures, evidence_page
-from .rendered import RenderedSet, rendered_evidence, some_images
+from .rendered import RenderedSet, images_at, rendered_evidence, spread, thresholds_of
 from .scorer import Scorer
 
 SETS = ("test", "unseen")
@@ -41,9 +42,11 @@ def gather_evidence(
 ) -> dict[str, Any]:
     """Measure a checkpoint on rendered faces and on labelled photos, and write evidence.json, evidence.md and pictures.
 
+    The card of a checkpoint that `train_rendered` made, if the files go beside it, is renewed with the page.
+
     Args:
         model: Directory, name of the zoo or Hub id; None for the bundled checkpoint.
-        output: Where the files go; None: beside the checkpoint, so that its card carries them.
+        output: Where the files go; None: beside the checkpoint.
         renders: Folder with the rendered sets "test" and "unseen" (either may lack), such as `train_rendered` leaves.
         photos: Folder of photos, with `photo_labels`.
         photo_labels: JSON that says where which faces are and what they show; see `read_labels`.
@@ -86,7 +89,7 @@ def gather_evidence(
     if labelled:
         result["photos"] = _photos(scorer, labelled, Path(photos or ""), yardstick)
         report(f"photos: {result['photos']['found']} of {len(labelled)} faces found")
-    _write(result, sets, place)
+    _write(result, sets, network.config, place)
     return result
 
 
@@ -112,8 +115,8 @@ def _check(renders: Any, photos: Any, photo_labels: Any, limit: int) -> list[Lab
 
 
 def _compare_rendered(yardstick: Path, faces: RenderedSet, processor: Any, limit: int) -> dict[str, Any]:
-    images = some_images(faces, limit)
-    places = np.unique(np.linspace(0, len(faces.rows) - 1, len(images)).astype(int))
+    places = spread(faces, limit)
+    images = images_at(faces, places)
     points = np.asarray(processor.crop_template)
     pictures = [(image, points * image.size) for image in images]
     return compare(yardstick, faces.names, faces.labels[places], faces.probabilities[places], pictures)
@@ -131,11 +134,15 @@ def _photos(scorer: Scorer, labelled: list[LabelledFace], folder: Path, yardstic
     return result
 
 
-def _write(result: dict[str, Any], sets: list[RenderedSet], place: Path) -> None:
-    """Write the pictures, the page and, last, the numbers."""
+def _write(result: dict[str, Any], sets: list[RenderedSet], config: Any, place: Path) -> None:
+    """Write the pictures, the page, the numbers, and anew the card that carries the page, if there is one."""
     if sets:
         draw_calibration(result["rendered"], sets[0].names, place / "calibration.png")
-        draw_failures(sets[0], place / "failures.png")
+        draw_failures(sets[-1], thresholds_of(config), place / "failures.jpg")
     with whole_file(place / "evidence.md") as part:
         part.write_text(evidence_page(result), encoding="utf-8")
     write_json(result, place / "evidence.json")
+    made = read_json(place / "evaluation.json", optional=True)
+    if "renders" in made.get("recipe", {}):
+        with whole_file(place / "README.md") as part:
+            part.write_text(bundled_card(place), encoding="utf-8")

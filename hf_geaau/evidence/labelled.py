@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from hf_geaau import facs
 from hf_geaau.errors import EvaluationError, PhotoError
 from hf_geaau.faces import FaceDetector
 from hf_geaau.photos import read_photo
@@ -67,10 +68,13 @@ def read_labels(path: str | os.PathLike[str]) -> list[LabelledFace]:
         ) from error
     if not faces:
         raise EvaluationError(f"Labels of photos must name a face, got none in '{path}'.")
+    known = {unit.label for unit in facs.ACTION_UNITS.values()}
     for face in faces:
-        wrong = [f"{name}={value}" for name, value in face.labels.items() if value not in (0, 1) or name[:2] != "AU"]
+        wrong = [f"{name}={value}" for name, value in face.labels.items() if value not in (0, 1) or name not in known]
         if wrong:
-            raise EvaluationError(f"Labels must be AU names with 1 or 0, got {wrong[0]} for '{face.file}' in '{path}'.")
+            raise EvaluationError(
+                f"Labels must be AUs, such as AU01 or AU12, with 1 or 0, got {wrong[0]} for '{face.file}' in '{path}'."
+            )
     return faces
 
 

@@ -5,20 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from hf_geaau import facs
 from hf_geaau.files import whole_file
+from hf_geaau.metrics import au_auc
 from hf_geaau.plots import COLOURS
 
-from .rendered import LEAST, RenderedSet
+from .rendered import BINS, LEAST, POINT_NOISE, RESAMPLES, RenderedSet
 
 SHOWN = (
-    "skin tone, typology angle", "head turned, degrees", "head nodded, degrees", "light", "occluder", "glasses",
-    "face, pixels",
+    "skin tone, typology angle", "drawn age, years", "sex-typed looks", "head turned, degrees", "head nodded, degrees",
+    "light", "occluder", "glasses", "face, pixels",
 )  # fmt: skip
 """Traits whose groups the page lists; those of the others are in evidence.json."""
 MOST_FACES = 30  # of photos, whose predictions the page lists
+WEAKEST, WORST = 6, 3  # action units whose failures are drawn, and how many of either kind
 TITLES = {
     "test": "rendered people it has not seen",
     "unseen": "the same under settings of the renderer it has not seen",
@@ -33,8 +36,7 @@ def evidence_page(evidence: dict[str, Any]) -> str:
         parts += ["### Rendered faces, by action unit", _unit_table(rendered), _steady_text(rendered)]
         parts += ["### Calibration", _calibration_text(rendered)]
         parts += ["### Groups of rendered faces", *(_group_tables(name, entry) for name, entry in rendered.items())]
-        parts += ["### Known failures", "For each action unit the most wrong prediction on the first of these sets."]
-        parts.append("![The most wrong prediction of each action unit](failures.png)")
+        parts += ["### Known failures", _failure_text(list(rendered)[-1])]
     if photos:
         parts += ["### Photos", _photo_text(photos)]
     compared = {name: entry["mediapipe"] for name, entry in rendered.items() if "mediapipe" in entry}
@@ -47,11 +49,11 @@ def evidence_page(evidence: dict[str, Any]) -> str:
 
 def _table(head: list[str], rows: dict[str, list[Any]]) -> str:
     lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
-    return "\n".join([*lines, *(f"| {name} | {' | '.join(map(_cell, cells))} |" for name, cells in rows.items())])
+    return "\n".join([*lines, *(f"| {' | '.join(map(_cell, [name, *cells]))} |" for name, cells in rows.items())])
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
 
 def _unit_table(rendered: dict[str, Any]) -> str:
@@ -79,9 +81,9 @@ def _unit_table(rendered: dict[str, Any]) -> str:
     )
     return (
         f'{sets}. ICC(3,1) and MAE (in steps of the scale 0-5) are of the intensity. "Neutral alarms": share of faces'
-        ' without any action unit in which this one is seen; "mirrored": mean absolute change of the probability'
-        ' between a face and its mirror image; "points": the same when each of the five points is off by 5 % of the'
-        f" distance between the eyes.\n\n{_table(head, rows)}"
+        ' without any action unit, at intensity A or more, in which this one is seen; "mirrored": mean absolute'
+        ' change of the probability between a face and its mirror image; "points": the same when each of the five'
+        f" points is off by {POINT_NOISE:.0%} of the distance between the eyes.\n\n{_table(head, rows)}"
     )
 
 
@@ -97,7 +99,8 @@ def _steady_text(rendered: dict[str, Any]) -> str:
 def _calibration_text(rendered: dict[str, Any]) -> str:
     errors = [f"{name} {entry['mean']['expected_calibration_error']:.3f}" for name, entry in rendered.items()]
     return (
-        f"Expected calibration error, mean over action units: {', '.join(errors)}.\n\n"
+        f"Expected calibration error (15 bins), mean over action units: {', '.join(errors)}. The curves have"
+        f" {BINS} bins.\n\n"
         "![Share of faces that show an action unit, by predicted probability](calibration.png)"
     )
 
@@ -111,13 +114,17 @@ def _group_tables(name: str, entry: dict[str, Any]) -> str:
         widest = gaps[0]
         text = (
             f'**Largest gap on {name}**: {widest["trait"]}, mean AUC {widest["auc"]:.3f} for "{widest["worst"]}"'
-            f' against {widest["best_auc"]:.3f} for "{widest["best"]}". Each trait\'s widest gap, among groups of at'
-            f" least {LEAST} faces:\n\n"
+            f' against {widest["best_auc"]:.3f} for "{widest["best"]}", a gap of'
+            f" {widest['gap']:.3f} ± {widest['error']:.3f}. Each trait's widest gap, among groups of at"
+            f" least {LEAST} faces, with its standard error (bootstrap over people, {RESAMPLES} draws). The worst and"
+            " the best of several groups differ by chance, too: less than two or three errors tell nothing.\n\n"
         )
-        rows = {gap["trait"]: [gap[key] for key in ("worst", "auc", "best", "best_auc", "gap")] for gap in gaps}
-        text += _table([f"trait, {name}", "worst", "AUC", "best", "AUC", "gap"], rows)
+        kept = ("worst", "auc", "best", "best_auc", "gap", "error")
+        rows = {gap["trait"]: [gap[key] for key in kept] for gap in gaps}
+        text += _table([f"trait, {name}", "worst", "AUC", "best", "AUC", "gap", "±"], rows)
+    keys = ("f1", "auc")  # of few faces they would be chance
     rows = {
-        f"{title}: {group}": [scores["faces"], scores["f1"], scores["auc"]]
+        f"{title}: {group}": [scores["faces"], *(scores[key] if scores["faces"] >= LEAST else None for key in keys)]
         for title, members in entry["groups"].items()
         if title in SHOWN
         for group, scores in members.items()
@@ -196,32 +203,68 @@ def draw_calibration(rendered: dict[str, Any], names: list[str], path: Path) -> 
     axes[0].legend(frameon=False, fontsize=7)
     figure.supxlabel("predicted probability", fontsize=8)
     figure.supylabel("share of faces that show it", fontsize=8)
-    _save(figure, path)
-
-
-def draw_failures(faces: RenderedSet, path: Path) -> None:
-    """Draw the face of each AU's most wrong probability."""
-    from matplotlib.figure import Figure
-
-    columns = min(6, len(faces.names))
-    rows = -(-len(faces.names) // columns)
-    figure = Figure(figsize=(1.6 * columns, 1.9 * rows), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    wrong = np.where(faces.labels >= 0, np.abs(faces.probabilities - faces.labels), -1).argmax(axis=0)
-    for place, (axis, row) in enumerate(zip(axes, wrong.tolist(), strict=False)):
-        axis.imshow(np.asarray(faces.rows[row]["image"].convert("RGB")))
-        said = "is present" if faces.labels[row, place] == 1 else "is absent"
-        name = faces.names[place]
-        title = f"{name} {facs.ACTION_UNITS[int(name[2:])].name.lower()}"
-        axis.set_title(f"{title[:24]}\n{said}, p = {faces.probabilities[row, place]:.2f}", fontsize=7)
-    for axis in axes:
-        axis.set_axis_off()
-    _save(figure, path)
-
-
-def _save(figure: Any, path: Path) -> None:
-    """Write a figure with 128 colours: a third of the bytes, and faces look the same."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=80)
+    with whole_file(path) as part:  # few colours: a third of the bytes
+        Image.open(content).convert("RGB").quantize(64).save(part, "PNG", optimize=True)
+
+
+def _failure_text(name: str) -> str:
+    return (
+        f"On {name}, the {WEAKEST} action units of the lowest AUC, a row each: the faces in which the unit is missed at"
+        " the lowest probability p (left), and those in which it is falsely seen at the highest (right), with the true"
+        " intensity behind p; no person twice on a side. Left of each row, how often that happens.\n\n"
+        "![Faces whose weak action units are missed or wrongly seen](failures.jpg)"
+    )
+
+
+def failures_of(faces: RenderedSet, thresholds: NDArray[Any]) -> dict[int, dict[str, list[int]]]:
+    """Find the faces on which the weakest AUs fail.
+
+    Args:
+        faces: The set.
+        thresholds: (N,) of its AUs: a failure is on the wrong side of them.
+
+    Returns:
+        By the column of the AU, that of the lowest AUC first: the rows of the faces in which it is "missed", and of
+        those in which it is "falsely seen", the worst first.
+    """
+    areas = au_auc(faces.labels, faces.probabilities)["auc"]
+    result = {}
+    for unit in np.argsort(areas)[: min(WEAKEST, np.count_nonzero(~np.isnan(areas)))].tolist():  # NaN is last
+        chances, labels = faces.probabilities[:, unit], faces.labels[:, unit]
+        order, seen = np.argsort(chances, kind="stable"), chances >= thresholds[unit]
+        missed, false = order[((labels == 1) & ~seen)[order]], order[((labels == 0) & seen)[order]]
+        result[unit] = {"missed": missed.tolist(), "falsely seen": false[::-1].tolist()}
+    return result
+
+
+def draw_failures(faces: RenderedSet, thresholds: NDArray[Any], path: Path) -> None:
+    """Draw the weakest AUs' worst misses and worst false alarms as a JPEG; see `failures_of`."""
+    from matplotlib.figure import Figure
+
+    found = failures_of(faces, thresholds)
+    rows = max(1, len(found))
+    figure = Figure(figsize=(1.4 + 1.4 * 2 * WORST, 1.75 * rows), layout="constrained")
+    grid = figure.subplots(rows, 2 * WORST, squeeze=False)
+    for axis in grid.ravel():
+        axis.set(xticks=[], yticks=[], frame_on=False)
+    for row, (unit, sides) in zip(grid, found.items(), strict=False):
+        name, lines = faces.names[unit], []
+        strength = faces.predictions.intensities[:, facs.SYNTHETIC.index(int(name[2:]))]
+        for first, label, (title, places) in zip((0, WORST), (1, 0), sides.items(), strict=True):
+            people: dict[str, int] = {}  # who -> their worst
+            for place in places:
+                people.setdefault(faces.predictions.subject_id[place], place)
+            for axis, place in zip(row[first : first + WORST], people.values(), strict=False):
+                axis.imshow(np.asarray(faces.rows[place]["image"].convert("RGB")))
+                axis.set_title(
+                    f"{title}, p = {faces.probabilities[place, unit]:.2f}, {strength[place]:.1f}", fontsize=8
+                )
+            lines.append(f"{title} {len(places)} of {np.count_nonzero(faces.labels[:, unit] == label)}")
+        long_name = facs.ACTION_UNITS[int(name[2:])].name.lower()
+        row[0].set_ylabel("\n".join([f"{name} {long_name}", *lines]), fontsize=7)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100)
     with whole_file(path) as part:
-        Image.open(content).convert("RGB").quantize(128).save(part, "PNG", optimize=True)
+        Image.open(content).convert("RGB").save(part, "JPEG", quality=80, optimize=True)

@@ -1,5 +1,6 @@
 """Evidence on rendered faces: scores, calibration, groups of faces, steadiness, and the worst failures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,16 +19,37 @@ from .scorer import Scorer, by_name
 BINS = 10  # of the calibration curve
 LEAST = 100
 """A group needs this many faces to count for the largest gap; below, single faces decide. Our choice."""
+RESAMPLES = 50  # of the people, for a gap's standard error
 POINT_NOISE = 0.05  # of the distance between the eyes
 _MARGIN = 0.15  # mirrored at the crop's edges, so that a moved crop sees no black
 # No traits: what tells rows apart, and from where the action units were drawn, which decides how many there are.
 _STRUCTURE = {
     "file_name", "labels", "intensities", "subject_id", "sequence_id", "frame", "points", "index", "au_source", "style",
 }  # fmt: skip
-_ANGLES = {"yaw": "head turned, degrees", "pitch": "head nodded, degrees", "roll": "head tilted, degrees"}
-_TITLES = {**_ANGLES, "skin_ita": "skin tone, typology angle", "face_pixels": "face, pixels"}
-_TONES = {-30: "dark", 10: "brown", 28: "tan", 41: "intermediate", 55: "light", 90: "very light"}
-"""Upper ends of the individual typology angle's classes, degrees. Source: Del Bino and Bernerd, 2013."""
+_TENS = (lambda angle: np.abs(np.degrees(angle)), (10, 20, 30, 40),
+         ("0 to 10", "10 to 20", "20 to 30", "30 to 40", "40 and more"))  # fmt: skip
+_CLASSES: dict[str, tuple[str, Callable[[Any], Any], tuple[float, ...], tuple[str, ...]]] = {
+    "yaw": ("head turned, degrees", *_TENS),
+    "pitch": ("head nodded, degrees", *_TENS),
+    "roll": ("head tilted, degrees", *_TENS),
+    "skin_ita": (
+        "skin tone, typology angle", np.asarray, (-30, 10, 28, 41, 55),
+        ("-90 to -30, dark", "-30 to 10, brown", "10 to 28, tan", "28 to 41, intermediate", "41 to 55, light",
+         "55 to 90, very light"),
+    ),
+    "age": (
+        "drawn age, years", lambda age: 20 + 60 * age, (35, 50, 65),
+        ("20 to 35", "35 to 50", "50 to 65", "65 to 80"),
+    ),
+    "feminine": ("sex-typed looks", np.asarray, (1 / 3, 2 / 3), ("masculine", "in between", "feminine")),
+    "face_pixels": (
+        "face, pixels", np.asarray, (32, 48, 64, 96), ("0 to 32", "32 to 48", "48 to 64", "64 to 96", "96 and more"),
+    ),
+}  # fmt: skip
+"""Columns with groups of their own: title, what is grouped, upper ends, names. Skin: the individual typology angle's
+classes (Del Bino and Bernerd, 2013). Age from 0 (twenty) to 1 (eighty) and 0 masculine to 1 feminine are those of
+`FaceFacts`. The other ends are our choice."""
+_TITLES = {"quality": "JPEG or WebP quality, 0: not compressed", "point_error": "point error, eye distances"}
 _MOST_GROUPS = 12  # of a column of texts or whole numbers; more are no groups
 
 
@@ -82,9 +104,8 @@ def score_rendered(predictions: Predictions, config: Any) -> dict[str, Any]:
 def rendered_evidence(faces: RenderedSet, scorer: Scorer, limit: int) -> dict[str, Any]:
     """Collect the evidence of one set; see `gather_evidence` for its parts."""
     config = scorer.network.config
-    take = [scorer.names.index(name) for name in faces.names]
     neutral = (faces.labels == 0).all(axis=1)
-    limits = np.asarray(config.thresholds, np.float32)[take]
+    limits = thresholds_of(config)
     groups = {title: _by_group(faces, trait, limits) for title, trait in faces.traits.items()}
     said = faces.probabilities[neutral] >= limits
     return {
@@ -93,9 +114,14 @@ def rendered_evidence(faces: RenderedSet, scorer: Scorer, limit: int) -> dict[st
         "false_alarms": by_name(faces.names, said.mean(axis=0)) if neutral.any() else None,
         "calibration": calibration_curve(faces.labels, faces.probabilities, faces.names),
         "groups": groups,
-        "gaps": gaps_of(groups),
-        "steadiness": steadiness(scorer, some_images(faces, limit)),
+        "gaps": [{**gap, "error": _gap_error(faces, gap)} for gap in gaps_of(groups)],
+        "steadiness": steadiness(scorer, images_at(faces, spread(faces, limit))),
     }
+
+
+def thresholds_of(config: Any) -> NDArray[np.float32]:
+    """Give the thresholds of the AUs that model and renderer share."""
+    return np.asarray(config.thresholds, np.float32)[facs.index_map(config.action_units, facs.SYNTHETIC)[0]]
 
 
 def calibration_curve(labels: NDArray[Any], probabilities: NDArray[Any], names: list[str]) -> dict[str, Any]:
@@ -128,9 +154,9 @@ def calibration_curve(labels: NDArray[Any], probabilities: NDArray[Any], names: 
 def traits_of(folder: Path, rows: Any) -> dict[str, NDArray[np.str_]]:
     """Read what the renderer noted of each face, in the order of the rows, as groups.
 
-    Every column of labels.parquet that describes a face counts: angles in steps of 10°, other numbers by quartiles,
-    texts and truth values as they are, the skin's typology angle by its classes. So a renderer that notes more is
-    broken down by more.
+    Every column of labels.parquet that describes a face counts: those of `_CLASSES` by these, other numbers by
+    quartiles (a value that more than a quarter share, such as 0 for none, is a group of its own), texts and truth
+    values as they are. So a renderer that notes more is broken down by more.
     """
     import pyarrow.parquet as pq
 
@@ -143,7 +169,8 @@ def traits_of(folder: Path, rows: Any) -> dict[str, NDArray[np.str_]]:
             continue
         values = np.array(table[name].to_pylist())
         if values.ndim == 1 and (groups := _groups(name, values)) is not None:
-            found[_TITLES.get(name, name.replace("_", " "))] = groups[order]
+            title = _CLASSES[name][0] if name in _CLASSES else _TITLES.get(name, name.replace("_", " "))
+            found[title] = groups[order]
     return found
 
 
@@ -153,31 +180,38 @@ def _keys(table: Any) -> tuple[list[Any], list[Any]]:
 
 def _groups(name: str, values: NDArray[Any]) -> NDArray[np.str_] | None:
     """Turn a column into groups; None if it makes none."""
-    if name in _ANGLES:
-        tens = np.minimum(np.abs(np.degrees(values)) // 10, 4).astype(int)
-        return np.array(["0 to 10", "10 to 20", "20 to 30", "30 to 40", "40 and more"])[tens]
-    if name == "skin_ita":
-        ends = list(_TONES)
-        names = [f"{low} to {high}, {_TONES[high]}" for low, high in pairwise([-90, *ends])]
-        return np.array(names)[np.searchsorted(ends[:-1], values)]
+    if name in _CLASSES:
+        _, measure, ends, names = _CLASSES[name]
+        return np.array(names)[np.searchsorted(ends, measure(values))]
     if values.dtype.kind == "f":
-        edges = np.unique(np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))
-        if len(edges) < 3:
-            return None
-        bins = np.clip(np.searchsorted(edges, values, "right") - 1, 0, len(edges) - 2)
-        return np.array([f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)])[bins]
+        return _quartiles(values)
     groups = np.array([str(value) or "none" for value in values.tolist()])
     return groups if 1 < len(np.unique(groups)) <= _MOST_GROUPS else None
 
 
+def _quartiles(values: NDArray[np.floating[Any]]) -> NDArray[np.str_] | None:
+    """Group numbers by the quartiles of those that are not shared by more than a quarter; None for a single group."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    rest = values[counts[inverse] <= len(values) / 4]
+    groups = np.array([f"{value:.3g}" for value in values], dtype=object)
+    if rest.size:
+        edges = np.unique(np.quantile(rest, [0, 0.25, 0.5, 0.75, 1]))
+        names = np.array([f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)] or [f"{edges[0]:.3g}"])
+        places = np.clip(np.searchsorted(edges, rest, "right") - 1, 0, len(names) - 1)
+        groups[counts[inverse] <= len(values) / 4] = names[places]
+    return groups.astype(np.str_) if len(set(groups)) > 1 else None
+
+
 def _by_group(faces: RenderedSet, trait: NDArray[np.str_], limits: NDArray[Any]) -> dict[str, dict[str, Any]]:
-    """Score each group: mean F1 and AUC over AUs."""
+    """Score each group: mean F1 over the AUs that it shows, and mean AUC over those that also lack in some face."""
     result = {}
     for group in sorted(set(trait.tolist()), key=_first_number):
         here = trait == group
         labels, chances = faces.labels[here], faces.probabilities[here]
-        scores = {**metrics.au_f1(labels, chances, limits)["mean"], **metrics.au_auc(labels, chances)["mean"]}
-        values = {key: None if np.isnan(scores[key]) else round(float(scores[key]), 4) for key in ("f1", "auc")}
+        rated = metrics.au_f1(labels, chances, limits)
+        f1 = rated["f1"][rated["positives"] > 0]
+        scores = {"f1": f1.mean() if f1.size else np.nan, "auc": metrics.au_auc(labels, chances)["mean"]["auc"]}
+        values = {key: None if np.isnan(value) else round(float(value), 4) for key, value in scores.items()}
         result[group] = {"faces": int(here.sum()), **values}
     return result
 
@@ -204,9 +238,33 @@ def gaps_of(groups: dict[str, dict[str, dict[str, Any]]]) -> list[dict[str, Any]
     return sorted(gaps, key=lambda entry: -entry["gap"])
 
 
-def some_images(faces: RenderedSet, limit: int) -> list[Image.Image]:
-    """Load at most `limit` crops, evenly spread over the set."""
-    places = np.unique(np.linspace(0, len(faces.rows) - 1, min(limit, len(faces.rows))).astype(int))
+def _gap_error(faces: RenderedSet, gap: dict[str, Any]) -> float:
+    """Give a gap's standard error: by the bootstrap over people, because one person's faces are alike.
+
+    Source:
+        Efron, "Bootstrap methods: another look at the jackknife", 1979. That the two groups were chosen as the worst
+        and the best is not in it.
+    """
+    trait = faces.traits[gap["trait"]]
+    person = np.unique(faces.predictions.subject_id, return_inverse=True)[1]
+    members = np.split(np.argsort(person, kind="stable"), np.cumsum(np.bincount(person))[:-1])
+    rng, gaps = np.random.default_rng(0), []
+    for _ in range(RESAMPLES):
+        rows = np.concatenate([members[place] for place in rng.integers(len(members), size=len(members))])
+        best, worst = (rows[trait[rows] == gap[side]] for side in ("best", "worst"))
+        if best.size and worst.size:
+            areas = [metrics.au_auc(faces.labels[part], faces.probabilities[part]) for part in (best, worst)]
+            gaps.append(areas[0]["mean"]["auc"] - areas[1]["mean"]["auc"])
+    return round(float(np.nanstd(gaps)), 4)
+
+
+def spread(faces: RenderedSet, limit: int) -> NDArray[np.int64]:
+    """Give the places of at most `limit` faces, evenly spread over the set."""
+    return np.linspace(0, len(faces.rows) - 1, min(limit, len(faces.rows))).astype(np.int64)
+
+
+def images_at(faces: RenderedSet, places: NDArray[np.int64]) -> list[Image.Image]:
+    """Load crops."""
     return [faces.rows[int(place)]["image"].convert("RGB") for place in places]
 
 

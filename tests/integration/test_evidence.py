@@ -14,13 +14,17 @@ from typer.testing import CliRunner
 from hf_geaau import GeaauImageProcessor
 from hf_geaau.data import write_example
 from hf_geaau.errors import EvaluationError, MissingExtraError
+from hf_geaau.evaluation import Predictions
 from hf_geaau.evidence import gather_evidence, rendered
 from hf_geaau.evidence.blendshapes import STANDS_FOR, compare
 from hf_geaau.evidence.labelled import LabelledFace, find_faces, read_labels
-from hf_geaau.evidence.rendered import calibration_curve, gaps_of, traits_of
+from hf_geaau.evidence.page import failures_of
+from hf_geaau.evidence.rendered import RenderedSet, calibration_curve, gaps_of, traits_of
 from hf_geaau.evidence.scorer import Scorer, aucs
 from hf_geaau.faces import Face
+from hf_geaau.hub import _files
 from hf_geaau.metrics import au_auc, expected_calibration_error
+from hf_geaau.model_card import CardFacts
 from hf_geaau_cli import app
 
 
@@ -39,6 +43,9 @@ def renders(tmp_path_factory):
             "hair": float(place),
             "skin_ita": float(place - 60),
             "occluder": "mug" if place % 2 else "",
+            "age": place / 120,
+            "feminine": float(place % 4 == 0),
+            "blur": max(0.0, place - 79.0),
         }
         row |= {"person": row["subject_id"] + str(place), "has_glasses": place < 110}
     rng.shuffle(table)  # what is noted must follow its face, not its place
@@ -79,6 +86,9 @@ def test_everything_is_measured_and_written(renders, tiny_checkpoint, tmp_path, 
         "hair",
         "occluder",
         "has glasses",
+        "drawn age, years",
+        "sex-typed looks",
+        "blur",
     }
     assert list(test["groups"]["skin tone, typology angle"]) == [
         "-90 to -30, dark",
@@ -89,6 +99,15 @@ def test_everything_is_measured_and_written(renders, tiny_checkpoint, tmp_path, 
         "55 to 90, very light",
     ]
     assert {group: row["faces"] for group, row in test["groups"]["occluder"].items()} == {"mug": 60, "none": 60}
+    assert [(group, row["faces"]) for group, row in test["groups"]["drawn age, years"].items()] == [
+        ("20 to 35", 31), ("35 to 50", 30), ("50 to 65", 30), ("65 to 80", 29),
+    ]  # fmt: skip
+    assert [(group, row["faces"]) for group, row in test["groups"]["sex-typed looks"].items()] == [
+        ("feminine", 30), ("masculine", 90),
+    ]  # fmt: skip
+    blur = test["groups"]["blur"]
+    assert (blur.pop("0")["faces"], [row["faces"] for row in blur.values()]) == (80, [10] * 4)  # no blur is a group
+    assert test["gaps"] == []  # no two groups are large enough
     assert sum(row["faces"] for row in test["groups"]["head turned, degrees"].values()) == 120
     assert found["rendered"]["unseen"]["groups"] == {}
 
@@ -105,8 +124,9 @@ def test_everything_is_measured_and_written(renders, tiny_checkpoint, tmp_path, 
     assert "Photos from: PyPI scikit-image." in page
     for name in re.findall(r"!\[.*?\]\((.*?)\)", page):
         assert Image.open(tiny_checkpoint / name).width > 150
-    assert "failures.png" in page
+    assert "failures.jpg" in page
     assert "calibration.png" in page
+    assert {"failures.jpg", "calibration.png"} < set(_files(tiny_checkpoint, CardFacts.read(tiny_checkpoint), False))
     assert "nan" not in page.lower()
     assert "| skin tone, typology angle: -90 to -30, dark | 31 |" in page
     assert "| 1, portrait.png |" in page
@@ -171,6 +191,7 @@ def test_what_cannot_be_measured_is_one_line(renders, tiny_checkpoint, tmp_path,
         ('{"faces": [{"file": "a.png", "labels": {}}]}', "KeyError 'points'"),
         ('{"faces": []}', "must name a face, got none"),
         ('[{"file": "a", "points": [[0,0],[1,0],[0,1],[0,2],[1,2]], "labels": {"AU12": 2}}]', "got AU12=2 for 'a'"),
+        ('[{"file": "a", "points": [[0,0],[1,0],[0,1],[0,2],[1,2]], "labels": {"AU1": 1}}]', "such as AU01.*got AU1=1"),
     ],
 )
 def test_wrong_labels_are_one_line(content, message, tmp_path):
@@ -222,6 +243,36 @@ def test_the_largest_gap_is_among_groups_that_are_large_enough():
         ("light", "hard", "soft", 0.05),
     ]
     assert gaps_of({"pose": {"0-10": row(50, 0.9)}}) == []
+
+
+def faces_of(labels, probabilities, people, **traits):
+    labels, chances = (np.asarray(values, np.float32) for values in (labels, probabilities))
+    strength = np.zeros((len(labels), 18), np.float32)
+    found = Predictions(chances, chances, None, labels, strength, np.array(people), np.arange(len(labels)))
+    names = ["AU01", "AU12"][: labels.shape[1]]
+    return RenderedSet("test", None, found, labels, chances, names, {name: np.array(of) for name, of in traits.items()})
+
+
+def test_the_error_of_a_gap_is_by_people_not_by_faces():
+    rng = np.random.default_rng(0)
+    labels, glasses = np.arange(120)[:, None] % 2, np.where(np.arange(120) < 60, "yes", "no")
+    chances, people = 0.4 * labels + 0.6 * rng.random((120, 1)), np.arange(120)
+    gap = {"trait": "glasses", "best": "yes", "worst": "no"}
+    once = rendered._gap_error(faces_of(labels, chances, people, glasses=glasses), gap)
+    assert 0.01 < once < 0.15
+    again = [np.repeat(values, 4, axis=0) for values in (labels, chances, people, glasses)]
+    assert rendered._gap_error(faces_of(*again[:3], glasses=again[3]), gap) == once  # more of the same tells no more
+    others = [*again[:2], np.arange(480)]
+    assert rendered._gap_error(faces_of(*others, glasses=again[3]), gap) < 0.7 * once
+
+
+def test_failures_are_on_the_wrong_side_of_the_threshold_and_the_worst_come_first():
+    labels = [[1, 1], [1, 0], [1, -1], [0, 0], [0, 1], [0, 0]]
+    chances = [[0.3, 0.9], [0.1, 0.2], [0.6, 0.0], [0.4, 0.1], [0.7, 0.8], [0.9, 0.2]]
+    found = failures_of(faces_of(labels, chances, list("aabbcc")), np.float32([0.5, 0.5]))
+    assert list(found) == [0, 1]  # the weakest first
+    assert found[0] == {"missed": [1, 0], "falsely seen": [5, 4]}
+    assert found[1] == {"missed": [], "falsely seen": []}
 
 
 def test_curve_and_error_agree():
