@@ -53,8 +53,13 @@ def train(
         return
     plan = load_recipe(recipe, settings or [])
     if isinstance(plan, RenderedRecipe):
+        if fold != "1" or keep_checkpoints:
+            ignored = "--fold" if fold != "1" else "--keep-checkpoints"
+            raise typer.BadParameter("has no use for a recipe that renders its own sets.", param_hint=ignored)
         _run_rendered(plan, face_model, data_dir, output, render_workers, dry_run, cpu)
         return
+    if face_model is not None:
+        raise typer.BadParameter("is for recipes that render, such as bundled.", param_hint="--face-model")
     tested = None if fold == "none" else 1 if fold == "all" else _number(fold)
     if data_dir is None or (output is None and not dry_run):
         missing = "--data-dir" if data_dir is None else "--output"

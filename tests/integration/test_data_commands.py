@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import datasets
+import pyarrow.parquet as pq
 import pytest
 
 import hf_geaau_cli
@@ -107,3 +108,11 @@ def test_photos_of_dead_servers_are_reported(tmp_path, here):
     assert report[0] == "url,status,reason,attempts,final"
     assert len(report) > 1
     assert f"{len(report) - 1} links gave none" in text
+
+
+def test_other_people_and_settings_are_rendered_on_request(face_model_path, tmp_path, here):
+    pytest.importorskip("moderngl", reason="needs the extra `synthetic`")
+    command = ["render", "--face-model", face_model_path, "--count", 1, "--size", 32, "--workers", 1]
+    assert "1 images in" in here(*command, "--style", "shifted", "--output", tmp_path / "faces").out
+    assert pq.read_table(tmp_path / "faces" / "labels.parquet")["style"].to_pylist() == ["shifted"]
+    assert "'standard', 'shifted'" in here(*command, "--style", "odd", "--output", tmp_path / "odd", code=2).err

@@ -2,15 +2,16 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 from typer.testing import CliRunner
 
+import hf_geaau.synthetic
 from hf_geaau import facs
 from hf_geaau.data import load, write_example
 from hf_geaau.errors import EvaluationError, TrainingError
@@ -18,9 +19,11 @@ from hf_geaau.evaluation import best_thresholds, predict_dataset
 from hf_geaau.evaluation.calibration import fit
 from hf_geaau.model_card import bundled_card
 from hf_geaau.models.loading import load_checkpoint
-from hf_geaau.training import load_recipe, train, train_rendered
+from hf_geaau.synthetic import render_dataset
+from hf_geaau.training import build_trainer, load_recipe, train, train_rendered
 from hf_geaau.training.ema import EMA_FILE
 from hf_geaau.training.rendered import expression_recipe
+from hf_geaau.training.run import datasets_of, open_split
 from hf_geaau_cli import app
 
 TINY = [
@@ -94,6 +97,8 @@ def test_one_command_makes_a_checkpoint_and_goes_on_where_it_stopped(drawn, tmp_
     assert card == bundled_card(result)
     assert "the expression encoder GEE first" in card
     assert "Not measured." in card
+    weakest = min((row["auc"], name) for name, row in made["unseen"]["action_units"].items() if row["auc"] is not None)
+    assert f"The weakest units above, by AUC: {weakest[1]}" in card
     (result / "evidence.md").write_text("A page.")
     shutil.rmtree(tmp_path / "run" / "renders")  # a finished run needs them no more
     assert train_rendered(recipe, "mesh", tmp_path / "run") == made
@@ -111,6 +116,13 @@ def test_the_command(drawn, tmp_path):
     missing = runner.invoke(app, ["train", "bundled", "--output", str(where)])
     assert missing.exit_code == 2
     assert "--face-model" in missing.output
+    for wrong, message in (
+        (["bundled", "--fold", "2"], "--fold: has no use for a recipe that renders"),
+        (["bundled", "--keep-checkpoints"], "--keep-checkpoints: has no use for a recipe that renders"),
+        (["synthetic", "--face-model", "mesh"], "--face-model: is for recipes that render, such as bundled"),
+    ):
+        refused = runner.invoke(app, ["train", *wrong])
+        assert (refused.exit_code, message in refused.output) == (2, True), refused.output
     command = ["train", "bundled", "--face-model", "mesh", "--output", str(where), "--cpu", *SMALL, "gee=false"]
     done = runner.invoke(app, command)
     assert done.exit_code == 0, done.output
@@ -166,6 +178,25 @@ def test_the_average_is_validated_kept_and_resumed(tmp_path):
     assert all(torch.equal(kept[name], resumed[name]) for name in kept)
 
 
+@pytest.mark.parametrize("kind", ["is_fsdp_enabled", "is_deepspeed_enabled"])
+def test_an_average_of_a_divided_model_is_refused(kind, tmp_path, monkeypatch):
+    """Accelerate divides models over GPUs only; here the Trainer is told that it has."""
+    real = Trainer.create_accelerator_and_postprocess
+
+    def divided(trainer):
+        real(trainer)
+        setattr(trainer, kind, True)
+
+    data = write_example("synthetic", tmp_path / "faces", identities=2, frames=4, size=32)
+    recipe = load_recipe("synthetic", [*TINY, "ema_decay=0.9", "validation_share=0"])
+    rows, _ = datasets_of(recipe, open_split(recipe, data, None), 32, False)
+    monkeypatch.setattr(Trainer, "create_accelerator_and_postprocess", divided)
+    with pytest.raises(TrainingError, match="^`ema_decay` must be null with FSDP or DeepSpeed, which divide the model"):
+        build_trainer(recipe, rows, output=tmp_path / "run", use_cpu=True)
+    recipe.ema_decay = None
+    assert getattr(build_trainer(recipe, rows, output=tmp_path / "run", use_cpu=True), kind)
+
+
 def test_thresholds_stay_within_the_false_alarms_that_are_allowed():
     rng = np.random.default_rng(0)
     labels = np.repeat([[1], [0]], 200, axis=0)
@@ -189,14 +220,23 @@ def test_limits_on_false_alarms_need_neutral_faces(tiny_model, tiny_checkpoint):
         fit(found, tiny_model.config, (1, 12, 25), 0.05)
 
 
-def test_a_set_on_the_disk_is_not_rendered_again(face_model_path, tmp_path):
+def test_a_set_on_the_disk_is_not_rendered_again(drawn, face_model_path, tmp_path, monkeypatch):
+    """Two sets by the renderer itself, one of either style; the others, for speed, are drawn."""
     pytest.importorskip("moderngl", reason="needs the extra `synthetic`")
-    few = [*TINY, "renders.train=8", "renders.validation=24", "renders.test=4", "renders.unseen=4",
-           "renders.images_per_identity=4", "renders.size=48", "epochs=1"]  # fmt: skip
-    train_rendered(load_recipe("bundled", few), face_model_path, tmp_path / "run", workers=1, use_cpu=True)
-    table = tmp_path / "run" / "renders" / "train" / "labels.parquet"
-    before = table.stat().st_mtime_ns
+    draw = hf_geaau.synthetic.render_dataset
+
+    def render(face_model, count, seed, output, **settings):
+        (render_dataset if output.name in ("train", "unseen") else draw)(face_model, count, seed, output, **settings)
+
+    monkeypatch.setattr(hf_geaau.synthetic, "render_dataset", render)
+    few = load_recipe("bundled", [*TINY, "renders.train=8", "renders.validation=24", "renders.test=8",
+                                  "renders.unseen=4", "renders.size=36", "epochs=1"])  # fmt: skip
+    train_rendered(few, face_model_path, tmp_path / "run", workers=1, use_cpu=True)
+    tables = [tmp_path / "run" / "renders" / name / "labels.parquet" for name in ("train", "unseen")]
+    before = [table.stat().st_mtime_ns for table in tables]
+    assert [set(pq.read_table(table)["style"].to_pylist()) for table in tables] == [{"standard"}, {"shifted"}]
     shutil.rmtree(tmp_path / "run" / "checkpoint")
-    train_rendered(load_recipe("bundled", few), face_model_path, tmp_path / "run", workers=1, use_cpu=True)
-    assert table.stat().st_mtime_ns == before
-    assert Path(tmp_path / "run" / "checkpoint" / "README.md").is_file()
+    made = train_rendered(few, face_model_path, tmp_path / "run", workers=1, use_cpu=True)
+    assert [table.stat().st_mtime_ns for table in tables] == before
+    assert made["unseen"]["frames"] == 4
+    assert (tmp_path / "run" / "checkpoint" / "README.md").is_file()
