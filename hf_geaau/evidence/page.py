@@ -258,9 +258,8 @@ def draw_failures(faces: RenderedSet, thresholds: NDArray[Any], path: Path) -> N
                 people.setdefault(faces.predictions.subject_id[place], place)
             for axis, place in zip(row[first : first + WORST], people.values(), strict=False):
                 axis.imshow(np.asarray(faces.rows[place]["image"].convert("RGB")))
-                axis.set_title(
-                    f"{title}, p = {faces.probabilities[place, unit]:.2f}, {strength[place]:.1f}", fontsize=8
-                )
+                shown = f"{title}, p = {faces.probabilities[place, unit]:.2f}, {strength[place]:.1f}"
+                axis.set_title(shown, fontsize=7)
             lines.append(f"{title} {len(places)} of {np.count_nonzero(faces.labels[:, unit] == label)}")
         long_name = facs.ACTION_UNITS[int(name[2:])].name.lower()
         row[0].set_ylabel("\n".join([f"{name} {long_name}", *lines]), fontsize=7)
