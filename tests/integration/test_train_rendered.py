@@ -229,7 +229,7 @@ def test_a_set_on_the_disk_is_not_rendered_again(drawn, face_model_path, tmp_pat
         (render_dataset if output.name in ("train", "unseen") else draw)(face_model, count, seed, output, **settings)
 
     monkeypatch.setattr(hf_geaau.synthetic, "render_dataset", render)
-    few = load_recipe("bundled", [*TINY, "renders.train=8", "renders.validation=24", "renders.test=8",
+    few = load_recipe("bundled", [*TINY, "renders.train=8", "renders.validation=48", "renders.test=8",
                                   "renders.unseen=4", "renders.size=36", "epochs=1"])  # fmt: skip
     train_rendered(few, face_model_path, tmp_path / "run", workers=1, use_cpu=True)
     tables = [tmp_path / "run" / "renders" / name / "labels.parquet" for name in ("train", "unseen")]
