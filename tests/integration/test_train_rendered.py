@@ -188,7 +188,7 @@ def test_an_average_of_a_divided_model_is_refused(kind, tmp_path, monkeypatch):
         setattr(trainer, kind, True)
 
     data = write_example("synthetic", tmp_path / "faces", identities=2, frames=4, size=32)
-    recipe = load_recipe("synthetic", [*TINY, "ema_decay=0.9", "validation_share=0"])
+    recipe = load_recipe("synthetic", [*TINY, "ema_decay=0.9", "validation_share=0", "early_stopping=null"])
     rows, _ = datasets_of(recipe, open_split(recipe, data, None), 32, False)
     monkeypatch.setattr(Trainer, "create_accelerator_and_postprocess", divided)
     with pytest.raises(TrainingError, match="^`ema_decay` must be null with FSDP or DeepSpeed, which divide the model"):
