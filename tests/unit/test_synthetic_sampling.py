@@ -416,3 +416,11 @@ def test_people_differ_in_what_mimics_action_units():
     assert 0.05 < deep[:, glabella].mean() < 0.5
     lids = [person.eyes for person in people]
     assert 0.1 < np.mean([eyes.shadow_opacity > 0 for eyes in lids]) < 0.5
+
+
+def test_two_of_three_smiles_raise_the_cheeks():
+    rng = np.random.default_rng(5)
+    smile, cheeks = (ACTION_UNITS.index(number) for number in (12, 6))
+    drawn = np.array([sampling.sample_intensities(rng) for _ in range(4000)]) >= 1
+    assert 0.6 < drawn[drawn[:, smile], cheeks].mean() < 0.75
+    assert drawn[drawn[:, cheeks], smile].mean() < 0.8  # AU06 is seen without a smile, too
