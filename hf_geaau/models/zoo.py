@@ -17,7 +17,7 @@ from hf_geaau import facs
 from hf_geaau.errors import CheckpointError
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
-BUNDLED_CHECKPOINT = CHECKPOINTS / "geaau-efficientnet_lite0-synthetic"
+BUNDLED_CHECKPOINT = CHECKPOINTS / "geaau-efficientnet_lite2-synthetic"
 
 REACH_SECONDS = 1.5
 """How long the Hub may take to accept a connection before it counts as out of reach. Our choice."""
@@ -59,10 +59,10 @@ class ZooEntry:
 
 ZOO = (
     ZooEntry(
-        "geaau-efficientnet_lite0-synthetic",
+        "geaau-efficientnet_lite2-synthetic",
         data=("synthetic",),
         action_units=facs.SYNTHETIC,
-        card="hf_geaau/checkpoints/geaau-efficientnet_lite0-synthetic/README.md",
+        card="hf_geaau/checkpoints/geaau-efficientnet_lite2-synthetic/README.md",
     ),
     ZooEntry("gee-fec", data=("fec",), action_units=(), card="model_cards/gee-fec.md", recipe="fec"),
     ZooEntry("bp4d", data=("bp4d",), action_units=facs.BP4D, card="model_cards/bp4d.md", recipe="bp4d"),

