@@ -136,7 +136,8 @@ def _photo_text(photos: dict[str, Any]) -> str:
     """What was found, AUC and false alarms by AU, and the predictions of each face."""
     text = (
         f"The detector finds {photos['found']} of {photos['faces']} faces. Labels are by eye, of clear cases, by"
-        " whoever labelled these photos: no benchmark, and no claim of accuracy beyond these faces."
+        " whoever labelled these photos: no benchmark, and no claim of accuracy beyond these faces. Photos that were"
+        " looked at while renderer and recipe were mended flatter what came of it."
     )
     if photos["problems"]:
         text += f" {len(photos['problems'])} photos could not be read."
