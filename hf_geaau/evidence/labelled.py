@@ -134,7 +134,7 @@ def photo_evidence(scorer: Scorer, faces: list[LabelledFace], problems: list[str
         "auc": aucs(names, labels, chances),
         "labelled": counts,
         "neutral_faces": int(neutral.sum()),
-        "false_alarms": by_name(names, said[neutral].mean(axis=0)) if neutral.any() else None,
+        "false_alarms": by_name(names, _alarms(said, labels, neutral)) if neutral.any() else None,
         "predictions": [
             {
                 "file": face.file,
@@ -153,6 +153,15 @@ def photo_evidence(scorer: Scorer, faces: list[LabelledFace], problems: list[str
 def label_matrix(faces: list[LabelledFace], names: list[str]) -> NDArray[np.float32]:
     """Give (n, N) labels, -1 for what nobody judged."""
     return np.array([[face.labels.get(name, -1) for name in names] for face in faces], np.float32)
+
+
+def _alarms(said: NDArray[np.bool_], labels: NDArray[np.float32], neutral: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Share of neutral faces in which each AU is seen, where it is labelled as absent or the face has no label at all.
+
+    A neutral face may part its lips, and labels leave out what is not clear.
+    """
+    judged = neutral[:, None] & ((labels == 0) | (labels == -1).all(axis=1, keepdims=True))
+    return np.where(judged.any(axis=0), (said & judged).sum(axis=0) / np.maximum(judged.sum(axis=0), 1), np.nan)
 
 
 def _is_neutral(face: LabelledFace, names: list[str]) -> bool:

@@ -150,7 +150,8 @@ def _photo_text(photos: dict[str, Any]) -> str:
     rows["mean"] = ["", "", photos["auc"]["mean"], alarms.get("mean")]
     sources = sorted({row["source"] for row in photos["predictions"] if row["source"]})
     text += (
-        f" Neutral faces: {photos['neutral_faces']}; the last column is the share of them in which the unit is seen."
+        f" Neutral faces: {photos['neutral_faces']}; the last column is the share in which the unit is seen, of those"
+        " where it is labelled as absent."
     )
     text += (
         f" The points differ from the labelled ones by {photos['median_point_error']:.1%} of the distance between the"

@@ -17,7 +17,7 @@ from hf_geaau.errors import EvaluationError, MissingExtraError
 from hf_geaau.evaluation import Predictions
 from hf_geaau.evidence import gather_evidence, rendered
 from hf_geaau.evidence.blendshapes import STANDS_FOR, compare
-from hf_geaau.evidence.labelled import LabelledFace, find_faces, read_labels
+from hf_geaau.evidence.labelled import LabelledFace, _alarms, find_faces, read_labels
 from hf_geaau.evidence.page import failures_of
 from hf_geaau.evidence.rendered import RenderedSet, calibration_curve, gaps_of, traits_of
 from hf_geaau.evidence.scorer import Scorer, aucs
@@ -339,3 +339,11 @@ def test_blendshapes_are_compared_on_the_faces_that_mediapipe_finds(tmp_path, mo
     assert found["ours"] == {"AU12": 0.5, "AU01": 1.0, "mean": 0.75}
     assert shown[0].shape == (512, 512, 3)
     assert len(shown) == 6  # three sizes of the black one
+
+
+def test_alarms_count_where_a_neutral_face_is_labelled_as_absent():
+    labels = np.array([[0, 1], [0, 0], [0, -1], [-1, -1], [0, 0]], np.float32)
+    said = np.array([[1, 1], [0, 0], [0, 1], [0, 1], [1, 1]], bool)
+    neutral = np.array([True, True, True, True, False])  # the fourth is called neutral without any label
+    assert _alarms(said, labels, neutral).tolist() == [0.25, 0.5]
+    assert np.isnan(_alarms(said, labels, np.zeros(5, bool))).all()
