@@ -634,6 +634,7 @@ def _how_it_was_made(facts: CardFacts, made: dict[str, Any]) -> dict[str, Any]:
         "versions": ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
         "temperature": facts.config["temperature"],
         "false_alarm_rate": recipe["false_alarm_rate"],
+        "kept_f1": 1 - recipe["threshold_slack"],
         "neutral": calibration["neutral_frames"],
         "recipe": yaml.safe_dump(_without_paths(recipe), sort_keys=False).strip(),
     }

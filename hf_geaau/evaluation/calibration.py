@@ -99,7 +99,11 @@ def calibrate(
 
 
 def fit(
-    predictions: Predictions, config: Any, units: tuple[int, ...], false_alarm_rate: float | None = None
+    predictions: Predictions,
+    config: Any,
+    units: tuple[int, ...],
+    false_alarm_rate: float | None = None,
+    slack: float = 0.0,
 ) -> tuple[float, list[float], dict[str, Any]]:
     """Choose temperature and thresholds from predictions of validation subjects.
 
@@ -108,6 +112,7 @@ def fit(
         config: The model's.
         units: FACS numbers of the dataset's labels, in order.
         false_alarm_rate: As for `best_thresholds`; neutral is a frame whose AUs are all labelled as absent.
+        slack: As for `best_thresholds`.
 
     Returns:
         The temperature; a threshold for each AU of the model; and the scores before and after: "temperature", "nll",
@@ -132,7 +137,8 @@ def fit(
             "To limit false alarms, validation must have neutral frames, got none without any AU. Leave"
             " `false_alarm_rate` out, or add neutral faces."
         )
-    chosen[take] = best_thresholds(labels, tempered, neutral, 1.0 if false_alarm_rate is None else false_alarm_rate)
+    rate = 1.0 if false_alarm_rate is None else false_alarm_rate
+    chosen[take] = best_thresholds(labels, tempered, neutral, rate, slack)
     sides = {
         "before": (probabilities_of(logits, old), limits[take], old),
         "after": (tempered, chosen[take], new),
@@ -156,7 +162,11 @@ def fit(
 
 
 def best_thresholds(
-    labels: ArrayLike, probabilities: ArrayLike, neutral: ArrayLike | None = None, false_alarm_rate: float = 1.0
+    labels: ArrayLike,
+    probabilities: ArrayLike,
+    neutral: ArrayLike | None = None,
+    false_alarm_rate: float = 1.0,
+    slack: float = 0.0,
 ) -> NDArray[np.float64]:
     """Find the threshold of the highest F1 for each AU, among 0.01, 0.02, …, 0.99.
 
@@ -169,6 +179,8 @@ def best_thresholds(
         neutral: (F,) which frames show a neutral face.
         false_alarm_rate: Only thresholds count that at most this share of neutral frames reaches; where none does, it
             is 1.
+        slack: Share of the highest F1 that may be given up: the lowest threshold that keeps the rest is taken. For
+            probabilities that come out lower elsewhere than where thresholds are chosen.
 
     Returns:
         (N,).
@@ -192,7 +204,9 @@ def best_thresholds(
         f1 = 2 * hits / np.maximum(present.size + predicted, 1)
         allowed = alarms <= false_alarm_rate * resting.size
         if allowed.any():
-            result[place] = _GRID[order[np.argmax(np.where(allowed, f1, -1.0)[order])]]
+            f1 = np.where(allowed, f1, -1.0)
+            lowest = np.argmax(f1 >= (1 - slack) * f1.max())
+            result[place] = _GRID[lowest if slack and f1.max() > 0 else order[np.argmax(f1[order])]]
     return result
 
 

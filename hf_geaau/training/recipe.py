@@ -253,6 +253,8 @@ class RenderedRecipe(Recipe):
         expression: Changes to the recipe `synthetic_gee`, by which that is done; its network is that of `model`.
         false_alarm_rate: The largest share of neutral validation faces in which an AU may be seen: thresholds are
             chosen within it.
+        threshold_slack: Share of the highest F1 on validation that thresholds may give up to lie lower, as cues on
+            photos are fainter than on renders.
         max_megabytes: Weights, as float16, must not be larger.
     """
 
@@ -260,11 +262,13 @@ class RenderedRecipe(Recipe):
     gee: bool = False
     expression: dict[str, Any] = field(default_factory=dict)
     false_alarm_rate: float = 0.05
+    threshold_slack: float = 0.0
     max_megabytes: float | None = None
 
     def validate_rendered(self) -> None:
         """Check what only rendered faces allow; `strict` calls it."""
         _within("false_alarm_rate", self.false_alarm_rate, 0, 1)
+        _within("threshold_slack", self.threshold_slack, 0, 1)
         if (self.stage, self.dataset) != ("action_units", "synthetic"):
             raise ValueError(
                 f"A recipe with `renders` must have stage 'action_units' and dataset 'synthetic', got '{self.stage}' "

@@ -204,7 +204,7 @@ def _finish(
         device = "cpu" if use_cpu else None
         return predict_dataset(network, processor, rows, 2 * recipe.per_device_batch_size, device, recipe.workers)
 
-    found = fit(predictions("validation"), config, facs.SYNTHETIC, recipe.false_alarm_rate)
+    found = fit(predictions("validation"), config, facs.SYNTHETIC, recipe.false_alarm_rate, recipe.threshold_slack)
     config.temperature, config.thresholds, calibration = found
     config.save_pretrained(result)
     reports = {
