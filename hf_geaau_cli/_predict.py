@@ -388,16 +388,17 @@ def _show(name: str, faces: list[dict[str, Any]], in_full: bool) -> None:
         title = f"{name} · face {index + 1} of {len(faces)} · {size} · score {face['score']:.2f}"
         out.print(title, style="bold", markup=False, highlight=False, soft_wrap=True)
         table = Table()
+        length = 8 if "intensities" in face else 20  # 80 columns in all
         for heading in ("AU", "name"):
             table.add_column(heading)
         table.add_column("probability", justify="right")
-        table.add_column("", min_width=20)
+        table.add_column("", min_width=length)
         table.add_column("present")
         if "intensities" in face:
             table.add_column("intensity", justify="right")
         for label, probability in face["action_units"].items():
             unit = ACTION_UNITS.get(int(label[2:]))
-            bar = "█" * round(probability * 20)
+            bar = "█" * round(probability * length)
             is_present = label in face["present"]
             style = "bold" if is_present else "dim"
             cells = [label, unit.name if unit else "", f"{probability:.2f}", bar, "present" if is_present else ""]

@@ -558,7 +558,7 @@ def test_the_command_lists_the_zoo(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="0"):
         main()
     text = capsys.readouterr().out
-    for words in ("geaau-efficientnet_lite2-synthetic", "bundled", "gee-fec", "recipe bp4d_plus", "1.7 MB"):
+    for words in ("geaau-efficientnet_lite2-synthetic", "bundled", "gee-fec", "recipe bp4d_plus", "2.7 MB"):
         assert words in text
 
 

@@ -232,8 +232,6 @@ def test_free_data_is_exactly_what_the_datasets_call_free():
 
 
 def test_the_bundled_card_is_the_filled_template():
-    if "recipe" not in json.loads((BUNDLED_CHECKPOINT / "evaluation.json").read_text()):
-        pytest.skip("these weights were made before `hf-geaau train bundled`")
     card = (BUNDLED_CHECKPOINT / "README.md").read_text()
     assert bundled_card(BUNDLED_CHECKPOINT) == card
     assert card_errors(card) == []
