@@ -170,8 +170,8 @@ def best_thresholds(
 ) -> NDArray[np.float64]:
     """Find the threshold of the highest F1 for each AU, among 0.01, 0.02, …, 0.99.
 
-    Of several with the same F1 the one nearest to 0.5 is taken; so is for an AU without positives, where there is
-    nothing to choose by.
+    Without `slack`, of several with the same F1 the one nearest to 0.5 is taken; so is for an AU without positives,
+    where there is nothing to choose by.
 
     Args:
         labels: (F, N): 1, 0, or -1 (not labelled).

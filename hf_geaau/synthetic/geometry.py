@@ -35,6 +35,7 @@ class HeadMesh:
         triangles: (T, 3) int32 into S; source: (S,) index into V.
         uv: (S, 2); material: (S,) one of SKIN … LASHES.
         eyeballs: Indices into V of the subject's left and right eyeball.
+        upper_teeth, lower_teeth: (V,) bool, those that the jaw leaves and those that it carries.
         eye_angles: (S, 2) degrees from the gaze axis, to the right and up; only on EYE.
     """
 

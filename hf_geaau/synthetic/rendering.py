@@ -238,7 +238,6 @@ class Renderer:
         with self._context:  # another renderer of this process may have drawn since
             look = self._prepare_look(scene.identity)
         active = np.flatnonzero(scene.shape_weights)
-        vertices = look.rest
         vertices = look.rest.copy()
         moved, step = vertices.reshape(-1), np.empty(vertices.size, np.float32)
         for place in active:  # row by row: a matrix product would copy the rows first

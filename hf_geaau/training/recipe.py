@@ -221,7 +221,7 @@ class Renders:
         unseen: Images of a second test set, rendered with settings that occur in no other set; 0: none.
         expression: Images of further people for stage 1; 0: it draws its triplets from those of `train`.
         images_per_identity: Images of one person in a row.
-        size: Side of the images in pixels, above the model's, so that a crop can be moved without losing detail.
+        size: Side of the images in pixels, at least the model's, so that nothing is enlarged.
         seed: Decides all images; each set has its own from it.
     """
 
