@@ -27,7 +27,7 @@ import torch
 from skimage import data
 
 from hf_geaau.faces import Face
-from hf_geaau.five_points import upright_points
+from hf_geaau.faces.five_points import upright_points
 from hf_geaau.pipeline import FacialActionUnitPipeline, load_pipeline
 from hf_geaau.video.decoding import Frame, VideoReader
 from hf_geaau.video.sources import Source

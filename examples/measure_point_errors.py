@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_geaau.faces import EYES_PER_BOX, FaceDetector
+from hf_geaau.faces.detector import EYES_PER_BOX, FaceDetector
 from hf_geaau.files import whole_file
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform

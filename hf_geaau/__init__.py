@@ -28,7 +28,7 @@ _LAZY = {
     "Face": "hf_geaau.faces",
     "FaceDetector": "hf_geaau.faces",
     "predict_video": "hf_geaau.pipeline",
-    "read_photo": "hf_geaau.photos",
+    "read_photo": "hf_geaau.faces",
 }
 
 __all__ = [

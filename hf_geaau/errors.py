@@ -57,7 +57,7 @@ class EvaluationError(GeaauError, ValueError):
     """A model and a dataset cannot be evaluated together."""
 
 
-class LicenceError(GeaauError, PermissionError):
+class LicenseError(GeaauError, PermissionError):
     """Something would publish data that its licence forbids to publish."""
 
 

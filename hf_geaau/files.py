@@ -1,18 +1,28 @@
-"""Write files so that nobody ever finds half of one."""
+"""Write whole files, and claim the folder of a run."""
 
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from hf_geaau.errors import GeaauError
+
+LOCK_FILE = ".lock"
+"""Held while a run writes into a folder. The operating system releases it when the process ends, however it ends."""
 
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a path to write to; what was written takes the name `path` at the end, and vanishes after an error.
+    """Yield a temporary path that takes the name `path` when the block ends, and vanishes if the block fails.
 
-    The temporary file lies in the same folder, because only there renaming is atomic; its name starts with a dot, so
-    that listings of data files pass over one that a kill left behind.
+    The temporary file lies in the same folder, because only there renaming is atomic. Its name starts with a dot, so
+    that listings of data files skip one that a killed process left behind.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -26,8 +36,148 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     os.close(handle)
     part = Path(name)
     try:
-        part.chmod(0o644)  # mkstemp makes files that only their owner reads
+        part.chmod(0o644)  # mkstemp makes files that only their owner can read
         yield part
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Write a JSON object as a whole file.
+
+    Raises:
+        ValueError: If a number is NaN or infinite, which JSON cannot express. Write None instead.
+    """
+    with whole_file(path) as part:
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        part.write_text(text + "\n", encoding="utf-8")
+
+
+class FolderClaim:
+    """The output folder of one run: locked while the run writes, and tied to the settings it was begun with.
+
+    The first run records its settings as JSON. A later run resumes only with the same settings. Use it as a context
+    manager, or call `release` when the run ends.
+
+    Args:
+        folder: Created if it is missing.
+        settings: What decides the content of the folder, as JSON expresses it.
+        record: File that holds the settings. Further keys in it are kept and not compared.
+        error: Class of the errors raised.
+        content: What the folder holds, in the plural, for messages: "crops", "renders".
+        may_hold: Names that a folder without a record may already hold. Hidden files are always allowed.
+
+    Attributes:
+        recorded: The content of the record, including keys that are not compared.
+        is_resumed: Whether an earlier run had recorded its settings here.
+
+    Raises:
+        GeaauError: Of class `error`, if another process writes to the folder, if it holds other files or a run with
+            other settings, or if it cannot be written.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder, FolderClaim(folder, {"seed": 1}) as claim:
+        ...     claim.is_resumed
+        False
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        settings: Mapping[str, Any],
+        *,
+        record: str = ".run.json",
+        error: type[GeaauError] = GeaauError,
+        content: str = "results",
+        may_hold: tuple[str, ...] = (),
+    ) -> None:
+        self.folder, self._error, self._content = Path(folder), error, content
+        self.record = self.folder / record
+        self._lock = self._acquire()
+        try:
+            self.is_resumed = self.record.is_file()
+            if self.is_resumed:
+                self.recorded = self._compared(json.loads(json.dumps(settings)))
+            else:
+                self._refuse_other_files({record, *may_hold})
+                self.recorded = json.loads(json.dumps(settings))
+                self._write(self.recorded)
+        except BaseException:
+            self.release()
+            raise
+
+    def update(self, **values: Any) -> None:
+        """Add or change keys of the record that are not settings, such as the minutes spent."""
+        self.recorded = {**self.recorded, **values}
+        self._write(self.recorded)
+
+    def release(self) -> None:
+        """Let other processes write to the folder. Calling it again has no effect."""
+        if self._lock.is_locked:
+            # Unlinked before it is released: a process that opened the old file notices and tries again.
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()
+
+    def __enter__(self) -> "FolderClaim":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _acquire(self) -> FileLock:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise self._error(f"The output must be a folder, got the file '{self.folder}'. Pass another name.")
+        lock = FileLock(self.folder / LOCK_FILE)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise self._error(
+                f"Another process is writing {self._content} to '{self.folder}'. Wait for it to end, or pass another"
+                " output."
+            ) from error
+        except OSError as error:
+            raise self._unwritable(error) from error
+        return lock
+
+    def _compared(self, settings: dict[str, Any]) -> dict[str, Any]:
+        try:
+            found = json.loads(self.record.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise self._error(
+                f"Cannot read the settings in '{self.record}' ({error}). Pass another output, or remove that folder."
+            ) from error
+        changed = [
+            f"{name} was {found.get(name)!r}, is {value!r}"
+            for name, value in settings.items()
+            if found.get(name) != value
+        ]
+        if changed:
+            raise self._error(
+                f"Cannot resume: '{self.folder}' holds {self._content} made with other settings"
+                f" ({'; '.join(changed)}). Pass another output, or the same settings."
+            )
+        return dict(found)
+
+    def _refuse_other_files(self, allowed: set[str]) -> None:
+        other = sorted(
+            path.name for path in self.folder.iterdir() if path.name not in allowed and not path.name.startswith(".")
+        )
+        if other:
+            raise self._error(
+                f"The output must be a new or empty folder, or one that an earlier run left, got '{self.folder}' with"
+                f" '{other[0]}'. Pass another folder."
+            )
+
+    def _write(self, content: Mapping[str, Any]) -> None:
+        try:
+            write_json(content, self.record)
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> GeaauError:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        return self._error(f"Cannot write to '{self.folder}': {reason}. Check the disk and the rights.")

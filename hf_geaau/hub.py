@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hf_geaau.errors import CardError, CheckpointError, GeaauError, HubError, LicenceError
+from hf_geaau.errors import CardError, CheckpointError, GeaauError, HubError, LicenseError
 from hf_geaau.files import whole_file
 from hf_geaau.model_card import (
     CardFacts,
@@ -83,7 +83,7 @@ def push(
     Raises:
         CheckpointError: If the folder holds no complete checkpoint in safetensors.
         CardError: If something that only a human knows is missing.
-        LicenceError: If weights bound by a licence would become public, or nobody says what they were trained on.
+        LicenseError: If weights bound by a licence would become public, or nobody says what they were trained on.
         HubError: If the Hub is out of reach or refuses.
     """
     directory, statements = Path(directory), statements or Statements()
@@ -183,7 +183,7 @@ def _facts(folder: Path, folds: dict[str, Any], trained_on: Iterable[str]) -> Ca
         raise CheckpointError(f"A checkpoint must hold weights in safetensors, got none in '{folder}'.")
     names = list(dict.fromkeys([*facts.trained_on, *trained_on]))
     if not names:
-        raise LicenceError(
+        raise LicenseError(
             f"Somebody must say what the weights were trained on, got no `trained_on` in '{folder / 'config.json'}'."
             " Pass `--trained-on NAME` for each dataset."
         )
@@ -196,7 +196,7 @@ def _visibility(bound: list[str], repo_id: str, private: bool | None, may_publis
     if not bound or may_publish:
         return bool(private)
     if private is False:
-        raise LicenceError(
+        raise LicenseError(
             f"Weights trained on {', '.join(bound)} must stay private, got '{repo_id}' as public. Leave it"
             ' private, or, if your agreement allows it, say why with `--i-may-publish "reason"`.'
         )
@@ -253,7 +253,7 @@ def _upload(
     repo_id = url.repo_id
     is_private = bool(api.repo_info(repo_id).private)
     if must_be_private and not is_private:
-        raise LicenceError(
+        raise LicenseError(
             f"These weights must stay private, got '{repo_id}', which exists and is public. Make it private, choose"
             ' another name, or, if your agreement allows it, say why with `--i-may-publish "reason"`.'
         )

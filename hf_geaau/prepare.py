@@ -39,9 +39,9 @@ from hf_geaau.data._base import (
 from hf_geaau.data._triplets import TripletBlock, triplet_table
 from hf_geaau.errors import DatasetError, DatasetWarning, GeaauError
 from hf_geaau.faces import Face, FaceDetector
+from hf_geaau.faces.photos import read_photo
 from hf_geaau.files import whole_file
 from hf_geaau.models.geaau.image_processing_geaau import GeaauImageProcessorPil
-from hf_geaau.photos import read_photo
 
 if TYPE_CHECKING:
     import pyarrow as pa

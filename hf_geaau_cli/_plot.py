@@ -168,7 +168,7 @@ def _frames(source: str, numbers: set[int]) -> Any:
     import numpy as np
 
     from hf_geaau.errors import GeaauError
-    from hf_geaau.photos import read_photo
+    from hf_geaau.faces.photos import read_photo
     from hf_geaau.video.decoding import VideoReader
     from hf_geaau.video.sources import find_sources
 

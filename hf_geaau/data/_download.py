@@ -17,8 +17,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hf_geaau.errors import DatasetError, PhotoError
+from hf_geaau.faces.photos import MAX_DOWNLOAD_BYTES, read_photo
 from hf_geaau.files import whole_file
-from hf_geaau.photos import MAX_DOWNLOAD_BYTES, read_photo
 
 REPORT = "dead_links.csv"
 USER_AGENT = "hf_geaau (research data download; reads each photo once)"

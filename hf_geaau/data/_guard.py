@@ -11,7 +11,7 @@ from typing import Any
 
 import datasets
 
-from hf_geaau.errors import LicenceError
+from hf_geaau.errors import LicenseError
 
 _TRANSFORMS = (
     "add_column", "cast", "cast_column", "filter", "flatten", "flatten_indices", "map", "remove_columns",
@@ -35,7 +35,7 @@ def _push_to_hub(original: Callable[..., Any]) -> Callable[..., Any]:
     def push_to_hub(self: Any, repo_id: str, *arguments: Any, private: bool | None = None, **options: Any) -> Any:
         info = (next(iter(self.values())) if isinstance(self, dict) else self).info
         if not private or _is_public(repo_id, options.get("token")):
-            raise LicenceError(
+            raise LicenseError(
                 f"Licensed data must not be published, got push_to_hub({repo_id!r}) for '{info.dataset_name}'. Its "
                 f"licence: {info.license}. Keep it on your machines, or pass `private=True` for a private repository "
                 "of people whom your agreement covers."

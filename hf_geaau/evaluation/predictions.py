@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from hf_geaau.errors import EvaluationError, PhotoError
+from hf_geaau.faces.photos import read_photo
 from hf_geaau.models.loading import check_device
-from hf_geaau.photos import read_photo
 
 if TYPE_CHECKING:
     import datasets

@@ -13,7 +13,7 @@ from PIL import Image
 from hf_geaau import facs
 from hf_geaau.errors import EvaluationError, PhotoError
 from hf_geaau.faces import FaceDetector
-from hf_geaau.photos import read_photo
+from hf_geaau.faces.photos import read_photo
 
 from .scorer import Scorer, aucs, by_name
 

@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as tvF
 
 from hf_geaau import facs
 from hf_geaau.errors import PhotoError, TrainingError
-from hf_geaau.photos import read_photo
+from hf_geaau.faces.photos import read_photo
 
 from .augmentation import StyleBank, augmentations, needs_styles
 from .recipe import Augmentation

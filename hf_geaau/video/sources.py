@@ -187,7 +187,7 @@ def _looks_like_video(path: Path) -> bool:
         return False
     from PIL import Image
 
-    from hf_geaau.photos import FORMATS
+    from hf_geaau.faces.photos import FORMATS
     from hf_geaau.video.decoding import has_video
 
     try:

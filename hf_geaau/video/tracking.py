@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.faces import Face
-from hf_geaau.five_points import upright_points
+from hf_geaau.faces.five_points import upright_points
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 
 Image = NDArray[np.uint8]

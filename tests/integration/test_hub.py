@@ -223,9 +223,9 @@ def test_weights_bound_by_a_licence_stay_private_on_every_road(hub, pushed):
         assert "--i-may-publish" in pushed[name]
         assert "\n" not in pushed[name]
     assert pushed["public"].startswith(
-        "LicenceError: Weights trained on bp4d must stay private, got 'geaau/x' as public"
+        "LicenseError: Weights trained on bp4d must stay private, got 'geaau/x' as public"
     )
-    assert pushed["into public"].startswith("LicenceError: These weights must stay private, got 'geaau/plain'")
+    assert pushed["into public"].startswith("LicenseError: These weights must stay private, got 'geaau/plain'")
     assert not {"geaau/new", "geaau/x"} & set(hub.repos)
     # What the public repository holds is what was put there before.
     assert json.loads(hub.files("geaau/plain")["config.json"])["trained_on"] == ["synthetic"]
@@ -259,7 +259,7 @@ def test_code_goes_along_only_when_asked(hub, pushed):
 
 def test_what_the_hub_refuses_is_one_line(pushed):
     expected = {
-        "no data named": ("LicenceError", "what the weights were trained on", "--trained-on"),
+        "no data named": ("LicenseError", "what the weights were trained on", "--trained-on"),
         "nothing said": ("CardError", "contact, intended_use, license", "--contact"),
         "empty reason": ("CardError", "needs the reason", "Say which agreement"),
         "revision of folds": ("CheckpointError", "got revision 'dev'", "Leave it out"),

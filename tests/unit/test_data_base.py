@@ -19,7 +19,7 @@ from hf_geaau import data, facs
 from hf_geaau.data import _base, _guard
 from hf_geaau.data.bp4d import BP4D
 from hf_geaau.data.disfa import DISFA
-from hf_geaau.errors import DatasetError, DatasetWarning, LicenceError, MissingExtraError
+from hf_geaau.errors import DatasetError, DatasetWarning, LicenseError, MissingExtraError
 
 # Examples of the datasets whose columns and folds the contract below is about, and what `load` needs to know.
 SMALL = {
@@ -275,7 +275,7 @@ def every_kind(tree):
 
 def test_licensed_data_is_not_pushed(tree):
     for kind, dataset in every_kind(tree).items():
-        with pytest.raises(LicenceError) as caught:
+        with pytest.raises(LicenseError) as caught:
             dataset.push_to_hub("someone/bp4d")
         message = str(caught.value)
         assert "Licensed data must not be published, got push_to_hub('someone/bp4d') for 'bp4d'" in message, kind
@@ -300,10 +300,10 @@ def test_only_private_repositories_are_let_through(tree, monkeypatch):
     assert push(dataset, "lab/closed", private=True, token="t") == {"private": True, "token": "t"}
     monkeypatch.setattr(huggingface_hub.HfApi, "bucket_info", repo_info)
     assert push(dataset, "buckets/lab/closed/bp4d", private=True) == {"private": True}
-    with pytest.raises(LicenceError):
+    with pytest.raises(LicenseError):
         push(dataset, "buckets/lab/open/bp4d", private=True)
     for options in ({"private": True}, {"private": False}, {}):
-        with pytest.raises(LicenceError, match="Licensed data must not be published"):
+        with pytest.raises(LicenseError, match="Licensed data must not be published"):
             push(dataset, "lab/open", **options)
 
 

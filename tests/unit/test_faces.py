@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_geaau import faces
 from hf_geaau.errors import CheckpointError, MissingExtraError
 from hf_geaau.faces import Face, FaceDetector
-from hf_geaau.five_points import find_five_points
+from hf_geaau.faces import detector as faces
+from hf_geaau.faces.five_points import find_five_points
 
 EXIF_ORIENTATION = 0x0112
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_geaau import photos
 from hf_geaau.errors import PhotoError
-from hf_geaau.photos import read_photo
+from hf_geaau.faces import photos
+from hf_geaau.faces.photos import read_photo
 
 EXIF_ORIENTATION = 0x0112
 

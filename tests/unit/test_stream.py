@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from hf_geaau.faces import Face
-from hf_geaau.five_points import upright_points
+from hf_geaau.faces.five_points import upright_points
 from hf_geaau.video.decoding import VideoReader
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import FaceStream, SeenFrame, Settings, SourceEnd

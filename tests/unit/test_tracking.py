@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hf_geaau.faces import Face
-from hf_geaau.five_points import upright_points
+from hf_geaau.faces.five_points import upright_points
 from hf_geaau.video.tracking import CutDetector, Smoother, Tracker, carried, follow, head_pose, look_of
 
 RED, BLUE = (np.tile(np.float32(colour), 64) for colour in ((120, 180, 150), (90, 110, 90)))

@@ -104,6 +104,8 @@ class GeaauConfig(PreTrainedConfig):
         "au_masks",
         "au_features",
         "expression_map",
+        "temperature",
+        "thresholds",
     ]
 
     backbone: str = "resnet50"

@@ -61,6 +61,19 @@ def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.flo
     return np.concatenate([linear, shift[..., None]], -1)
 
 
+def action_unit_probabilities(logits: torch.Tensor, temperature: float | torch.Tensor = 1.0) -> torch.Tensor:
+    """Return calibrated probabilities, the sigmoid of logits / temperature, as float32.
+
+    Source:
+        Guo et al., "On calibration of modern neural networks", ICML 2017.
+
+    Example:
+        >>> action_unit_probabilities(torch.tensor([0.0])).tolist()
+        [0.5]
+    """
+    return (logits.float() / temperature).sigmoid()
+
+
 class GeaauImageProcessorKwargs(ImagesKwargs, total=False):  # type: ignore[call-arg]
     """Settings beside the ones that every image processor has.
 
@@ -103,6 +116,45 @@ class _GeaauImageProcessing(BaseImageProcessor):
                 are missing, mirrored, on one spot or outside their photo.
         """
         return super().preprocess(images, image_like_kwargs={"points": points}, **kwargs)
+
+    def post_process_action_units(
+        self, outputs: Any, thresholds: float | Sequence[float] | None = None
+    ) -> list[dict[str, torch.Tensor]]:
+        """Turn the raw outputs of a `GeaauModel` into action units.
+
+        Args:
+            outputs: With `logits` (B, N); `temperature` (B, 1) and `thresholds` (B, N) are those of the model's config.
+            thresholds: Probability from which an AU counts as present: one for all AUs, or N of them. None: those of
+                `outputs`, or 0.5 where it has none.
+
+        Returns:
+            For each of the B faces: "probabilities" (N,) float32, calibrated; "present" (N,) bool; and, if the model
+            predicts them, "intensities" (N,) float32, 0 to 5. Their order is that of `config.id2label`.
+
+        Raises:
+            ValueError: If the number of thresholds is neither 1 nor N.
+
+        Example:
+            >>> from types import SimpleNamespace
+            >>> outputs = SimpleNamespace(logits=torch.tensor([[2.0, -2.0]]))
+            >>> GeaauImageProcessor().post_process_action_units(outputs)[0]["present"].tolist()
+            [True, False]
+        """
+        temperature = getattr(outputs, "temperature", None)
+        probabilities = action_unit_probabilities(outputs.logits, 1.0 if temperature is None else temperature)
+        if thresholds is None:
+            limits = getattr(outputs, "thresholds", None)
+            limits = torch.full_like(probabilities, 0.5) if limits is None else limits
+        else:
+            limits = torch.as_tensor(thresholds, dtype=torch.float32, device=probabilities.device)
+            if limits.ndim > 1 or limits.numel() not in (1, probabilities.shape[1]):
+                raise ValueError(
+                    f"`thresholds` must be one number or {probabilities.shape[1]}, one per AU, got {limits.numel()}."
+                )
+        values = {"probabilities": probabilities, "present": probabilities >= limits}
+        if getattr(outputs, "intensities", None) is not None:
+            values["intensities"] = outputs.intensities.float()
+        return [{name: rows[index] for name, rows in values.items()} for index in range(len(probabilities))]
 
     def crop_matrices(self, points: ArrayLike) -> NDArray[np.float64]:
         """Give the (..., 2, 3) matrices from photo pixels to crop pixels for (..., 5, 2) points."""

@@ -32,13 +32,15 @@ class GeaauOutput(ModelOutput):
 
     Attributes:
         loss: A scalar; only if labels or intensities were given.
-        logits: (B, N), one per AU of `config.action_units`; the sigmoid of logits / `config.temperature` is the
-            probability.
+        logits: (B, N), one per AU of `config.action_units`; `GeaauImageProcessor.post_process_action_units` makes
+            probabilities of them.
         intensities: (B, N), 0 to 5 (FACS A-E are 1-5); only with `config.predict_intensity`.
         expression_embedding: (B, D), L2-normalised.
         au_masks: (B, N, h, w), each value in [0, 1]; with softmax masks every map sums to 1. None without LAM.
         au_features: (B, N, F), the masked and pooled features that the classifiers read. None without LAM.
         expression_map: (B, C, h, w), the backbone's feature map of the configured stage.
+        temperature: (B, 1) float32, by which logits are divided before the sigmoid; the config's, in every row.
+        thresholds: (B, N) float32, probability from which an AU counts as present; the config's, in every row.
     """
 
     loss: Tensor | None = None
@@ -48,6 +50,8 @@ class GeaauOutput(ModelOutput):
     au_masks: Tensor | None = None
     au_features: Tensor | None = None
     expression_map: Tensor | None = None
+    temperature: Tensor | None = None
+    thresholds: Tensor | None = None
 
 
 @dataclass
@@ -387,8 +391,17 @@ class GeaauModel(GeaauPreTrainedModel):
             au_masks=masks,
             au_features=features,
             expression_map=expression_map,
+            **self._calibration(logits),
         )
         return output if return_dict is not False else output.to_tuple()
+
+    def _calibration(self, logits: Tensor) -> dict[str, Tensor]:
+        """Return the config's temperature and thresholds for each row, so that outputs can be post-processed alone."""
+        values = {"temperature": [self.config.temperature], "thresholds": self.config.thresholds}
+        return {
+            name: torch.tensor(row, dtype=torch.float32, device=logits.device).expand(logits.shape[0], -1)
+            for name, row in values.items()
+        }
 
     def _loss(
         self,

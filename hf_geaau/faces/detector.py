@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import CheckpointError, MissingExtraError
-from hf_geaau.five_points import find_five_points, upright_points
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
-from hf_geaau.photos import read_photo
+
+from .face import Face
+from .five_points import find_five_points, upright_points
+from .photos import read_photo
 
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 YUNET_LEAST = 64
@@ -54,39 +55,13 @@ Matrix = NDArray[Any]  # (2, 3), an affine map
 _thread = threading.local()  # FaceDetectorYN keeps the input size between calls: one session per thread
 
 
-@dataclass(frozen=True, eq=False)
-class Face:
-    """One face in a photo.
-
-    Attributes:
-        box: (4,) float32, xyxy in pixels of the upright photo, inside the photo.
-        score: YuNet's score of the upright face, 0 to 1.
-        points: (5, 2) float32, x then y, in photo pixels: image-left eye, image-right eye, nose tip, image-left and
-            image-right mouth corner, left and right as seen with the face turned upright. They may lie outside the
-            photo.
-
-    Example:
-        >>> Face(box=np.float32([10, 20, 110, 150]), score=0.9, points=np.zeros((5, 2), np.float32)).area
-        13000.0
-    """
-
-    box: NDArray[np.float32]
-    score: float
-    points: NDArray[np.float32]
-
-    @property
-    def area(self) -> float:
-        """Area of the box in square pixels."""
-        return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
-
-
 class FaceDetector:
     """Find the faces of a photo, largest first.
 
     Two passes of YuNet find candidates: one over the photo at `max_side`, one over a small copy with a margin, for
     faces that fill the photo. YuNet knows upright faces and pulls the points of a tilted face toward upright; so each
     face is turned upright by its points, and they are found again, until they rest. The result is the mean of what
-    YuNet sees on the upright crop and its mirror image, and of what `hf_geaau.five_points` sees. If there is no face,
+    YuNet sees on the upright crop and its mirror image, and of what `faces.five_points` sees. If there is no face,
     the photo is tried again on its side.
 
     A detector is cheap to make, can be pickled and shared between threads: networks are loaded on first use.

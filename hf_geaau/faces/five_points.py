@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 
-WEIGHTS = Path(__file__).parent / "checkpoints" / "five-points-synthetic.safetensors"
+WEIGHTS = Path(__file__).parents[1] / "checkpoints" / "five-points-synthetic.safetensors"
 
 CROP_SIDE, CROP_EYES = 64, 20  # pixels; the whole head is in the crop, as the points that cut it may be off
 SHARPEST = 1.3  # a photo is shrunk to this many times the crop's resolution first, against aliasing

@@ -1,0 +1,79 @@
+"""One face, from the detector to the table."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """One face in a photo or frame; what is not known yet is None.
+
+    Attributes:
+        box: (4,) float32, xyxy in pixels of the upright photo, inside the photo.
+        score: YuNet's score of the upright face, 0 to 1.
+        points: (5, 2) float32, x then y, in photo pixels: image-left eye, image-right eye, nose tip, image-left and
+            image-right mouth corner, left and right as seen with the face turned upright. They may lie outside the
+            photo.
+        track_id: Identity within a video; None in a photo.
+        action_units: Names of the predicted AUs, N, such as "AU12".
+        probabilities: (N,) float32, calibrated.
+        thresholds: (N,) float32, probability from which an AU counts as present.
+        intensities: (N,) float32, 0 to 5 (FACS A-E are 1-5), if the model predicts them.
+        embedding: (D,) float32, L2-normalized expression embedding, if it was asked for.
+        masks: (N, h, w) float32, LAM masks over the crop, if they were asked for.
+
+    Example:
+        >>> face = Face(np.float32([10, 20, 110, 150]), 0.9, np.zeros((5, 2), np.float32), action_units=("AU12",),
+        ...             probabilities=np.float32([0.7]), thresholds=np.float32([0.5]))
+        >>> face.area, face.present
+        (13000.0, ['AU12'])
+    """
+
+    box: NDArray[np.float32]
+    score: float
+    points: NDArray[np.float32]
+    track_id: int | None = None
+    action_units: tuple[str, ...] = ()
+    probabilities: NDArray[np.float32] | None = None
+    thresholds: NDArray[np.float32] | None = None
+    intensities: NDArray[np.float32] | None = None
+    embedding: NDArray[np.float32] | None = None
+    masks: NDArray[np.float32] | None = None
+
+    @property
+    def area(self) -> float:
+        """Area of the box in square pixels."""
+        return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
+
+    @property
+    def present(self) -> list[str]:
+        """Names of the AUs whose probability reaches the threshold."""
+        if self.probabilities is None or self.thresholds is None:
+            return []
+        is_present = self.probabilities >= self.thresholds
+        return [name for name, present in zip(self.action_units, is_present, strict=True) if present]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: what the pipeline returns for a face.
+
+        Returns:
+            "box" {"xmin", "ymin", "xmax", "ymax"}, "score", "points" 5×[x, y]; once they are predicted "action_units"
+            {name: probability}, "present" [name, ...] and "intensities" {name: 0 to 5}; and "masks" and "embedding",
+            arrays, if they were kept.
+        """
+        result: dict[str, Any] = {
+            "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), map(float, self.box), strict=True)),
+            "score": float(self.score),
+            "points": np.asarray(self.points, float).tolist(),
+        }
+        if self.probabilities is not None:
+            result["action_units"] = dict(zip(self.action_units, self.probabilities.tolist(), strict=True))
+            result["present"] = self.present
+        if self.intensities is not None:
+            result["intensities"] = dict(zip(self.action_units, self.intensities.tolist(), strict=True))
+        return result | {
+            name: value for name, value in (("masks", self.masks), ("embedding", self.embedding)) if value is not None
+        }
