@@ -86,7 +86,7 @@ def show_table(table: "Table") -> None:
     from rich.box import SIMPLE
     from rich.table import Table as RichTable
 
-    shown = RichTable(box=SIMPLE, padding=(0, 1, 0, 0), show_edge=False)  # ten columns fit into 80 characters
+    shown = RichTable(box=SIMPLE, padding=0, show_edge=False)  # ten columns fit into 80 characters
     for title, letter in zip(table.header, table.align, strict=True):
         shown.add_column(title, justify="right" if letter == "r" else "left")
     for row in table.rows:
