@@ -195,11 +195,15 @@ def bin_sums(
     """
     known, count = labels >= 0, labels.shape[1]
     bin_index = np.minimum((probabilities * bins).astype(np.int64), bins - 1) + bins * np.arange(count)
-    frames, probability_sums, positives = (
-        np.bincount(bin_index[known], weights[known], count * bins).reshape(count, bins)
-        for weights in (np.ones(labels.shape), probabilities, labels)
-    )
-    return frames, probability_sums, positives
+
+    def sums(values: NDArray[Any]) -> NDArray[np.float64]:
+        return (
+            np.bincount(bin_index[known], values[known].astype(np.float64), count * bins)
+            .reshape(count, bins)
+            .astype(np.float64)
+        )
+
+    return sums(np.ones(labels.shape)), sums(probabilities), sums(labels)
 
 
 def _count(marks: NDArray[np.bool_]) -> NDArray[np.int64]:
