@@ -1,8 +1,8 @@
-"""Share checkpoints on the Hub: what goes along, what never does, and who may see it.
+"""Share checkpoints on the Hub: what is pushed, what never is, and who may see it.
 
 Only the files that loading needs, the card and the numbers behind it are pushed; labels, crops, optimizer states, logs
-and pickles never are. Weights whose data is licensed go to a private repository, unless somebody states why they may be
-public.
+and pickles never are. Weights trained on licensed data go to a private repository, unless somebody states why they may
+be public.
 """
 
 import json
@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
 
 from hf_geaau.errors import CardError, CheckpointError, GeaauError, HubError, LicenseError
 from hf_geaau.files import whole_file
@@ -23,6 +26,7 @@ from hf_geaau.model_card import (
     publication_section,
     read_json,
 )
+from hf_geaau.models.geaau.licensing_geaau import UNKNOWN_DATA, keep_private
 from hf_geaau.models.zoo import reason_and_remedy, why_out_of_reach
 
 if TYPE_CHECKING:
@@ -37,6 +41,36 @@ MODEL_CLASSES = ("GeaauModel", "GeaauForExpressionEmbedding")
 
 # Beside the weights. Everything else in the folder stays where it is.
 _PUSHED = ("evaluation.json", "calibration.png", "failures.jpg")  # the pictures are those of `hf-geaau evidence`
+
+
+class LicenseCallback(TrainerCallback):
+    """Apply the rule of `keep_private` to a `Trainer` that pushes.
+
+    A Trainer uploads its folder by itself, past the model's own methods. With this callback among its `callbacks`, it
+    stops before anything is uploaded to a public repository if the data binds the weights.
+
+    Raises:
+        PermissionError: When the Trainer is made, and before each push.
+
+    Example:
+        >>> Trainer(model, arguments, callbacks=[LicenseCallback()])  # doctest: +SKIP
+    """
+
+    def on_init_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Check as soon as the Trainer is made."""
+        if args.push_to_hub:
+            self.on_push_begin(args, state, control, **kwargs)
+
+    def on_push_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Check before a push."""
+        config = getattr(model, "config", None)
+        if state.is_world_process_zero and getattr(config, "model_type", None) == "geaau":
+            repo_id = args.hub_model_id or Path(args.output_dir).absolute().name
+            keep_private(config, repo_id, args.hub_private_repo, args.hub_token)
 
 
 @dataclass(frozen=True)

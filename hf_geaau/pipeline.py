@@ -16,7 +16,7 @@ from hf_geaau.errors import CheckpointError, PhotoError, VideoError
 from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.faces.photos import read_photo
 from hf_geaau.models.geaau import GeaauModel
-from hf_geaau.models.geaau.guard_geaau import keep_private
+from hf_geaau.models.geaau.licensing_geaau import keep_private
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.video.sources import Source, find_sources, is_video
 from hf_geaau.video.stream import FaceStream, SeenFace, SeenFrame, Settings, SourceEnd

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_geaau import GeaauConfig
-from .guard_geaau import PublicationGuard, guard_trainer
+from .licensing_geaau import LicensedWeights
 from .losses_geaau import intensity_loss, mask_region_loss, occurrence_loss, triplet_loss
 
 
@@ -169,7 +169,7 @@ class GeaauLocalFeatures(nn.Module):
         return features, masks.view_as(scores)
 
 
-class GeaauPreTrainedModel(PublicationGuard, PreTrainedModel):
+class GeaauPreTrainedModel(LicensedWeights, PreTrainedModel):
     """Loading, saving, sharing and initialising, common to the two models."""
 
     config: GeaauConfig
@@ -183,7 +183,6 @@ class GeaauPreTrainedModel(PublicationGuard, PreTrainedModel):
 
     def __init__(self, config: GeaauConfig, pretrained_backbone: bool = False):
         super().__init__(config)
-        guard_trainer(config)
         if pretrained_backbone and torch.get_default_device().type == "meta":
             raise ValueError(
                 "`pretrained_backbone=True` belongs to a new model, `GeaauModel(config, pretrained_backbone=True)`, got"
