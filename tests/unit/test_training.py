@@ -16,7 +16,7 @@ from hf_geaau.data import class_weights, open_aligned, write_example
 from hf_geaau.errors import DatasetError, TrainingError
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
-from hf_geaau.prepare import prepare
+from hf_geaau.data import prepare
 from hf_geaau.training import Augmentation, Collator, CropDataset, list_recipes, load_recipe, parameter_groups
 from hf_geaau.training.augmentation import StyleBank, _Warp, augmentations
 from hf_geaau.training.checkpoints import has_ended, is_whole, resume_point

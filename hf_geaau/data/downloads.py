@@ -1,4 +1,4 @@
-"""Fetch many photos by URL: resumable, bounded, polite to each host, with a report of what is gone.
+"""Fetch many photos by URL: resumable, with few connections, at a limited rate per host, and a report of dead links.
 
 A file appears under its name only when its whole content arrived and decodes as an image.
 """
@@ -9,15 +9,15 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
 
 from hf_geaau.errors import DatasetError, PhotoError
-from hf_geaau.faces.photos import MAX_DOWNLOAD_BYTES, read_photo
 from hf_geaau.files import whole_file
 
 REPORT = "dead_links.csv"
@@ -35,11 +35,11 @@ class DeadLink:
     """A URL that gave no photo.
 
     Attributes:
-        url: What was asked for.
+        url: What was requested.
         status: HTTP status of the last answer, 0 if there was none.
         reason: In words.
-        attempts: How often it was tried.
-        final: "yes" if another run need not try, "no" if the trouble may pass.
+        attempts: Number of requests.
+        final: "yes" if another run need not try, "no" if the failure may be temporary.
     """
 
     url: str
@@ -56,7 +56,7 @@ class DownloadReport:
     Attributes:
         fetched: Photos that this run added.
         present: Photos that were there before.
-        dead: Links without a photo, those that earlier runs found included.
+        dead: Links without a photo, including those of earlier runs.
         path: The csv file that lists them.
     """
 
@@ -67,17 +67,17 @@ class DownloadReport:
 
 
 @dataclass(frozen=True)
-class Manners:
-    """How a download behaves towards the servers.
+class DownloadSettings:
+    """How a download treats the servers.
 
     Attributes:
         workers: Connections at a time, over all hosts.
         rate: Requests per second to one host, at most.
-        timeout: Seconds that a server may take to answer, and to go on after a pause.
-        retries: How often a request is repeated after a passing trouble.
-        back_off: Seconds before the first repetition; doubled each time, with up to a quarter of chance added. A
-            longer `Retry-After` is honoured.
-        user_agent: Says who asks.
+        timeout: Seconds that a server may take to answer, and between parts of the answer.
+        retries: How often a request is repeated after a temporary failure.
+        back_off: Seconds before the first repetition; doubled each time, plus up to a quarter at random. A longer
+            `Retry-After` is honored.
+        user_agent: Header that names the client.
     """
 
     workers: int = 8
@@ -100,23 +100,23 @@ class Manners:
                 )
 
 
-class _Gate:
-    """Lets requests to a host through one after another, with a pause between."""
+class _RateLimiter:
+    """Spaces the requests to each host."""
 
     def __init__(self, rate: float) -> None:
         self._pause, self._next = 1 / rate, dict[str, float]()
         self._lock = threading.Lock()
 
     def wait(self, host: str, stop: threading.Event) -> None:
-        """Sleep until it is this request's turn."""
+        """Sleep until a request to this host is due."""
         with self._lock:
             now = time.monotonic()
-            turn = max(now, self._next.get(host, now))
-            self._next[host] = turn + self._pause
-        stop.wait(turn - now)
+            due = max(now, self._next.get(host, now))
+            self._next[host] = due + self._pause
+        stop.wait(due - now)
 
     def hold(self, host: str, seconds: float) -> None:
-        """Let nobody ask this host for a while."""
+        """Allow no request to this host for a while."""
         with self._lock:
             self._next[host] = max(self._next.get(host, 0.0), time.monotonic() + seconds)
 
@@ -126,7 +126,7 @@ def fetch_all(
     folder: Path,
     name: Callable[[str], str],
     *,
-    manners: Manners,
+    settings: DownloadSettings,
     report: Path,
     retry_dead: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -136,11 +136,11 @@ def fetch_all(
     Args:
         urls: Distinct URLs.
         folder: Where the photos go.
-        name: Gives the file name of a URL.
-        manners: Of the requests.
-        report: The csv file of dead links; those that it calls final are not asked for again.
-        retry_dead: Ask for them all the same.
-        progress: Called with URLs done and in all.
+        name: Returns the file name of a URL.
+        settings: Of the requests.
+        report: The csv file of dead links; those that it calls final are not requested again.
+        retry_dead: Request them nevertheless.
+        progress: Called with the number of URLs done and the number of all URLs.
 
     Raises:
         DatasetError: If a file cannot be written, for instance on a full disk.
@@ -149,25 +149,25 @@ def fetch_all(
 
     wanted = list(urls)
     with os.scandir(folder) as entries:
-        there = {entry.name for entry in entries}
+        on_disk = {entry.name for entry in entries}
     known = {} if retry_dead else {link.url: link for link in _read_report(report) if link.final == "yes"}
-    missing = [url for url in wanted if name(url) not in there]
+    missing = [url for url in wanted if name(url) not in on_disk]
     dead = [known[url] for url in missing if url in known]
     todo = [url for url in missing if url not in known]
-    stop, gate = threading.Event(), _Gate(manners.rate)
+    stop, limiter = threading.Event(), _RateLimiter(settings.rate)
     # http1 and one connection per worker: friendlier than a burst over one multiplexed connection.
-    limits = httpx.Limits(max_connections=manners.workers, max_keepalive_connections=manners.workers)
+    limits = httpx.Limits(max_connections=settings.workers, max_keepalive_connections=settings.workers)
     fetched, done = 0, len(wanted) - len(todo)
     with (
         httpx.Client(
-            timeout=manners.timeout, limits=limits, headers={"User-Agent": manners.user_agent}, follow_redirects=True
+            timeout=settings.timeout, limits=limits, headers={"User-Agent": settings.user_agent}, follow_redirects=True
         ) as client,
-        ThreadPoolExecutor(manners.workers) as pool,
+        ThreadPoolExecutor(settings.workers) as pool,
     ):
-        job = _Fetcher(httpx, client, gate, stop, manners)
+        fetcher = _Fetcher(httpx, client, limiter, stop, settings)
         try:
             saved = time.monotonic()
-            for link in _bounded(pool, lambda url: job.fetch(url, folder / name(url)), todo, 4 * manners.workers):
+            for link in _bounded(pool, lambda url: fetcher.fetch(url, folder / name(url)), todo, 4 * settings.workers):
                 if link is None:
                     fetched += 1
                 else:
@@ -179,7 +179,7 @@ def fetch_all(
                     done += 1
                     progress(done, len(wanted))
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise _write_error(folder, error) from error
         finally:
             stop.set()  # sleeping requests wake up and give up; what arrived stays
             pool.shutdown(cancel_futures=True)
@@ -187,11 +187,13 @@ def fetch_all(
     return DownloadReport(fetched, len(wanted) - len(missing), dead, report)
 
 
-def _bounded(pool: ThreadPoolExecutor, work: Callable[[str], Any], todo: list[str], ahead: int) -> Iterable[Any]:
-    """Run tasks and give results as they come, never with more than `ahead` of them waiting."""
-    waiting: set[Future[Any]] = set()
+def _bounded(
+    pool: ThreadPoolExecutor, fetch: Callable[[str], DeadLink | None], todo: list[str], ahead: int
+) -> Iterator[DeadLink | None]:
+    """Fetch URLs and yield results as they come, never with more than `ahead` of them waiting."""
+    waiting: set[Future[DeadLink | None]] = set()
     for url in todo:
-        waiting.add(pool.submit(work, url))
+        waiting.add(pool.submit(fetch, url))
         if len(waiting) >= ahead:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             yield from (future.result() for future in done)
@@ -204,17 +206,17 @@ def _bounded(pool: ThreadPoolExecutor, work: Callable[[str], Any], todo: list[st
 class _Fetcher:
     """Fetches single photos; shared by the threads."""
 
-    httpx: Any
-    client: Any
-    gate: _Gate
+    httpx: ModuleType
+    client: Any  # httpx.Client, of whichever major version the hub library brings
+    limiter: _RateLimiter
     stop: threading.Event
-    manners: Manners
+    settings: DownloadSettings
 
     def fetch(self, url: str, target: Path) -> DeadLink | None:
         """Fetch one photo, with repetitions.
 
         Returns:
-            None if it is there now.
+            None if it was fetched.
         """
         try:
             host = urlsplit(url).hostname or ""
@@ -223,8 +225,8 @@ class _Fetcher:
         if not host or not url.lower().startswith(("http://", "https://")):
             return DeadLink(url, 0, "no http address", 0, "yes")
         link = None
-        for attempt in range(self.manners.retries + 1):
-            self.gate.wait(host, self.stop)
+        for attempt in range(self.settings.retries + 1):
+            self.limiter.wait(host, self.stop)
             if self.stop.is_set():
                 return DeadLink(url, 0, "interrupted", attempt, "no")
             content, link, pause = self._attempt(url, attempt)
@@ -232,29 +234,31 @@ class _Fetcher:
                 with whole_file(target) as part:
                     part.write_bytes(content)
                 return None
-            if link is None or link.final == "yes" or attempt == self.manners.retries:
+            if link is None or link.final == "yes" or attempt == self.settings.retries:
                 return link
             if link.status in (429, 503):
-                self.gate.hold(host, pause)  # the server asks all of us to slow down
+                self.limiter.hold(host, pause)  # the server asks all workers to slow down
             self.stop.wait(pause)
         return link
 
     def _attempt(self, url: str, attempt: int) -> tuple[bytes | None, DeadLink | None, float]:
-        """Ask once: the content, or what went wrong and how long to pause before the next attempt."""
-        pause = min(self.manners.back_off * 2**attempt * random.uniform(1, 1.25), _LONGEST_PAUSE)
+        """Request once; return the content, or what failed, and the pause before the next attempt."""
+        from hf_geaau.faces.photos import MAX_DOWNLOAD_BYTES, read_photo
+
+        pause = min(self.settings.back_off * 2**attempt * random.uniform(1, 1.25), _LONGEST_PAUSE)
         try:
-            status, content, asked_pause, place = self._get(url)
+            status, content, server_pause, final_url = self._get(url, MAX_DOWNLOAD_BYTES)
         except self.httpx.TimeoutException:
-            return None, DeadLink(url, 0, f"no answer in {self.manners.timeout:g} s", attempt + 1, "no"), pause
+            return None, DeadLink(url, 0, f"no answer in {self.settings.timeout:g} s", attempt + 1, "no"), pause
         except (self.httpx.InvalidURL, UnicodeError):
             return None, DeadLink(url, 0, "no valid address", attempt + 1, "yes"), pause
         except self.httpx.HTTPError as error:
             return None, DeadLink(url, 0, type(error).__name__, attempt + 1, "no"), pause
         if status in _RETRIED:
-            return None, DeadLink(url, status, "server trouble", attempt + 1, "no"), max(pause, asked_pause)
+            return None, DeadLink(url, status, "server error", attempt + 1, "no"), max(pause, server_pause)
         if status != 200:
             return None, DeadLink(url, status, "no such photo", attempt + 1, "yes"), pause
-        if _PLACEHOLDER in place:
+        if _PLACEHOLDER in final_url:
             return None, DeadLink(url, status, "photo no longer available", attempt + 1, "yes"), pause
         if content is None:
             size = f"more than {MAX_DOWNLOAD_BYTES / 2**20:g} MiB"
@@ -265,19 +269,19 @@ class _Fetcher:
             return None, DeadLink(url, status, "content is no complete image", attempt + 1, "yes"), pause
         return content, None, pause
 
-    def _get(self, url: str) -> tuple[int, bytes | None, float, str]:
-        """Give status, content (None if too large), the pause that the server asks for, and the final address."""
+    def _get(self, url: str, max_bytes: int) -> tuple[int, bytes | None, float, str]:
+        """Return status, content (None if too large), the pause that the server asks for, and the final address."""
         content = bytearray()
-        # A server that drips keeps within the timeout of each read, so the whole gets a limit too.
-        deadline = time.monotonic() + 10 * self.manners.timeout
+        # A server that sends byte by byte keeps within the timeout of each read, so the whole gets a limit too.
+        deadline = time.monotonic() + 10 * self.settings.timeout
         with self.client.stream("GET", url) as response:
-            asked = response.headers.get("Retry-After", "")
-            pause = min(float(asked), _LONGEST_PAUSE) if asked.isdigit() else 0.0
+            retry_after = response.headers.get("Retry-After", "")
+            pause = min(float(retry_after), _LONGEST_PAUSE) if retry_after.isdigit() else 0.0
             if response.status_code != 200:
                 return response.status_code, b"", pause, str(response.url)
             for chunk in response.iter_bytes():
                 content += chunk
-                if len(content) > MAX_DOWNLOAD_BYTES:
+                if len(content) > max_bytes:
                     return response.status_code, None, pause, str(response.url)
                 if time.monotonic() > deadline or self.stop.is_set():
                     raise self.httpx.ReadTimeout("too slow")
@@ -296,8 +300,8 @@ def _read_report(path: Path) -> list[DeadLink]:
     except (KeyError, TypeError, ValueError) as error:
         names = ", ".join(entry.name for entry in fields(DeadLink))
         raise DatasetError(
-            f"The report of dead links must have the columns {names}, got something else in {str(path)!r}. Remove it; "
-            "dead links are then asked for again."
+            f"The report of dead links {str(path)!r} does not have the columns {names}. Remove it; dead links are then "
+            "requested again."
         ) from error
 
 
@@ -308,16 +312,16 @@ def _write_report(path: Path, dead: list[DeadLink]) -> None:
             writer.writerow([entry.name for entry in fields(DeadLink)])
             writer.writerows(astuple(link) for link in sorted(dead, key=lambda link: link.url))
     except OSError as error:
-        raise _unwritable(path.parent, error) from error
+        raise _write_error(path.parent, error) from error
 
 
-def _unwritable(folder: Path, error: OSError) -> DatasetError:
+def _write_error(folder: Path, error: OSError) -> DatasetError:
     if error.errno == errno.ENOSPC:
         return DatasetError(
-            f"Photos must fit on the disk of {str(folder)!r}, got a full disk. Free some space and run the same "
-            "command again; it goes on where it stopped."
+            f"Disk full while saving photos to {str(folder)!r}. Free some space and run the same command again; it "
+            "resumes where it stopped."
         )
     return DatasetError(
-        f"Photos must be writable to {str(folder)!r}, got: {error.strerror or error}. Check the folder and its rights, "
-        "and run the same command again; it goes on where it stopped."
+        f"Cannot save photos to {str(folder)!r}: {error.strerror or error}. Check the folder and its rights, and run "
+        "the same command again; it resumes where it stopped."
     )
