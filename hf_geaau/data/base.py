@@ -264,9 +264,9 @@ class AUDataset(ABC):
         counts_backwards = protocol == "megraphau" and self.HAS_MEGRAPHAU_FOLDS
         return Fold(number, protocol, len(self.PARTS) - number if counts_backwards else number - 1)
 
-    def part_of(self, subject_id: str) -> int:
-        """Return the index in `PARTS` of a subject's part."""
-        return next(index for index, part in enumerate(self.PARTS) if subject_id in part)
+    def part_of(self, subject_id: str) -> int | None:
+        """Return the index in `PARTS` of a subject's part, None if no part has the subject."""
+        return next((index for index, part in enumerate(self.PARTS) if subject_id in part), None)
 
     def splits(self, blocks: SequenceOf[Block], fold: Fold) -> dict[str, list[Block]]:
         """Divide rows into train and test by subject; all are train if the fold has no number."""

@@ -40,7 +40,8 @@ def column_array(dataset: "datasets.Dataset", name: str) -> NDArray[Any]:
         )
     column = dataset.select_columns(name).with_format("arrow")[:][name].combine_chunks()
     if hasattr(column, "flatten") and column.type.num_fields:
-        return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+        values = column.flatten().to_numpy(zero_copy_only=False)
+        return values.reshape(len(column), getattr(column.type, "list_size", len(values) // max(len(column), 1)))
     return column.to_numpy(zero_copy_only=False)
 
 

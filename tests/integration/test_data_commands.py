@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import hf_geaau_cli
+from hf_geaau.data import dataset_class
 from tests.integration.test_cli import COMMAND, run
 
 
@@ -36,6 +37,7 @@ def here(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.slow
 def test_from_an_imitation_to_crops(tmp_path):
     source = example("disfa", tmp_path / "disfa", "subjects_per_part=1", "frames=2")
     result = run(
@@ -51,11 +53,15 @@ def test_from_an_imitation_to_crops(tmp_path):
 
 @pytest.mark.parametrize("name", ["bp4d", "bp4d_plus", "disfa", "fec", "synthetic"])
 def test_every_dataset_has_an_imitation(name, tmp_path, here):
-    assert f"An imitation of {name}" in here("example-data", name, tmp_path / name).out
+    printed = here("example-data", name, tmp_path / name).out
+    assert f"An imitation of {name}" in printed
+    assert f"The layout of {name}:" in printed
+    assert dataset_class(name).LAYOUT.strip("\n") in printed
     assert any((tmp_path / name).rglob("*.*"))
 
 
-def test_a_killed_run_goes_on(tmp_path):
+@pytest.mark.slow
+def test_a_killed_run_resumes(tmp_path):
     source = example("bp4d", tmp_path / "bp4d", "subjects_per_part=2", "frames=12", 'tasks=["T1"]')
     out = tmp_path / "out"
     command = ["prepare", "bp4d", "--data-dir", source, "--output", out, "--size", 64, "--workers", 1]
@@ -77,7 +83,7 @@ def test_a_killed_run_goes_on(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["prepare", "bp4d", "--data-dir", "no", "--output", "out"], "error: `data_dir` must hold BP4D, got "),
+        (["prepare", "bp4d", "--data-dir", "no", "--output", "out"], "error: Cannot find BP4D in "),
         (["prepare", "bpd4", "--data-dir", ".", "--output", "out"], "Did you mean 'bp4d'?"),
         (["prepare", "fec", "--data-dir", ".", "--output", "out"], "neither faceexp-comparison-data-train-public.csv"),
         (["example-data", "bp5d", "look"], "Did you mean 'bp4d'?"),
@@ -107,7 +113,7 @@ def test_photos_of_dead_servers_are_reported(tmp_path, here):
     report = (source / "dead_links.csv").read_text().splitlines()
     assert report[0] == "url,status,reason,attempts,final"
     assert len(report) > 1
-    assert f"{len(report) - 1} links gave none" in text
+    assert f"{len(report) - 1} dead links" in text
 
 
 def test_other_people_and_settings_are_rendered_on_request(face_model_path, tmp_path, here):
