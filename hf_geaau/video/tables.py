@@ -9,9 +9,13 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hf_geaau.errors import TableError
+from hf_geaau.faces import Face
 from hf_geaau.files import whole_file
-from hf_geaau.video.stream import SeenFrame
+from hf_geaau.video.stream import AnalyzedFrame
+from hf_geaau.video.tracking import head_pose
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,30 +46,29 @@ def columns(action_units: Sequence[str], has_intensities: bool = False) -> list[
     return [*PLACE, *POINTS, *POSE, *units, *intensities]
 
 
-def row_of(frame: SeenFrame, index: int, track: int | None, face: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the row of a face.
+def face_row(frame: AnalyzedFrame, index: int, face: Face) -> dict[str, Any]:
+    """Return the table row of a face.
 
     Args:
-        frame: Where it was seen.
-        index: Which of the frame's faces.
-        track: Its identity, None in a photo.
-        face: From the pipeline's `describe`.
+        frame: The frame or photo that shows it.
+        index: Its position among the frame's faces.
+        face: The analyzed face.
     """
-    units = face["action_units"]
-    points = [float(value) for point in face["points"] for value in point]
+    values = face.to_dict()
+    units, present = values["action_units"], set(values["present"])
     return {
         "source": frame.source.name,
         "frame": frame.number,
         "time_s": frame.time_s,
-        "track_id": track,
+        "track_id": face.track_id,
         "face": index,
-        "score": face["score"],
-        **face["box"],
-        **dict(zip(POINTS, points, strict=True)),
-        **{name: face[name] for name in POSE},
+        "score": values["score"],
+        **values["box"],
+        **dict(zip(POINTS, np.asarray(face.points, float).ravel().tolist(), strict=True)),
+        **dict(zip(POSE, head_pose(face.points), strict=True)),
         **units,
-        **{f"{unit}_present": int(unit in face["present"]) for unit in units},
-        **{f"{unit}_intensity": value for unit, value in face.get("intensities", {}).items()},
+        **{f"{unit}_present": int(unit in present) for unit in units},
+        **{f"{unit}_intensity": value for unit, value in values.get("intensities", {}).items()},
     }
 
 
