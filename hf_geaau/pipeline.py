@@ -14,7 +14,7 @@ from transformers import AutoModelForImageClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import Pipeline
 
-from hf_geaau.errors import CheckpointError, GeaauError, VideoError
+from hf_geaau.errors import CheckpointError, GeaauError, PhotoError, VideoError
 from hf_geaau.faces import Face, FaceDetector, read_photo
 from hf_geaau.inference import FaceAnalyzer, Runner
 from hf_geaau.models.geaau import GeaauModel
@@ -98,17 +98,19 @@ class FacialActionUnitPipeline(Pipeline):
         """
         settings = self._settings(kwargs)
         preprocess, _, postprocess = self._sanitize_parameters(**kwargs)
-        options = {**self._postprocess_params, **postprocess}
-        on_error = options.pop("on_error", "raise")
-        analyzer = self.analyzer(**{**self._preprocess_params, **preprocess}, keep=self._kept(**options))
-        stream = FaceStream(analyzer, settings)
+        preprocess, postprocess = {**self._preprocess_params, **preprocess}, {**self._postprocess_params, **postprocess}
+        on_error = postprocess.pop("on_error", "raise")
+        keep = self._kept(**postprocess)
+        if not isinstance(inputs, list | tuple | Dataset | Iterator) and not is_video(inputs):
+            return self._run_one(inputs, preprocess, postprocess, on_error)
+        stream = FaceStream(self.analyzer(**preprocess, keep=keep), settings)
         if isinstance(inputs, list | tuple):
             return list(_results(stream, inputs, on_error))
         if isinstance(inputs, Dataset):
             return _DatasetResults(stream, inputs, on_error)
         if isinstance(inputs, Iterator):
             return _results(stream, inputs, on_error)
-        (result,) = _results(stream, [inputs], on_error)
+        (result,) = _results(stream, [inputs], on_error)  # a video
         return result
 
     def analyzer(
@@ -149,7 +151,19 @@ class FacialActionUnitPipeline(Pipeline):
         postprocess = {"return_masks": return_masks, "return_embedding": return_embedding, "on_error": on_error}
         return _given({"aligned": aligned, "min_score": min_score}), {}, _given(postprocess)
 
-    # The base class demands these three steps; `__call__` runs the same analyzer in a stream.
+    def _run_one(
+        self, photo: Any, preprocess: dict[str, Any], postprocess: dict[str, Any], on_error: str
+    ) -> list[dict[str, Any]] | PhotoError:
+        """Analyze one photo in this thread: starting the threads of a stream takes longer than they save."""
+        try:
+            result: list[dict[str, Any]] = self.run_single(photo, preprocess, {}, postprocess)
+        except PhotoError as error:
+            if on_error == "raise":
+                raise
+            return error
+        return result
+
+    # The three steps of the base class call the analyzer that a stream runs.
 
     def preprocess(self, source: Any, **options: Any) -> dict[str, Any]:
         """Return the faces of one photo and their crops."""
@@ -164,7 +178,7 @@ class FacialActionUnitPipeline(Pipeline):
     def postprocess(self, model_outputs: dict[str, list[Face]], on_error: str = "raise", **options: bool) -> Any:
         """Return the faces of one photo as dictionaries."""
         kept = self._kept(**options)
-        dropped = dict.fromkeys({"masks", "embedding"}.difference(kept))
+        dropped: dict[str, Any] = dict.fromkeys({"masks", "embedding"}.difference(kept))
         return [replace(face, **dropped).to_dict() for face in model_outputs["faces"]]
 
     def _settings(self, kwargs: dict[str, Any]) -> Settings:
