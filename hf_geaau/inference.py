@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from hf_geaau.faces import Face, FaceDetector
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +121,93 @@ class Runner:
             faces = None if points is None else [face[None] for face in points[batch]]
             parts.append(self(self.crop(list(images[batch]), faces)))
         return Prediction.concatenate(parts)
+
+
+class FaceAnalyzer:
+    """Find the faces of an image, cut them out, and predict their action units.
+
+    The three steps are separate so that a stream can run them in several threads and fill batches across images. They
+    are safe to call from several threads.
+
+    Args:
+        runner: Cuts crops and runs the network.
+        detector: Finds faces; None for `FaceDetector()`.
+        aligned: Images are face crops, already aligned to the model's template: each is one face, without detection.
+        min_score: Faces with a lower detector score are dropped.
+
+    Example:
+        >>> from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
+        >>> model = GeaauModel(GeaauConfig(backbone="test_resnet", image_size=64, action_units=[12, 25])).eval()
+        >>> runner = Runner(model, GeaauImageProcessor(size={"height": 64, "width": 64}))
+        >>> face, = FaceAnalyzer(runner, aligned=True)(np.zeros((64, 64, 3), np.uint8))
+        >>> face.action_units, face.probabilities.shape
+        (('AU12', 'AU25'), (2,))
+    """
+
+    def __init__(
+        self, runner: Runner, detector: FaceDetector | None = None, *, aligned: bool = False, min_score: float = 0.6
+    ) -> None:
+        self.runner, self.detector = runner, detector or FaceDetector()
+        self.aligned, self.min_score = aligned, min_score
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Find and analyze the faces of one (H, W, 3) RGB image, largest first."""
+        faces = self.find(image)
+        return self.analyze(faces, self.crop(image, faces)) if faces else []
+
+    def find(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Find the faces that can be aligned, largest first; the whole image if it is a crop already.
+
+        Args:
+            image: (H, W, 3) RGB.
+        """
+        size = image.shape[1], image.shape[0]
+        if self.aligned:
+            points = np.asarray(self.runner.image_processor.crop_template, np.float32) * size
+            return [Face(np.array([0, 0, *size], np.float32), 1.0, points)]
+        faces = self.detector(image, min_score=self.min_score)
+        return [face for face in faces if can_be_aligned(face.points, size)]
+
+    def crop(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> torch.Tensor:
+        """Cut out faces: (n, 3, H, W) `pixel_values` of n faces, at least one, of one image."""
+        return self.runner.crop(image, None if self.aligned else np.stack([face.points for face in faces]))
+
+    def analyze(self, faces: Sequence[Face], crops: torch.Tensor) -> list[Face]:
+        """Predict the action units of faces.
+
+        Args:
+            faces: n of them, of any images.
+            crops: (n, 3, H, W), from `crop`.
+
+        Returns:
+            The faces with what the model predicts of them, in the same order.
+        """
+        prediction = self.runner(crops)
+        values: list[dict[str, Any]] = [{} for _ in faces]
+        for name in ("probabilities", "intensities", "embedding", "masks"):
+            if (rows := getattr(prediction, name)) is not None:
+                for value, row in zip(values, rows, strict=True):
+                    value[name] = row
+        shared: dict[str, Any] = {}
+        if prediction.probabilities is not None:
+            shared = {"action_units": self.runner.action_units, "thresholds": self.runner.thresholds}
+        return [replace(face, **value, **shared) for face, value in zip(faces, values, strict=True)]
+
+
+def can_be_aligned(points: NDArray[Any], size: tuple[int, int]) -> bool:
+    """Return whether the image processor can align these points.
+
+    Args:
+        points: (5, 2), x then y, in pixels.
+        size: Width and height of the image.
+
+    Returns:
+        True if their mean lies inside the image and they span a face that is not mirrored.
+    """
+    middle = points.mean(0)
+    eyes, down = points[1] - points[0], points[3:].mean(0) - points[:2].mean(0)
+    is_inside = bool(((middle >= 0) & (middle < size)).all())
+    return is_inside and bool(eyes[0] * down[1] - eyes[1] * down[0] >= 1)
 
 
 def best_device() -> torch.device:

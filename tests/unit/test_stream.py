@@ -1,8 +1,9 @@
-"""The stream with a network that is none: order, groups, batches, memory, and how it stops and goes on."""
+"""The stream with a stub for the network: order, groups, batches, memory, stopping and resuming."""
 
 import json
 import threading
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,43 +12,43 @@ from PIL import Image
 
 from hf_geaau.faces import Face
 from hf_geaau.faces.five_points import upright_points
+from hf_geaau.inference import FaceAnalyzer
 from hf_geaau.video.decoding import VideoReader
 from hf_geaau.video.sources import Source
-from hf_geaau.video.stream import FaceStream, SeenFrame, Settings, SourceEnd
+from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, SourceEnd
 from tests.clips import numbered, walking, write_clip
 
 pytest.importorskip("av", reason="PyAV is not installed")
 
 
-class BrightFace:
-    """Sees a face in the middle of every picture that is not dark, and reads the picture's brightness off it."""
+class BrightFace(FaceAnalyzer):
+    """Sees a face in the middle of every picture that is not dark; its probability is the picture's brightness."""
 
     def __init__(self):
-        self.finds, self.batches, self.threads = 0, [], set()
+        self.finds, self.batches, self.aligned = 0, [], False
 
     def find(self, image):
         self.finds += 1
-        self.threads.add(threading.current_thread().name)
         height, width = image.shape[:2]
         if image.mean() < 17:
             return []
         points = upright_points(min(height, width), 0.3 * min(height, width)).astype(np.float32)
         return [Face(np.float32([0, 0, width, height]), 0.9, points)]
 
-    def crop(self, image, points):
-        return torch.full((len(points), 1), float(image.mean()))
+    def crop(self, image, faces):
+        return torch.full((len(faces), 1), float(image.mean()))
 
-    def analyse(self, crops):
+    def analyze(self, faces, crops):
         self.batches.append(len(crops))
-        return {"probabilities": crops.numpy().copy()}
+        return [replace(face, probabilities=row) for face, row in zip(faces, crops.numpy().copy(), strict=True)]
 
 
 def brightness(item):
-    return [round(float(face.values["probabilities"][0])) for face in item.faces]
+    return [round(float(face.probabilities[0])) for face in item.faces]
 
 
 def frames_of(items):
-    return [item for item in items if isinstance(item, SeenFrame)]
+    return [item for item in items if isinstance(item, AnalyzedFrame)]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_frames_come_in_order_with_their_own_faces_in_full_batches(clip):
     for frame in frames:
         expected = [] if frame.number < 2 else [10 + 5 * frame.number]
         assert brightness(frame) == pytest.approx(expected, abs=2)
-    assert {face.track for frame in frames for face in frame.faces} == {1}
+    assert {face.track_id for frame in frames for face in frame.faces} == {1}
     assert sorted(network.batches) == [4, 8, 8, 8]
     assert all(frame.image is None for frame in frames)
 
@@ -78,8 +79,8 @@ def test_detection_runs_in_every_kth_frame_and_in_the_first_of_a_shot(tmp_path, 
     frames = frames_of(FaceStream(network, Settings(detect_every=5)).run([Source("video", str(path))]))
     assert network.finds == 4  # frames 0 and 5, and after the cut 8 and 13
     assert [len(frame.faces) for frame in frames] == [1] * 16
-    assert [frame.faces[0].track for frame in frames] == [1] * 8 + [2] * 8
-    moved = [frames[number].faces[0].face.points.mean(0)[0] for number in (0, 4)]
+    assert [frame.faces[0].track_id for frame in frames] == [1] * 8 + [2] * 8
+    moved = [frames[number].faces[0].points.mean(0)[0] for number in (0, 4)]
     assert moved[1] - moved[0] == pytest.approx(16, abs=3)  # followed 4 pixels a frame
 
 
@@ -92,12 +93,12 @@ def test_photos_and_videos_mix_and_what_fails_does_not_stop_the_rest(tmp_path, c
     sources = [Source("video" if name.endswith("mp4") else "photo", str(tmp_path / name)) for name in names]
     items = list(FaceStream(BrightFace(), Settings(workers=3)).run([*sources, Source("video", str(clip))]))
     ends = [item for item in items if isinstance(item, SourceEnd)]
-    assert [end.place for end in ends] == list(range(6))
+    assert [end.source_index for end in ends] == list(range(6))
     assert [end.error is not None for end in ends] == [False, True, True, False, False, False]
     photos = [item for item in frames_of(items) if item.source.kind == "photo"]
-    assert [(item.place, brightness(item)) for item in photos] == [(0, [255]), (3, []), (4, [255])]
-    assert all(face.track is None for item in photos for face in item.faces)
-    assert [end.place for end in ends] == sorted(end.place for end in ends)
+    assert [(item.source_index, brightness(item)) for item in photos] == [(0, [255]), (3, []), (4, [255])]
+    assert all(face.track_id is None for item in photos for face in item.faces)
+    assert [end.source_index for end in ends] == sorted(end.source_index for end in ends)
 
 
 @pytest.mark.parametrize("settings", [{}, {"detect_every": 4}, {"fps": 10.0}, {"smooth_s": 0.2, "every": 2}])
@@ -106,7 +107,7 @@ def test_going_on_from_a_checkpoint_gives_what_an_unbroken_run_gives(tmp_path, p
     sources = [Source("photo", "none.jpg"), Source("video", str(path))]
 
     def rows(frames):
-        return [(frame.number, frame.time_s, face.track, face.face.box.tolist(), face.values["probabilities"].tolist())
+        return [(frame.number, frame.time_s, face.track_id, face.box.tolist(), face.probabilities.tolist())
                 for frame in frames for face in frame.faces]  # fmt: skip
 
     unbroken = frames_of(FaceStream(BrightFace(), Settings(**settings)).run(sources))
@@ -131,7 +132,7 @@ def test_a_stream_that_is_left_stops_its_threads(clip):
 
 def test_errors_of_the_network_come_out(clip):
     network = BrightFace()
-    network.analyse = lambda crops: 1 / 0
+    network.analyze = lambda faces, crops: 1 / 0
     with pytest.raises(ZeroDivisionError):
         list(FaceStream(network, Settings()).run([Source("video", str(clip))]))
     network.find = lambda image: 1 / 0
@@ -140,7 +141,7 @@ def test_errors_of_the_network_come_out(clip):
 
 
 def test_a_face_that_cannot_be_followed_is_looked_for(clip, monkeypatch):
-    monkeypatch.setattr("hf_geaau.video.stream._carried_on", lambda before, after, faces: [])
+    monkeypatch.setattr("hf_geaau.video.stream.carry_on", lambda before, after, faces: [])
     network = BrightFace()
     frames = frames_of(FaceStream(network, Settings(detect_every=5)).run([Source("video", str(clip))]))
     assert [len(frame.faces) for frame in frames] == [0] * 5 + [1] * 25  # dark at first: nobody to follow
@@ -192,7 +193,7 @@ def test_settings_that_make_no_sense_are_refused():
         ({"every": 0}, "`every` must be at least 1, got 0"),
         ({"fps": -1.0}, "`fps` must be above 0, got -1"),
         ({"fps": 5.0, "every": 2}, "not both"),
-        ({"smooth_s": -1.0}, "0 or more, got -1"),
+        ({"smooth_s": -1.0}, "`smooth_s` must be at least 0 seconds, got -1"),
         ({"workers": 0}, "`workers` must be at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=message):
