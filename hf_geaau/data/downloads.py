@@ -3,7 +3,6 @@
 A file appears under its name only when its whole content arrived and decodes as an image.
 """
 
-import csv
 import errno
 import os
 import random
@@ -11,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +18,8 @@ from urllib.parse import urlsplit
 
 from hf_geaau.errors import DatasetError, PhotoError
 from hf_geaau.files import whole_file
+
+from .csv_files import read_rows, write_rows
 
 REPORT = "dead_links.csv"
 USER_AGENT = "hf_geaau (research data download; reads each photo once)"
@@ -291,26 +292,18 @@ class _Fetcher:
 def _read_report(path: Path) -> list[DeadLink]:
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     try:
-        return [
-            DeadLink(row["url"], int(row["status"]), row["reason"], int(row["attempts"]), row["final"]) for row in rows
-        ]
-    except (KeyError, TypeError, ValueError) as error:
-        names = ", ".join(entry.name for entry in fields(DeadLink))
+        return read_rows(DeadLink, path)
+    except ValueError as error:
         raise DatasetError(
-            f"The report of dead links {str(path)!r} does not have the columns {names}. Remove it; dead links are then "
-            "requested again."
+            f"Cannot read the report of dead links {str(path)!r}: {error}. Remove it; dead links are then requested "
+            "again."
         ) from error
 
 
 def _write_report(path: Path, dead: list[DeadLink]) -> None:
     try:
-        with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow([entry.name for entry in fields(DeadLink)])
-            writer.writerows(astuple(link) for link in sorted(dead, key=lambda link: link.url))
+        write_rows(DeadLink, sorted(dead, key=lambda link: link.url), path)
     except OSError as error:
         raise _write_error(path.parent, error) from error
 

@@ -340,5 +340,5 @@ def test_settings_are_checked(tmp_path):
     with pytest.raises(DatasetNotFoundError, match="neither faceexp"):
         fec.download_fec(tmp_path / "no")
     (tmp_path / "dead_links.csv").write_text("link\nx\n")
-    with pytest.raises(DatasetError, match="does not have the columns url, status, reason, attempts, final"):
+    with pytest.raises(DatasetError, match="Cannot read the report of dead links .*: the columns are link. Remove it"):
         fec.download_fec(tmp_path)

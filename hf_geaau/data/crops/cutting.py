@@ -72,6 +72,8 @@ class Cropper:
 
     def _faceless(self, recording: Recording, index: int, points: list[Points | None]) -> tuple[bytes | None, Problem]:
         """Cut a frame in which no face was found like its nearest neighbor, if the settings say so and it has one."""
+        from hf_geaau.faces import can_be_aligned
+
         if self.settings.faceless == "drop":
             return None, _problem(recording, index, "no face found", "dropped")
         donors = [(other, found) for other, found in enumerate(points) if found is not None]
@@ -81,11 +83,10 @@ class Cropper:
         donor, donated = min(donors, key=lambda entry: (abs(frames[entry[0]] - frames[index]), entry[0]))
         # The photo is read again, because a long faceless stretch of large photos would fill the memory.
         photo = read_image(recording.images[index])
-        try:
-            crop = self._encode(photo, donated)
-        except ValueError:  # a photo of another size than its neighbor's, in which the face lies outside
+        if not can_be_aligned(donated, photo.size):  # it has another size than its neighbor
             return None, _problem(recording, index, "no face found", "dropped")
-        return crop, _problem(recording, index, "no face found", f"aligned like frame {frames[donor]}")
+        action = f"aligned like frame {frames[donor]}"
+        return self._encode(photo, donated), _problem(recording, index, "no face found", action)
 
     def face_in_box(self, path: str, box: NDArray[np.float32]) -> tuple[bytes | None, Problem | None]:
         """Cut the face that lies in a box.
@@ -112,11 +113,7 @@ class Cropper:
         return self._encode(photo, best.points + corner) if best is not None and overlap > 0 else None
 
     def _encode(self, photo: Image.Image, points: NDArray[Any] | None) -> bytes:
-        """Align by five points (None: the photo is a crop) and encode.
-
-        Raises:
-            ValueError: If the points cannot be aligned, which those of the detector always can.
-        """
+        """Align by five points, or take the photo as a crop, and encode."""
         size = self.settings.size
         crop = photo
         if points is not None or photo.size != (size, size):

@@ -6,15 +6,14 @@ dataset is never loaded as a whole one.
 """
 
 import ast
-import csv
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hf_geaau.errors import DatasetError
-from hf_geaau.files import whole_file, write_json
+from hf_geaau.files import whole_file
 
 from ..base import PROTOCOLS, AUDataset
 from ..loading import DATASETS, dataset_class
@@ -87,13 +86,6 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def update_record(folder: Path) -> None:
-    """Bring an older record up to date, so that its run can be resumed."""
-    record = read_record(folder)
-    if record is not None and "options" not in json.loads((folder / RECORD).read_text(encoding="utf-8")):
-        write_json(record, folder / RECORD)
-
-
 def _updated(record: dict[str, Any]) -> dict[str, Any]:
     """Convert a record of before 0.1, which held the repr of the dataset."""
     call = ast.parse(record["dataset"], mode="eval").body
@@ -138,21 +130,6 @@ def write_shard(table: "pa.Table", dataset: AUDataset, target: Path) -> None:
         pq.write_table(table.cast(dataset.features().arrow_schema), part, row_group_size=ROW_GROUP, compression="none")
 
 
-def write_problems(problems: Iterable[Problem], path: Path) -> None:
-    """Write problems as csv."""
-    with whole_file(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([entry.name for entry in fields(Problem)])
-        writer.writerows(astuple(problem) for problem in problems)
-
-
-def read_problems(path: Path) -> list[Problem]:
-    """Read what `write_problems` wrote."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row[2] != "frame"]  # not the header, which older notes lack
-    return [Problem(row[0], row[1], int(row[2]), *row[3:]) for row in rows]
-
-
 def config_name(fold: int | None, protocol: str, dataset: AUDataset) -> str:
     """Return the configuration that holds a fold of AU rows."""
     if fold is None:
@@ -180,45 +157,64 @@ def part_name(part: int | None) -> str:
     return f"part{(part or 0) + 1}"
 
 
+_CARD = """---
+{header}---
+
+# Face crops of {dataset.TITLE}
+
+{terms}
+
+- License of the source: {dataset.LICENSE}
+- Source: {dataset.HOMEPAGE}
+- Cite: {dataset.CITATION}
+- Read as: `{dataset!r}`
+- Rows: {counts}
+- Crops: {settings.size} × {settings.size} pixels by the crop template of hf_geaau, JPEG quality {settings.quality}, \
+faces by YuNet with a score of at least {settings.min_score}
+- Frames without a face: {settings.faceless}; {problems} entries in `{report}`
+
+```python
+import datasets
+
+datasets.load_dataset("path/to/this/folder")
+```
+"""
+_LICENSED = """\
+**Do not publish, upload or pass on these files, in whole or in part.** They are derived from data that
+is not yours to share: crops show the same people as the originals, and the same terms bind them.
+A dataset loaded from this folder has no guard of its own: do not call `push_to_hub` on it."""
+_RENDERED = "These faces are rendered; no license of face data restricts them."
+
+
 def write_card(dataset: AUDataset, settings: CropSettings, rows: Mapping[str, int], problems: int, path: Path) -> None:
-    """Write the dataset card; its header tells `load_dataset` the splits.
+    """Write the dataset card; its header lists the splits for `load_dataset`.
 
     Args:
         rows: Number of rows of each group of shards.
         problems: Number of lines of the report.
     """
-    lines = ["---", "license: other", f"license_name: {dataset.NAME}", "viewer: false", "configs:"]
-    for number, (name, splits) in enumerate(_configurations(dataset, rows).items()):
-        lines += [f"- config_name: {name}", *(["  default: true"] if number == 0 else []), "  data_files:"]
-        for split, groups in splits.items():
-            lines += [f"  - split: {split}", "    path:", *(f"    - {SHARDS}/{group}-*.parquet" for group in groups)]
-    lines += ["---", "", f"# Face crops of {dataset.TITLE}", ""]
-    if dataset.IS_LICENSED:
-        lines += [
-            "**Do not publish, upload or pass on these files, in whole or in part.** They are derived from data that",
-            "is not yours to share: crops show the same people as the originals, and the same terms bind them.",
-            "A dataset loaded from this folder has no guard of its own: do not call `push_to_hub` on it.",
-        ]
-    else:
-        lines += ["These faces are rendered; no license of face data restricts them."]
-    counts = ", ".join(f"{name} {count}" for name, count in rows.items())
-    lines += [
-        "",
-        f"- License of the source: {dataset.LICENSE}",
-        f"- Source: {dataset.HOMEPAGE}",
-        f"- Cite: {dataset.CITATION}",
-        f"- Read as: `{dataset!r}`",
-        f"- Rows: {counts}",
-        f"- Crops: {settings.size} × {settings.size} pixels by the crop template of hf_geaau, JPEG quality"
-        f" {settings.quality}, faces by YuNet with a score of at least {settings.min_score}",
-        f"- Frames without a face: {settings.faceless}; {problems} entries in `{REPORT}`",
-        "",
-        "```python",
-        "import datasets",
-        "",
-        'datasets.load_dataset("path/to/this/folder")',
-        "```",
-        "",
+    import yaml
+
+    configs = [
+        {
+            "config_name": name,
+            "default": number == 0,
+            "data_files": [
+                {"split": split, "path": [f"{SHARDS}/{group}-*.parquet" for group in groups]}
+                for split, groups in splits.items()
+            ],
+        }
+        for number, (name, splits) in enumerate(_configurations(dataset, rows).items())
     ]
+    header = {"license": "other", "license_name": dataset.NAME, "viewer": False, "configs": configs}
+    text = _CARD.format(
+        header=yaml.safe_dump(header, sort_keys=False),
+        dataset=dataset,
+        terms=_LICENSED if dataset.IS_LICENSED else _RENDERED,
+        counts=", ".join(f"{name} {count}" for name, count in rows.items()),
+        settings=settings,
+        problems=problems,
+        report=REPORT,
+    )
     with whole_file(path) as part:
-        part.write_text("\n".join(lines), encoding="utf-8")
+        part.write_text(text, encoding="utf-8")

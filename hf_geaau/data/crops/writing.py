@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import DatasetError, DatasetWarning, GeaauError
-from hf_geaau.files import FolderClaim, whole_file
+from hf_geaau.files import FolderClaim, whole_file, write_json
 
 from ..base import (
     AUDataset,
@@ -35,6 +35,7 @@ from ..base import (
     fingerprint,
     require,
 )
+from ..csv_files import read_rows, write_rows
 from ..loading import get_dataset
 from ..triplets import TripletBlock
 from .cutting import Cropper
@@ -49,11 +50,9 @@ from .storage import (
     CropSettings,
     Problem,
     part_name,
-    read_problems,
+    read_record,
     run_settings,
-    update_record,
     write_card,
-    write_problems,
     write_shard,
 )
 
@@ -153,7 +152,8 @@ def _check_range(name: str, value: float, least: float, most: float) -> None:
 @contextmanager
 def _claimed(out: Path, folder: Path, dataset: AUDataset, settings: CropSettings) -> Iterator[None]:
     """Hold the output folder for this run, and check that the dataset's files have not changed since it was begun."""
-    update_record(out)
+    if (record := read_record(out)) is not None:
+        write_json(record, out / RECORD)  # an older record is brought up to date
     source = fingerprint(dataset, folder)
     with FolderClaim(out, run_settings(dataset, settings), record=RECORD, error=DatasetError, content="crops") as claim:
         if claim.recorded.setdefault("source", source) != source:
@@ -269,7 +269,7 @@ class _ShardWriter:
             for number, block in enumerate(members):
                 contents = [crops[indices[key]].as_py() for key in _face_keys(block)]
                 lost += self._write_block(block, contents, self._shard(f"{name}-{number:05d}-of-{len(members):05d}"))
-            write_problems(lost, self._problems(name))
+            write_rows(Problem, lost, self._problems(name))
 
     def _write_block(self, block: TripletBlock, contents: list[bytes | None], target: Path) -> list[Problem]:
         """Write the triplets whose three faces were cut, and return the others as problems."""
@@ -383,7 +383,7 @@ def _write(task: _Task, dataset: AUDataset, cropper: Cropper) -> None:
 
     if task.faces:
         crops, problems = zip(*(cropper.face_in_box(path, box) for path, box in task.faces), strict=True)
-        write_problems([problem for problem in problems if problem is not None], task.problems)
+        write_rows(Problem, [problem for problem in problems if problem is not None], task.problems)
         table = pa.table({"crop": pa.array(crops, pa.binary())})
         with (
             whole_file(task.target) as part,
@@ -398,7 +398,7 @@ def _write(task: _Task, dataset: AUDataset, cropper: Cropper) -> None:
         kept = recording.select(np.array([content is not None for content in contents], bool))
         tables.append(kept.table([content for content in contents if content is not None]))
         found += problems_here
-    write_problems(found, task.problems)
+    write_rows(Problem, found, task.problems)
     write_shard(pa.concat_tables(tables), dataset, task.target)
 
 
@@ -426,10 +426,12 @@ def _finish(
             f"No face was found in any frame of {dataset.TITLE}; the reasons are in {str(out / SHARD_PROBLEMS)!r}. "
             "Lower `min_score`, or check the images."
         )
-    problems = [problem for path in sorted((out / SHARD_PROBLEMS).glob("*.csv")) for problem in read_problems(path)]
+    problems = [
+        problem for path in sorted((out / SHARD_PROBLEMS).glob("*.csv")) for problem in read_rows(Problem, path)
+    ]
     problems += [Problem("", "", -1, "", text, "left out") for text in notes.entries]
     notes.warn(dataset.TITLE, stacklevel=3)
-    write_problems(problems, out / REPORT)
+    write_rows(Problem, problems, out / REPORT)
     write_card(dataset, settings, rows, len(problems), out / CARD)
     (out / UNFINISHED_SHARDS).rename(out / SHARDS)
     for leftover in (SHARD_PROBLEMS, TRIPLET_FACES):
@@ -441,5 +443,5 @@ def _summary(out: Path) -> PrepareReport:
     import pyarrow.parquet as pq
 
     rows = sum(pq.read_metadata(path).num_rows for path in (out / SHARDS).glob("*.parquet"))
-    actions = Counter(problem.action.partition(" like frame")[0] for problem in read_problems(out / REPORT))
+    actions = Counter(problem.action.partition(" like frame")[0] for problem in read_rows(Problem, out / REPORT))
     return PrepareReport(out, rows, dict(actions), out / REPORT)
