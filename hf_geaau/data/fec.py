@@ -257,8 +257,7 @@ def download_fec(
 def read_triplets(path: Path, split: str, agreement: float, notes: DatasetNotes) -> TripletBlock:
     """Read one csv file; `images` of the result are URLs.
 
-    Rows differ in length, because the number of votes does: they are grouped by length, and each group is read by
-    pyarrow at once.
+    Rows differ in length, because the number of votes does.
 
     Args:
         path: The file.
@@ -268,23 +267,15 @@ def read_triplets(path: Path, split: str, agreement: float, notes: DatasetNotes)
     """
     lines = [line.rstrip(b"\r,") for line in path.read_bytes().split(b"\n")]
     widths = np.array([_width(line) for line in lines])
-    wrong = (widths > 0) & ((widths < FIRST_VOTE + 1) | (widths % 2 == 1))
-    for index in np.flatnonzero(wrong):
+    is_row = (widths > FIRST_VOTE) & (widths % 2 == 0)
+    for index in np.flatnonzero((widths > 0) & ~is_row):
         notes.add(
             f"A row must have 16 columns and pairs of annotator and vote, got {widths[index]} columns in {path}, "
             f"line {index + 1}. {_REMEDY}"
         )
-    groups = []
-    for width in np.unique(widths[(widths > 0) & ~wrong]):
-        groups.append(_Rows.read(path, lines, np.flatnonzero(widths == width), int(width)))
-    if not groups:
+    if not is_row.any():
         raise DatasetError(f"No usable row of triplets in {path}. Fetch the file again.")
-    blocks = [group.triplets(split, agreement, notes) for group in groups]
-    names = [name for block in blocks for name in block.triplet_ids]
-    order = np.argsort([int(name.rpartition("-")[2]) for name in names], kind="stable")
-    fields = ("images", "boxes", "types", "agreement", "votes")
-    joined = TripletBlock(split, names, *(np.concatenate([getattr(block, key) for block in blocks]) for key in fields))
-    return joined.select(order)
+    return _Rows.read(path, lines, np.flatnonzero(is_row), widths[is_row]).triplets(split, agreement, notes)
 
 
 _REMEDY = 'Fetch the file again, or pass `problems="warn"` to leave such rows out.'
@@ -301,7 +292,7 @@ def _width(line: bytes) -> int:
 
 @dataclass
 class _Rows:
-    """The rows of one length.
+    """The rows of a file.
 
     Attributes:
         path: The file.
@@ -309,7 +300,8 @@ class _Rows:
         urls: (T, 3).
         boxes: (T, 3, 4), in the file's order.
         types: (T,) names.
-        votes: (T, V), V votes for the odd image, counted from 1.
+        votes: (T, V) votes for the odd image, counted from 1; of each row the first ones count.
+        vote_counts: (T,) number of votes.
     """
 
     path: Path
@@ -318,28 +310,29 @@ class _Rows:
     boxes: NDArray[np.float64]
     types: NDArray[np.object_]
     votes: NDArray[np.float64]
+    vote_counts: NDArray[np.int64]
 
     @classmethod
-    def read(cls, path: Path, content: list[bytes], lines: NDArray[np.int64], width: int) -> "_Rows":
-        text = b"".join(content[line] + b"\n" for line in lines)
+    def read(cls, path: Path, content: list[bytes], lines: NDArray[np.int64], widths: NDArray[np.int64]) -> "_Rows":
         boxes = [column for columns in BOX_COLUMNS for column in columns]
-        votes = list(range(FIRST_VOTE, width, 2))
+        votes = list(range(FIRST_VOTE, int(widths.max()), 2))
+        text = b"".join(content[line] + b"\n" for line in lines)
         table = _read_csv(path, text, [*URL_COLUMNS, TYPE_COLUMN], [*boxes, *votes])
         return cls(
             path,
             lines,
-            table[[f"f{column}" for column in URL_COLUMNS]].to_numpy(dtype=object),
-            table[[f"f{column}" for column in boxes]].to_numpy(np.float64).reshape(-1, 3, 4),
-            table[f"f{TYPE_COLUMN}"].to_numpy(dtype=object),
-            table[[f"f{column}" for column in votes]].to_numpy(np.float64),
+            table[list(URL_COLUMNS)].to_numpy(dtype=object),
+            table[boxes].to_numpy(np.float64).reshape(-1, 3, 4),
+            table[TYPE_COLUMN].to_numpy(dtype=object),
+            table[votes].to_numpy(np.float64),
+            (widths - FIRST_VOTE + 1) // 2,
         )
 
     def triplets(self, split: str, agreement: float, notes: DatasetNotes) -> TripletBlock:
         """Check the rows, and order the images of those whose voters agree."""
         valid = self._check(notes)
         counts = np.stack([(self.votes == number).sum(axis=1) for number in (1, 2, 3)], axis=1)
-        total = self.votes.shape[1]
-        odd, share = counts.argmax(axis=1), counts.max(axis=1) / total
+        odd, share = counts.argmax(axis=1), counts.max(axis=1) / self.vote_counts
         agreed = (share >= agreement - 1e-9) & (share > 0.5)
         keep = np.flatnonzero(valid & agreed)
         order = _ORDERS[odd[keep]]
@@ -352,7 +345,7 @@ class _Rows:
             np.take_along_axis(boxes, order[:, :, None], axis=1).astype(np.float32),
             np.array([names[name] for name in self.types[keep]], dtype=np.int64),
             share[keep].astype(np.float32),
-            np.full(len(keep), total, np.int32),
+            self.vote_counts[keep].astype(np.int32),
         )
 
     def _check(self, notes: DatasetNotes) -> NDArray[np.bool_]:
@@ -362,18 +355,21 @@ class _Rows:
             inside = ((self.boxes >= -BOX_SLACK) & (self.boxes <= 1 + BOX_SLACK)).all(axis=(1, 2))
             boxes: NDArray[np.bool_] = np.asarray(inside & ((left < right) & (top < bottom)).all(axis=1))
         kinds = np.isin(self.types.astype(str), TYPES)
-        votes: NDArray[np.bool_] = np.asarray(np.isin(self.votes, (1, 2, 3)).all(axis=1))
-        enough: NDArray[np.bool_] = np.full(len(votes), self.votes.shape[1] >= MIN_VOTES, dtype=np.bool_)
+        votes: NDArray[np.bool_] = np.isin(self.votes, (1, 2, 3)).sum(axis=1) == self.vote_counts
+        enough: NDArray[np.bool_] = self.vote_counts >= MIN_VOTES
         checks: tuple[tuple[NDArray[np.bool_], str, Callable[[int], str]], ...] = (  # valid rows, rule, what is wrong
             (boxes, "A face box must be left < right, top < bottom, as fractions from 0 to 1,", self._box),
             (kinds, f"A triplet type must be one of {', '.join(TYPES)},", lambda row: repr(self.types[row])),
-            (votes, "A vote must be 1, 2 or 3,", lambda row: "another in " + _shown(self.votes[row])),
-            (enough, f"A triplet must have at least {MIN_VOTES} votes,", lambda row: str(self.votes.shape[1])),
+            (votes, "A vote must be 1, 2 or 3,", lambda row: "another in " + self._votes(row)),
+            (enough, f"A triplet must have at least {MIN_VOTES} votes,", lambda row: str(self.vote_counts[row])),
         )
         for valid, rule, describe in checks:
             for row in np.flatnonzero(~valid).tolist():
                 notes.add(f"{rule} got {describe(row)} in {self.path}, line {self.lines[row] + 1}. {_REMEDY}")
         return boxes & kinds & votes & enough
+
+    def _votes(self, row: int) -> str:
+        return _shown(self.votes[row, : self.vote_counts[row]])
 
     def _box(self, row: int) -> str:
         for number, box in enumerate(self.boxes[row], 1):
@@ -388,31 +384,22 @@ def _shown(values: NDArray[np.float64]) -> str:
 
 
 def _read_csv(path: Path, text: bytes, strings: list[int], numbers: list[int]) -> "pd.DataFrame":
-    """Parse rows of one length; a cell that is no number becomes NaN."""
+    """Parse columns by number; missing cells, and cells that are no number, become NaN."""
     import pandas as pd
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
 
-    def parse(number_type: pa.DataType) -> pd.DataFrame:
-        kinds = {f"f{column}": pa.string() for column in strings} | {f"f{column}": number_type for column in numbers}
-        return arrow_csv.read_csv(
+    try:
+        table = pd.read_csv(
             io.BytesIO(text),
-            read_options=arrow_csv.ReadOptions(autogenerate_column_names=True),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=kinds, include_columns=list(kinds), strings_can_be_null=False
-            ),
-        ).to_pandas()
-
-    try:
-        return parse(pa.float64())
-    except pa.ArrowInvalid:
-        pass  # one cell or more is no number: find out which
-    try:
-        table = parse(pa.string())
-    except pa.ArrowInvalid as error:
+            names=range(max(numbers) + 1),
+            usecols=[*strings, *numbers],
+            dtype=dict.fromkeys(strings, object),
+            na_values=dict.fromkeys(numbers, ""),
+            keep_default_na=False,
+            low_memory=False,
+        )
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise DatasetError(f"Cannot parse {path} as UTF-8 csv: {error}. Fetch the file again.") from error
-    for column in numbers:
-        table[f"f{column}"] = pd.to_numeric(table[f"f{column}"], errors="coerce")
+    table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
     return table
 
 

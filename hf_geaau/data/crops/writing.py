@@ -152,7 +152,7 @@ def _check_range(name: str, value: float, least: float, most: float) -> None:
 @contextmanager
 def _claimed(out: Path, folder: Path, dataset: AUDataset, settings: CropSettings) -> Iterator[None]:
     """Hold the output folder for this run, and check that the dataset's files have not changed since it was begun."""
-    if (record := read_record(out)) is not None:
+    if (out / CARD).is_file() and (record := read_record(out)) is not None:
         write_json(record, out / RECORD)  # an older record is brought up to date
     source = fingerprint(dataset, folder)
     with FolderClaim(out, run_settings(dataset, settings), record=RECORD, error=DatasetError, content="crops") as claim:
