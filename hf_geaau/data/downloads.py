@@ -203,6 +203,23 @@ def _bounded(
         yield from (future.result() for future in done)
 
 
+@dataclass(eq=False)
+class _RequestError(Exception):
+    """A request that gave no photo.
+
+    Attributes:
+        reason: In words.
+        status: HTTP status, 0 without an answer.
+        is_final: Whether another request will fail too.
+        pause: Seconds that the server asks to wait.
+    """
+
+    reason: str
+    status: int = 0
+    is_final: bool = True
+    pause: float = 0.0
+
+
 @dataclass(frozen=True)
 class _Fetcher:
     """Fetches single photos; shared by the threads."""
@@ -225,68 +242,72 @@ class _Fetcher:
             host = ""
         if not host or not url.lower().startswith(("http://", "https://")):
             return DeadLink(url, 0, "no http address", 0, "yes")
-        link = None
         for attempt in range(self.settings.retries + 1):
             self.limiter.wait(host, self.stop)
             if self.stop.is_set():
                 return DeadLink(url, 0, "interrupted", attempt, "no")
-            content, link, pause = self._attempt(url, attempt)
-            if content is not None:
+            try:
+                content = self._photo(url)
+            except _RequestError as error:
+                failure = error
+            else:
                 with whole_file(target) as part:
                     part.write_bytes(content)
                 return None
-            if link is None or link.final == "yes" or attempt == self.settings.retries:
-                return link
-            if link.status in (429, 503):
+            if failure.is_final or attempt == self.settings.retries:
+                break
+            back_off = min(self.settings.back_off * 2**attempt * random.uniform(1, 1.25), _LONGEST_PAUSE)
+            pause = max(back_off, failure.pause)
+            if failure.status in (429, 503):
                 self.limiter.hold(host, pause)  # the server asks all workers to slow down
             self.stop.wait(pause)
-        return link
+        return DeadLink(url, failure.status, failure.reason, attempt + 1, "yes" if failure.is_final else "no")
 
-    def _attempt(self, url: str, attempt: int) -> tuple[bytes | None, DeadLink | None, float]:
-        """Request once; return the content, or what failed, and the pause before the next attempt."""
-        from hf_geaau.faces.photos import MAX_DOWNLOAD_BYTES, read_photo
+    def _photo(self, url: str) -> bytes:
+        """Request a photo once.
 
-        pause = min(self.settings.back_off * 2**attempt * random.uniform(1, 1.25), _LONGEST_PAUSE)
+        Raises:
+            _RequestError: If there is no answer, or none with a photo.
+        """
+        from hf_geaau.faces.photos import read_photo
+
         try:
-            status, content, server_pause, final_url = self._get(url, MAX_DOWNLOAD_BYTES)
-        except self.httpx.TimeoutException:
-            return None, DeadLink(url, 0, f"no answer in {self.settings.timeout:g} s", attempt + 1, "no"), pause
-        except (self.httpx.InvalidURL, UnicodeError):
-            return None, DeadLink(url, 0, "no valid address", attempt + 1, "yes"), pause
+            content = self._content(url)
+        except self.httpx.TimeoutException as error:
+            raise _RequestError(f"no answer in {self.settings.timeout:g} s", is_final=False) from error
+        except (self.httpx.InvalidURL, UnicodeError) as error:
+            raise _RequestError("no valid address") from error
         except self.httpx.HTTPError as error:
-            return None, DeadLink(url, 0, type(error).__name__, attempt + 1, "no"), pause
-        if status in _RETRIED:
-            return None, DeadLink(url, status, "server error", attempt + 1, "no"), max(pause, server_pause)
-        if status != 200:
-            return None, DeadLink(url, status, "no such photo", attempt + 1, "yes"), pause
-        if _PLACEHOLDER in final_url:
-            return None, DeadLink(url, status, "photo no longer available", attempt + 1, "yes"), pause
-        if content is None:
-            size = f"more than {MAX_DOWNLOAD_BYTES / 2**20:g} MiB"
-            return None, DeadLink(url, status, size, attempt + 1, "yes"), pause
+            raise _RequestError(type(error).__name__, is_final=False) from error
         try:
             read_photo(content)
-        except PhotoError:
-            return None, DeadLink(url, status, "content is no complete image", attempt + 1, "yes"), pause
-        return content, None, pause
+        except PhotoError as error:
+            raise _RequestError("content is no complete image", 200) from error
+        return content
 
-    def _get(self, url: str, max_bytes: int) -> tuple[int, bytes | None, float, str]:
-        """Return status, content (None if too large), the pause that the server asks for, and the final address."""
+    def _content(self, url: str) -> bytes:
+        from hf_geaau.faces.photos import MAX_DOWNLOAD_BYTES
+
         content = bytearray()
         # A server that sends byte by byte keeps within the timeout of each read, so the whole gets a limit too.
         deadline = time.monotonic() + 10 * self.settings.timeout
         with self.client.stream("GET", url) as response:
-            retry_after = response.headers.get("Retry-After", "")
-            pause = min(float(retry_after), _LONGEST_PAUSE) if retry_after.isdigit() else 0.0
-            if response.status_code != 200:
-                return response.status_code, b"", pause, str(response.url)
+            status = response.status_code
+            if status in _RETRIED:
+                retry_after = response.headers.get("Retry-After", "")
+                pause = min(float(retry_after), _LONGEST_PAUSE) if retry_after.isdigit() else 0.0
+                raise _RequestError("server error", status, is_final=False, pause=pause)
+            if status != 200:
+                raise _RequestError("no such photo", status)
+            if _PLACEHOLDER in str(response.url):
+                raise _RequestError("photo no longer available", status)
             for chunk in response.iter_bytes():
                 content += chunk
-                if len(content) > max_bytes:
-                    return response.status_code, None, pause, str(response.url)
+                if len(content) > MAX_DOWNLOAD_BYTES:
+                    raise _RequestError(f"more than {MAX_DOWNLOAD_BYTES / 2**20:g} MiB", status)
                 if time.monotonic() > deadline or self.stop.is_set():
                     raise self.httpx.ReadTimeout("too slow")
-            return response.status_code, bytes(content), pause, str(response.url)
+        return bytes(content)
 
 
 def _read_report(path: Path) -> list[DeadLink]:
