@@ -209,7 +209,7 @@ class AUDataset(ABC):
         """Find everything that decides the rows: label files, and folders or containers of images.
 
         Raises:
-            DatasetNotFoundError: If the layout is not there.
+            DatasetNotFoundError: If a part of the layout is missing.
         """
 
     @abstractmethod

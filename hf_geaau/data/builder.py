@@ -49,7 +49,7 @@ class AUBuilder(datasets.ArrowBasedBuilder):
             if not blocks:
                 raise DatasetError(
                     f"The {name} split of {self.fold} is empty: none of its subjects are in {str(self.folder)!r}. "
-                    "Complete the copy, or pass `fold=None` for all that is there."
+                    "Complete the copy, or pass `fold=None` for all its subjects."
                 )
         self.counts = {name: sum(map(len, blocks)) for name, blocks in splits.items()}
         return [datasets.SplitGenerator(name=name, gen_kwargs={"blocks": blocks}) for name, blocks in splits.items()]

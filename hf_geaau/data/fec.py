@@ -1,8 +1,8 @@
 """FEC, Google's Facial Expression Comparison data: photos by URL, triplets of faces, and votes on the odd one out.
 
 The two csv files hold no photos. `download_fec` (or `hf-geaau download-fec`) fetches them into the folder `images`,
-each under the SHA-1 of its URL; photos you have already may keep the file name of their URL where that is unique. Many
-of the links are dead by now; triplets that lack a photo are left out, with a warning that counts them.
+each under the SHA-1 of its URL; photos that you have already may keep the file name of their URL if that is unique.
+Many of the links are dead by now; triplets that lack a photo are left out, with a warning that gives their number.
 
 Source: Vemulapalli & Agarwala, "A compact embedding for facial expression similarity", CVPR 2019 (arXiv 1811.11283),
 and the notes that come with the files, as public loaders quote them.
@@ -49,7 +49,7 @@ MIN_VOTES = 6
 # pixels. Our choice.
 BOX_SLACK = 0.05
 
-# If the vote says image i, counted from 1, is the odd one: which go first, second and last.
+# By the odd image, counted from 0: which image comes first, second and last.
 _ORDERS = np.array([[1, 2, 0], [0, 2, 1], [0, 1, 2]])
 
 
@@ -68,7 +68,7 @@ class FEC(AUDataset):
 
     NAME = "fec"
     TITLE = "FEC (Google facial expression comparison)"
-    LICENSE = "Annotations by Google; the photos belong to their owners, under many licences"
+    LICENSE = "Annotations by Google; the photos belong to their owners, under many licenses"
     HOMEPAGE = "https://research.google/resources/datasets/google-facial-expression/"
     CITATION = (
         "Vemulapalli and Agarwala: A compact embedding for facial expression similarity. CVPR 2019, arXiv 1811.11283."
@@ -115,7 +115,7 @@ class FEC(AUDataset):
         return [*tables, data_dir / IMAGES]
 
     def read(self, data_dir: Path, notes: DatasetNotes) -> list[TripletBlock]:
-        """Read the triplets that the voters agree on and whose three photos are there."""
+        """Read the triplets that the voters agree on and whose three photos are present."""
         self.files(data_dir)
         tables = {split: data_dir / name for split, name in CSV_FILES.items() if (data_dir / name).is_file()}
         by_split = {split: read_triplets(path, split, self.agreement, notes) for split, path in tables.items()}

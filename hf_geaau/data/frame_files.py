@@ -106,13 +106,13 @@ def offset_of(frames: NDArray[np.int32], images: Frames) -> int | None:
     for offset in (0, -1):
         if len(numbers) == len(labeled) and all(frame + offset in numbers for frame in labeled):
             return offset
-    # More frames than the labeled ones lie on disk: the first image tells what was counted from.
+    # There are more images than labeled frames: the first image shows where counting starts.
     first = min(numbers, default=None)
     if first == 0:
         return -1
     if first == 1 and len(numbers) > len(labeled):
         return 0
-    # Some are missing, or the middle of a recording was extracted: the better fit tells, if there is one.
+    # Some are missing, or the middle of a recording was extracted: the better fit decides, if there is one.
     unchanged, shifted = (sum(frame + offset in numbers for frame in labeled) for offset in (0, -1))
     return None if unchanged == shifted else 0 if unchanged > shifted else -1
 

@@ -1,6 +1,6 @@
 """Rendered faces with known action units, and triplets of them, through the columns of the benchmarks.
 
-The data is what `hf_geaau.synthetic.render_dataset` (or `hf-geaau render`) writes. No face-data licence restricts it.
+The data is what `hf_geaau.synthetic.render_dataset` (or `hf-geaau render`) writes. No face-data license restricts it.
 """
 
 import json
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 LABELS_FILE, SETTINGS_FILE, IMAGES = "labels.parquet", "render.json", "images"
 
 _CANDIDATES = 3000
-"""Faces that are looked at for each anchor. Among few, the most similar one is not similar: of 192 its median distance
-is 0.65, of 2000 it is 0.47 (see `expression_distance`; 3,000 rendered faces)."""
+"""Number of faces that are compared with each anchor. Among few, the most similar one is not similar: of 192 its median
+distance is 0.65, of 2000 it is 0.47 (see `expression_distance`; 3,000 rendered faces)."""
 _CHUNK = 128  # anchors at a time
 MIN_GAP = 0.5
 """The odd one is at least this much further from both others than they are from each other, in units of full
@@ -89,9 +89,8 @@ Made by `hf-geaau render`."""
         table, settings, images = self.files(data_dir)
         rows = _read_table(table)
         _check_units(settings)
-        labels, intensities = (_matrix(rows[name], table) for name in ("labels", "intensities"))
+        labels, intensities = (_matrix(rows[name], name, table) for name in ("labels", "intensities"))
         has_image = self._check_images(rows["file_name"], images, table, notes)
-        _check_values(labels, intensities, table)
         names, person = np.unique(np.array(rows["subject_id"], dtype=object), return_inverse=True)
         for name in names:
             _identity(name, table)
@@ -148,7 +147,7 @@ Made by `hf-geaau render`."""
         }
 
 
-def expression_distance(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+def expression_distance(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the distance of expressions: Euclidean, of AU intensities as shares of full intensity. Our choice.
 
     Args:
@@ -161,10 +160,10 @@ def expression_distance(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np
     return np.linalg.norm(np.asarray(first, np.float64) - np.asarray(second, np.float64), axis=-1) / 5
 
 
-def expression_class(intensities: NDArray[Any]) -> NDArray[np.int64]:
+def expression_class(intensities: NDArray[np.floating]) -> NDArray[np.int64]:
     """Return the class of an expression: the facial region of its strongest AU, or 0 if no AU is present.
 
-    Stands in for the emotion categories by which FEC tells its triplet types. Our choice.
+    Stands in for the emotion categories by which FEC defines its triplet types. Our choice.
 
     Args:
         intensities: (F, 18), 0-5, in the order of `facs.SYNTHETIC`.
@@ -231,10 +230,10 @@ def draw_triplets(recordings: Sequence[Recording], count: int, seed: int, split:
 
 
 def _try_triplets(
-    intensities: NDArray[Any],
-    people: NDArray[Any],
-    classes: NDArray[Any],
-    kinds: NDArray[Any],
+    intensities: NDArray[np.float64],
+    people: NDArray[np.integer],
+    classes: NDArray[np.integer],
+    kinds: NDArray[np.integer],
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Draw one triplet for each wanted type; return the indices of the faces, (T, 3), and which draws succeeded."""
@@ -273,14 +272,24 @@ def _read_table(path: Path) -> dict[str, list[Any]]:
     return {name: table[name].to_pylist() for name in names}
 
 
-def _matrix(rows: list[list[float]], path: Path) -> NDArray[np.float32]:
+def _matrix(rows: list[list[float]], name: str, path: Path) -> NDArray[np.float32]:
+    """Return a column of labels or intensities as (R, 18), checked."""
     wrong = next((index for index, row in enumerate(rows) if len(row) != len(facs.SYNTHETIC)), None)
     if wrong is not None:
         raise DatasetError(
-            f"Rows must have {len(facs.SYNTHETIC)} AUs, got {len(rows[wrong])} in {str(path)!r}, row {wrong + 1}. "
+            f"Row {wrong + 1} of {str(path)!r} has {name} of {len(rows[wrong])} AUs instead of {len(facs.SYNTHETIC)}. "
             "Render again."
         )
-    return np.array(rows, np.float32).reshape(-1, len(facs.SYNTHETIC))
+    values = np.array(rows, np.float32).reshape(-1, len(facs.SYNTHETIC))
+    is_valid = np.isin(values, (0, 1)) if name == "labels" else (values >= 0) & (values <= 5)
+    if not is_valid.all():
+        row, column = np.argwhere(~is_valid)[0]
+        rule = "0 or 1" if name == "labels" else "from 0 to 5"
+        raise DatasetError(
+            f"{name.capitalize()} must be {rule}, got {values[row, column]:g} in {str(path)!r}, row {row + 1}. "
+            "Render again."
+        )
+    return values
 
 
 def _check_units(path: Path) -> None:
@@ -292,19 +301,6 @@ def _check_units(path: Path) -> None:
         raise DatasetError(
             f"The renders of {str(path)!r} have the AUs {found} instead of {list(facs.SYNTHETIC)}. Render again."
         )
-
-
-def _check_values(labels: NDArray[Any], intensities: NDArray[Any], path: Path) -> None:
-    for values, allowed, name in (
-        (labels, np.isin(labels, (0, 1)), "0 or 1"),
-        (intensities, (intensities >= 0) & (intensities <= 5), "from 0 to 5"),
-    ):
-        if not allowed.all():
-            row, column = np.argwhere(~allowed)[0]
-            kind = "Labels" if values is labels else "Intensities"
-            raise DatasetError(
-                f"{kind} must be {name}, got {values[row, column]:g} in {str(path)!r}, row {row + 1}. Render again."
-            )
 
 
 def _identity(subject: str, path: Path | None = None) -> int:

@@ -43,7 +43,7 @@ class VideoFrames:
 
     @property
     def declared_count(self) -> int:
-        """How many frames the container's header says there are; 0 if it does not."""
+        """Number of frames by the container's header; 0 if it does not say."""
         return int(self._stream.frames)
 
     def __getitem__(self, number: int) -> NDArray[np.uint8]:
@@ -160,7 +160,9 @@ class VideoFrameFileSystem(AbstractFileSystem):
     def __init__(self, fo: str = "", target_protocol: str | None = None, **options: Any) -> None:
         super().__init__(fo=fo, target_protocol=target_protocol, **options)
         if target_protocol not in (None, "file", "local"):
-            raise DatasetError(f"A video must be a local file, got one of {target_protocol!r}. Download it first.")
+            raise DatasetError(
+                f"Frames can be read from local videos only, not by {target_protocol!r}. Download the video first."
+            )
         self.fo = fo
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> io.BytesIO:

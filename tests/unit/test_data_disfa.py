@@ -288,5 +288,5 @@ def test_frames_open_through_fsspec(videos):
 
     with fsspec.open(frame_url(videos / "intra.avi", 37)) as file:
         assert number_in(Image.open(file)) == 37
-    with pytest.raises(DatasetError, match="A video must be a local file, got one of 'memory'"):
+    with pytest.raises(DatasetError, match="Frames can be read from local videos only, not by 'memory'"):
         fsspec.open("videoframe://000001.bmp::memory://x.avi").open()

@@ -1,8 +1,8 @@
 """What a folder of crops looks like.
 
-A finished folder has a README.md, whose header tells `datasets` the configurations, and parquet shards with embedded
-JPEG files in `data`. Until then everything lies in folders whose names start with a dot, which `datasets` skips: half a
-dataset is never loaded as a whole one.
+A finished folder has a README.md, whose header lists the configurations for `datasets`, and parquet shards with
+embedded JPEG files in `data`. Until then everything lies in folders whose names start with a dot, which `datasets`
+skips: half a dataset is never loaded as a whole one.
 """
 
 import ast
@@ -122,7 +122,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def write_shard(table: "pa.Table", dataset: AUDataset, target: Path) -> None:
-    """Write a parquet file whose metadata tell `datasets` the features."""
+    """Write a parquet file whose metadata hold the features for `datasets`."""
     import pyarrow.parquet as pq
 
     with whole_file(target) as part:

@@ -27,7 +27,7 @@ class Quirks:
         digits: To how many the numbers of extracted frames are padded.
         first_image: Number of the first extracted frame, 0 or 1.
         full_size: Write all people with the published numbers of frames, in videos of 16 pixels.
-        faces: Draw faces; without, images are of one color that says their number, see `numbered_image`.
+        faces: Draw faces; without, images are of one color that encodes their number, see `numbered_image`.
         size: Side of the images.
         face_model: ICT-FaceKit (see `hf_geaau.synthetic.load_face_model`): render the faces.
     """
@@ -80,7 +80,7 @@ def _images(identity: int, levels: NDArray[np.int8], quirks: Quirks) -> list[Ima
 
 
 def numbered_image(number: int, size: int) -> Image.Image:
-    """Return an image whose color tells its number, modulo 1,000, even after lossy coding.
+    """Return an image whose color encodes its number, modulo 1,000, even after lossy coding.
 
     Red, green and blue are 25 times the hundreds, tens and ones.
     """
