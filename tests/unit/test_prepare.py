@@ -274,6 +274,8 @@ def test_another_use_of_the_folder_is_refused(bp4d, tmp_path):
         DatasetError, match=r"Cannot resume: .* holds crops made with other settings \(size was 96, is 64\)"
     ):
         prepare("bp4d", bp4d, out, size=64, workers=1)
+    with pytest.raises(DatasetError, match="Cannot resume: .* holds crops cut with with_intensities=True, not False"):
+        prepare("bp4d", bp4d, out, size=SIZE, workers=1, with_intensities=False)
     label = next((bp4d / "AUCoding" / "AU_OCC").iterdir())
     label.write_text(label.read_text() + "\n")
     with pytest.raises(

@@ -102,11 +102,11 @@ def _updated(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def changed_option(record: Mapping[str, Any], dataset: AUDataset, options: Iterable[str]) -> str | None:
-    """Return the name of the first option whose value differs from the recorded one."""
+def changed_option(record: Mapping[str, Any], dataset: AUDataset, options: Iterable[str] | None = None) -> str | None:
+    """Return the first option (None: of all) whose value differs from the recorded one, None if they agree."""
     wanted = _options(dataset)
     recorded = {entry.name: entry.default for entry in fields(dataset)} | record["options"]
-    return next((name for name in options if recorded[name] != wanted[name]), None)
+    return next((name for name in (wanted if options is None else options) if recorded[name] != wanted[name]), None)
 
 
 def read_card(folder: Path) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from .storage import (
     UNFINISHED_SHARDS,
     CropSettings,
     Problem,
+    changed_option,
     part_name,
     read_record,
     run_settings,
@@ -152,8 +153,14 @@ def _check_range(name: str, value: float, least: float, most: float) -> None:
 @contextmanager
 def _claimed(out: Path, folder: Path, dataset: AUDataset, settings: CropSettings) -> Iterator[None]:
     """Hold the output folder for this run, and check that the dataset's files have not changed since it was begun."""
-    if (out / CARD).is_file() and (record := read_record(out)) is not None:
-        write_json(record, out / RECORD)  # an older record is brought up to date
+    if (record := read_record(out)) is not None:
+        if record["dataset"] == dataset.NAME and (option := changed_option(record, dataset)):
+            raise DatasetError(
+                f"Cannot resume: {str(out)!r} holds crops cut with {option}={record['options'].get(option)!r}, not "
+                f"{getattr(dataset, option)!r}. Pass another output, or the same options."
+            )
+        if (out / CARD).is_file():
+            write_json(record, out / RECORD)  # an older record is brought up to date
     source = fingerprint(dataset, folder)
     with FolderClaim(out, run_settings(dataset, settings), record=RECORD, error=DatasetError, content="crops") as claim:
         if claim.recorded.setdefault("source", source) != source:
