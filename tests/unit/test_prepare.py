@@ -160,9 +160,9 @@ def test_what_load_leaves_out_is_in_the_report(bp4d, tmp_path):
     with pytest.raises(DatasetError, match="1 labeled frames of F003_T1 have no image"):
         prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1)
     with pytest.warns(UserWarning, match="1 labeled frames of F003_T1 have no image"):
-        report = prepare("bp4d", bp4d, tmp_path / "out2", size=SIZE, workers=1, problems="warn")
+        report = prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1, problems="warn")
     assert report.problems == {"left out": 1}
-    assert "frame 12" in report_of(tmp_path / "out2")[0]["problem"]
+    assert "frame 12" in report_of(tmp_path / "out")[0]["problem"]
 
 
 @pytest.mark.slow

@@ -169,7 +169,12 @@ def _claimed(out: Path, folder: Path, dataset: AUDataset, settings: CropSettings
                 "with. Pass another output, or remove that one."
             )
         claim.update(source=source)
-        yield
+        try:
+            yield
+        except DatasetError:
+            if not claim.is_resumed and not (out / UNFINISHED_SHARDS).exists():
+                claim.record.unlink()  # nothing was cut, so that another `problems` may be passed
+            raise
 
 
 @contextmanager
