@@ -96,7 +96,7 @@ def example_data(
     face_model: Annotated[Path | None, typer.Option(help="ICT-FaceKit, to render the faces. Default: drawn.")] = None,
     option: OptionList = None,
 ) -> None:
-    """Write a small imitation of a dataset's official layout, with invented labels and faces, and describe the layout."""
+    """Write a small imitation of a dataset's official layout, with invented labels and faces, and show the layout."""
     from hf_geaau.data import dataset_class, write_example
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -37,15 +37,15 @@ def here(monkeypatch, capsys):
     return call
 
 
-@pytest.mark.slow
-def test_from_an_imitation_to_crops(tmp_path):
-    source = example("disfa", tmp_path / "disfa", "subjects_per_part=1", "frames=2")
-    result = run(
+def test_from_an_imitation_to_crops(tmp_path, here):
+    source = tmp_path / "disfa"
+    here("example-data", "disfa", source, "--option", "subjects_per_part=1", "--option", "frames=2")
+    result = here(
         "prepare", "disfa", "--data-dir", source, "--output", tmp_path / "out", "--size", 64, "--workers", 1,
         "--option", "camera=left",
     )  # fmt: skip
-    assert "6 rows in" in result.stdout
-    (warning,) = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert "6 rows in" in result.out
+    (warning,) = [line for line in result.err.splitlines() if line.startswith("warning: ")]
     assert "130,814" in warning
     data = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
     assert {name: len(split) for name, split in data.items()} == {"train": 4, "test": 2}
@@ -116,6 +116,7 @@ def test_photos_of_dead_servers_are_reported(tmp_path, here):
     assert f"{len(report) - 1} dead links" in text
 
 
+@pytest.mark.slow
 def test_other_people_and_settings_are_rendered_on_request(face_model_path, tmp_path, here):
     pytest.importorskip("moderngl", reason="needs the extra `synthetic`")
     command = ["render", "--face-model", face_model_path, "--count", 1, "--size", 32, "--workers", 1]

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from hf_geaau.data import load, open_aligned, prepare, write_example
 from hf_geaau.data.crops import writing
+from hf_geaau.data.crops.cutting import read_image
 from hf_geaau.data.fec import CSV_FILES, image_name
 from hf_geaau.data.imitations.faces import example_face
 from hf_geaau.errors import DatasetError, DatasetNotFoundError
@@ -437,3 +438,9 @@ def test_another_variant_of_disfa(tmp_path):
     (tmp_path / "out" / ".prepare.json").unlink()
     with pytest.raises(DatasetError, match="have 12 AUs, not 8. Pass the options that they were prepared with"):
         open_aligned("disfa", tmp_path / "out", camera="left", variant=8)
+
+
+def test_a_damaged_container_is_one_line(tmp_path):
+    (tmp_path / "F001.zip").write_bytes(b"no zip")
+    with pytest.raises(DatasetError, match=r"Cannot read 'zip://T1/0001.jpg::.*F001.zip': .* Copy the file that holds"):
+        read_image(f"zip://T1/0001.jpg::{tmp_path / 'F001.zip'}")
