@@ -37,6 +37,7 @@ def here(monkeypatch, capsys):
     return call
 
 
+@pytest.mark.filterwarnings("default::hf_geaau.errors.DatasetWarning")
 def test_from_an_imitation_to_crops(tmp_path, here):
     source = tmp_path / "disfa"
     here("example-data", "disfa", source, "--option", "subjects_per_part=1", "--option", "frames=2")
