@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from hf_geaau.faces import Face, FaceDetector
+from hf_geaau.models.loading import check_device, load_checkpoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +194,29 @@ class FaceAnalyzer:
         if prediction.probabilities is not None:
             shared = {"action_units": self.runner.action_units, "thresholds": self.runner.thresholds}
         return [replace(face, **value, **shared) for face, value in zip(faces, values, strict=True)]
+
+
+def load_analyzer(
+    model: str | Path | None = None, *, device: str | None = None, keep: Sequence[str] = (), **options: Any
+) -> FaceAnalyzer:
+    """Load a checkpoint that predicts action units, for streams.
+
+    Args:
+        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint.
+        device: Such as "cuda:1"; None for the accelerator if there is one. On CUDA the weights become bfloat16.
+        keep: Which of "embedding" and "masks" to keep.
+        **options: `aligned` and `min_score` of `FaceAnalyzer`.
+
+    Raises:
+        CheckpointError: If the checkpoint does not load or predicts no AUs.
+        DeviceError: If torch cannot use the device.
+    """
+    if device is not None:
+        check_device(device)
+    network, image_processor = load_checkpoint(model, must_predict=True)
+    target = torch.device(device) if device is not None else best_device()
+    network = network.to(target, torch.bfloat16 if target.type == "cuda" else None)
+    return FaceAnalyzer(Runner(network, image_processor, keep=keep), **options)
 
 
 def can_be_aligned(points: NDArray[Any], size: tuple[int, int]) -> bool:

@@ -17,7 +17,6 @@ from transformers.pipelines.base import Pipeline
 from hf_geaau.errors import CheckpointError, GeaauError, PhotoError, VideoError
 from hf_geaau.faces import Face, FaceDetector, read_photo
 from hf_geaau.inference import FaceAnalyzer, Runner
-from hf_geaau.models.geaau import GeaauModel
 from hf_geaau.models.geaau.guard_geaau import keep_private
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.video.sources import Source, find_sources, is_video
@@ -311,12 +310,7 @@ def load_pipeline(
     """
     if isinstance(kwargs.get("device"), str):
         check_device(kwargs["device"])
-    network, processor = load_checkpoint(model, revision, token)
-    if not isinstance(network, GeaauModel):
-        raise CheckpointError(
-            f"'{TASK}' needs a checkpoint that predicts AUs, got the expression encoder '{model}'. Train the second"
-            " stage from it first; see `GeaauModel.from_expression_encoder`."
-        )
+    network, processor = load_checkpoint(model, revision, token, must_predict=True)
     if dtype is not None:
         network = network.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
     return FacialActionUnitPipeline(model=network, image_processor=processor, task=TASK, **kwargs)

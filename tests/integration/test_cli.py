@@ -97,7 +97,9 @@ def test_an_output_is_checked_before_the_work(photo, tiny_checkpoint, tmp_path):
     assert "--overwrite" in run("predict", photo, "--output", existing, code=2).stderr
     assert existing.read_text() == "mine"
     assert ".csv, .jsonl, .parquet" in run("predict", photo, "--output", tmp_path / "table.xlsx", code=2).stderr
-    assert "folder must exist" in run("predict", photo, "--output", tmp_path / "no" / "table.csv", code=2).stderr
+    assert (
+        "its folder does not exist" in run("predict", photo, "--output", tmp_path / "no" / "table.csv", code=2).stderr
+    )
     run("predict", photo, "--model", tiny_checkpoint, "--output", existing, "--overwrite")
     assert len(pd.read_csv(existing)) == 1
 
