@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 import hf_geaau
 from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
@@ -131,6 +133,51 @@ def test_bfloat16_weights(tiny_checkpoint, portrait):
     reference = pipeline(hf_geaau.TASK, model=str(tiny_checkpoint))
     face, expected = detect(portrait[0])[0], reference(portrait[0])[0]
     assert face["action_units"] == pytest.approx(expected["action_units"], abs=0.05)
+
+
+def test_generators_and_datasets_are_read_while_results_are_taken(detect, portrait):
+    taken = []
+
+    def photos():
+        for number in range(10_000):
+            taken.append(number)
+            yield portrait[0]
+
+    results = detect(photos(), batch_size=2, num_workers=2)
+    assert not taken
+    assert [len(next(results)) for _ in range(3)] == [1] * 3
+    results.close()
+    assert len(taken) < 40
+
+    class Photos(Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return {"image": portrait[0]}
+
+    results = detect(KeyDataset(Photos(), "image"))
+    assert len(results) == 3
+    assert [len(faces) for faces in results] == [len(faces) for faces in results] == [1] * 3
+
+
+def test_the_three_steps_of_the_base_class_give_the_same_face(detect, portrait):
+    expected = detect([portrait[0]], return_masks=True)[0]
+    outputs = detect.forward(detect.preprocess(portrait[0]))
+    (face,) = detect.postprocess(outputs, return_masks=True)
+    assert face["action_units"] == pytest.approx(expected[0]["action_units"], abs=1e-6)
+    assert list(face) == list(expected[0])
+    assert detect.postprocess(detect.forward(detect.preprocess(np.zeros((50, 50, 3), np.uint8)))) == []
+
+
+def test_faces_that_cannot_be_aligned_are_left_out(detect, portrait):
+    """The right eye and a bit of the cheek: a face is found there, its center lies outside the photo."""
+    photo = portrait[0]
+    for cut in range(200, 250, 5):
+        for part in (photo[:, cut:], photo[:, : 2 * cut - 225]):
+            for face in detect(part):
+                center = np.mean(face["points"], axis=0)
+                assert (center >= 0).all() and (center < (part.shape[1], part.shape[0])).all()
 
 
 # --- bad input ---

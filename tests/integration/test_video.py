@@ -17,8 +17,11 @@ import pytest
 
 import hf_geaau
 from hf_geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
-from hf_geaau.errors import VideoError
+from hf_geaau.errors import TableError, VideoError
 from hf_geaau.pipeline import load_pipeline, predict_video
+from hf_geaau.video.run import Process
+from hf_geaau.video.sources import Source
+from hf_geaau.video.stream import Settings
 from hf_geaau_cli import main
 from hf_geaau_cli._plot import _strongest as strongest
 from tests.clips import numbered, walking, write_clip
@@ -136,6 +139,7 @@ def test_the_contact_sheet_shows_only_faces_in_which_the_unit_is_present():
     assert strongest(rows.assign(AU12_present=0), "AU12", 3) == []
 
 
+@pytest.mark.slow
 def test_killed_and_interrupted_runs_go_on_without_loss_or_doubles(clip, tiny_checkpoint, tmp_path):
     arguments = ["predict", *[clip] * 2, "--model", tiny_checkpoint, "--chunk", 8, "--detect-every", 2, "--output"]
     whole = tmp_path / "whole.csv"
@@ -155,6 +159,99 @@ def test_killed_and_interrupted_runs_go_on_without_loss_or_doubles(clip, tiny_ch
         call(*arguments, table, "--resume")
         pd.testing.assert_frame_equal(pd.read_csv(table), expected, atol=1e-4)  # batches differ, so do last digits
         assert not list(tmp_path.glob("_*"))
+
+
+class Log:
+    """What an observer is told."""
+
+    needs_whole_videos = False
+
+    def __init__(self):
+        self.calls = []
+
+    def start(self, sources, done):
+        self.calls.append(f"start {len(sources)} {done}")
+
+    def frame(self, frame):
+        self.calls.append("frame")
+
+    def end(self, source, tally):
+        self.calls.append(f"end {source.kind} {tally.frames}")
+
+    def close(self):
+        self.calls.append("close")
+
+
+def test_the_run_reports_on_every_source(clip, portrait, tiny_checkpoint, tmp_path):
+    from PIL import Image
+
+    wall, photo, log = tmp_path / "wall.png", tmp_path / "photo.png", Log()
+    Image.new("RGB", (64, 64)).save(wall)
+    Image.fromarray(portrait[0]).save(photo)
+    (tmp_path / "notes").mkdir()
+    pipe, settings = load_pipeline(tiny_checkpoint, device="cpu"), Settings(every=10)
+    inputs = [wall, photo, tmp_path / "none.jpg", Source("video", str(clip)), tmp_path / "notes"]
+    report = hf_geaau.predict_to_table(inputs, tmp_path / "table.csv", pipe, settings, observers=[log])
+    assert log.calls == ["start 4 0", "frame", "frame", "frame", "end video 3", "frame", "end photo 1", "frame",
+                         "end photo 1", "end photo 0", "close"]  # fmt: skip
+    video, empty, good, missing = report.sources
+    assert (video.rows, video.frames, video.frames_decoded, video.tracks) == (3, 3, 30, 1)
+    assert video.problem is None and good.problem is None
+    assert empty.has_no_face and empty.problem == f"No face was found in '{wall}'."
+    assert str(tmp_path / "none.jpg") in missing.error
+    assert len(report.unusable) == 1
+    assert report.failed == 3
+    assert report.path == tmp_path / "table.csv"
+    assert len(pd.read_csv(report.path)) == 4
+    assert hf_geaau.predict_to_table([photo], model=pipe).sources[0].rows == 1  # no table, only the report
+    with pytest.raises(TableError, match="it exists. Pass --overwrite"):
+        hf_geaau.predict_to_table(inputs, tmp_path / "table.csv", pipe, settings)
+    with pytest.raises(TableError, match="Only a run with an output can be resumed"):
+        hf_geaau.predict_to_table(inputs, None, pipe, resume=True)
+
+
+def test_a_second_writer_of_a_table_is_refused(clip, tiny_checkpoint, tmp_path):
+    pipe, table = load_pipeline(tiny_checkpoint, device="cpu"), tmp_path / "table.csv"
+
+    class Second(Log):
+        def end(self, source, tally):
+            with pytest.raises(TableError, match="^Another process is writing rows of a table to"):
+                hf_geaau.predict_to_table([clip], table, pipe, Settings(every=10), overwrite=True)
+            self.calls.append("refused")
+
+    log = Second()
+    hf_geaau.predict_to_table([clip], table, pipe, Settings(every=10), observers=[log])
+    assert "refused" in log.calls
+    assert len(pd.read_csv(table)) == 3
+
+
+def test_a_finished_part_is_not_done_again(clip, tiny_checkpoint, tmp_path):
+    pipe, folder = load_pipeline(tiny_checkpoint, device="cpu"), tmp_path / "table.parquet"
+    parts = [Process(rank, 2) for rank in range(2)]
+    first = hf_geaau.predict_to_table([clip, clip], folder, pipe, Settings(every=10), process=parts[0])
+    assert first.index is None
+    again = hf_geaau.predict_to_table([clip, clip], folder, pipe, process=parts[0], resume=True)
+    assert again.sources == first.sources
+    with pytest.raises(TableError, match="another number of processes wrote 'part-00000-of-00002.parquet'"):
+        hf_geaau.predict_to_table([clip], folder, pipe, process=Process(2, 3))
+    last = hf_geaau.predict_to_table([clip, clip], folder, pipe, Settings(every=10), process=parts[1])
+    assert last.index == folder / "_index.json"
+    with pytest.raises(TableError, match="must end in .parquet with several processes"):
+        hf_geaau.predict_to_table([clip], tmp_path / "table.csv", pipe, process=parts[0])
+
+
+def test_the_process_comes_from_the_environment(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert Process.from_environment() == Process()
+    monkeypatch.setenv("PMI_RANK", "3")
+    monkeypatch.setenv("PMI_SIZE", "4")
+    assert Process.from_environment() == Process(3, 4, 0, 4)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert Process.from_environment() == Process(1, 8, 1, 2)
 
 
 def test_ctrl_c_finishes_the_table_of_a_camera(portrait, tiny_checkpoint, tmp_path, monkeypatch):
@@ -209,6 +306,7 @@ def test_a_full_disk_under_the_overlay_is_one_line(clip, tiny_checkpoint, tmp_pa
     assert [path.name for path in shown.iterdir()] == ["1_a_walk.mp4"]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_rows_of_one(clip, portrait, tiny_checkpoint, tmp_path):
     from PIL import Image
 
