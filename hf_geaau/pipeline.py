@@ -77,7 +77,7 @@ class FacialActionUnitPipeline(Pipeline):
 
         Args:
             inputs: A path, http(s) URL, PIL image, array or tensor, as `hf_geaau.read_photo` takes them, or the path
-                of a video; a list of these; or a generator or a torch dataset of these, which gives an iterator and is
+                of a video; a list of these; or a generator or a torch dataset of these, whose results are lazy: it is
                 read a limited number of photos ahead, in another thread.
             **kwargs: The arguments of the class; for videos also `every`, `fps`, `detect_every` and `smooth_s` of
                 `hf_geaau.video.stream.Settings`.

@@ -73,11 +73,11 @@ def one_line_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def show_short(message: Any, category: type[Warning], *place: Any, **arguments: Any) -> None:
+        def show_short(message: Any, category: type[Warning], *position: Any, **arguments: Any) -> None:
             if issubclass(category, DatasetWarning):
                 err.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
             else:
-                show(message, category, *place, **arguments)
+                show(message, category, *position, **arguments)
 
         warnings.showwarning = show_short
         yield

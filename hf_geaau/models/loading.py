@@ -1,4 +1,4 @@
-"""Load a checkpoint, with one line for whatever is wrong with it."""
+"""Load a checkpoint; whatever is wrong with it becomes an error of one line."""
 
 from pathlib import Path
 from typing import Any

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from hf_geaau.errors import CheckpointError, TableError
 from hf_geaau.inference import FaceAnalyzer, best_device, load_analyzer
@@ -25,9 +25,6 @@ from hf_geaau.video.tables import (
     part_path,
     write_index,
 )
-
-if TYPE_CHECKING:
-    from hf_geaau.pipeline import FacialActionUnitPipeline
 
 
 @dataclass(frozen=True)
@@ -214,7 +211,7 @@ class RunObserver(Protocol):
         needs_whole_videos: Whether a resumed run must show the observer an unfinished video from its first frame.
     """
 
-    needs_whole_videos = False
+    needs_whole_videos: bool = False
 
     def start(self, sources: Sequence[Source], done: int) -> None:
         """Take the sources of this process, of which a resumed run had finished `done` before."""
@@ -229,10 +226,17 @@ class RunObserver(Protocol):
         """Release what is held; the run is over or failed."""
 
 
+class HasAnalyzer(Protocol):
+    """Something that has an analyzer: the pipeline."""
+
+    def analyzer(self) -> FaceAnalyzer:
+        """Return it."""
+
+
 def predict_to_table(
     inputs: Iterable[str | os.PathLike[str] | Source],
     output: str | os.PathLike[str] | None = None,
-    model: "FaceAnalyzer | FacialActionUnitPipeline | str | Path | None" = None,
+    model: FaceAnalyzer | HasAnalyzer | str | Path | None = None,
     settings: Settings | None = None,
     *,
     resume: bool = False,
@@ -309,7 +313,7 @@ def is_finished(path: Path, process: Process) -> bool:
     return process.count > 1 and index_part(path, process.rank).is_file()
 
 
-def _analyzer(model: "FaceAnalyzer | FacialActionUnitPipeline | str | Path | None", process: Process) -> FaceAnalyzer:
+def _analyzer(model: FaceAnalyzer | HasAnalyzer | str | Path | None, process: Process) -> FaceAnalyzer:
     if isinstance(model, str | Path) or model is None:
         return load_analyzer(model, device=process.device)
     analyzer = model if isinstance(model, FaceAnalyzer) else model.analyzer()

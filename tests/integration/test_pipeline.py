@@ -268,6 +268,7 @@ def test_a_damaged_or_disguised_weight_file_is_one_line(tiny_model, tiny_checkpo
 # --- the bundled checkpoint ---
 
 
+@pytest.mark.slow
 def test_the_bundled_checkpoint_is_the_default_and_reads_a_smile(portrait):
     code = """
 from transformers import pipeline

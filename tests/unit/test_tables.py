@@ -1,4 +1,4 @@
-"""Tables that survive a kill, a full disk and a second start."""
+"""Tables that survive a kill, a full disk and a restart."""
 
 import resource
 
@@ -57,7 +57,7 @@ def test_a_table_has_every_row_once_and_its_types(tmp_path, suffix):
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
-def test_an_interrupted_table_goes_on_where_it_stopped(tmp_path):
+def test_an_interrupted_table_is_resumed_where_it_stopped(tmp_path):
     path = tmp_path / "table.csv"
     writer = write(path, 0, 1)
     writer.add([row(2)])
@@ -85,7 +85,7 @@ def test_an_interrupted_table_goes_on_where_it_stopped(tmp_path):
     assert pd.read_csv(path).frame.tolist() == [7]
 
 
-def test_a_disk_that_fills_is_one_line_and_keeps_what_was_written(tmp_path):
+def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path):
     path = tmp_path / "table.parquet"
     writer = write(path, 0)
     writer.add([row(number, f"{np.random.default_rng(number).bytes(40).hex()}.mp4") for number in range(1, 3000)])
@@ -104,7 +104,7 @@ def test_a_disk_that_fills_is_one_line_and_keeps_what_was_written(tmp_path):
     assert read_table(path)[0].frame.tolist() == [0]
 
 
-def test_no_rows_are_an_empty_table(tmp_path):
+def test_no_rows_give_an_empty_table(tmp_path):
     for suffix in (".csv", ".jsonl", ".parquet"):
         writer = write(tmp_path / f"empty{suffix}")
         writer.commit({"done": 1, "checkpoint": None})
@@ -112,7 +112,7 @@ def test_no_rows_are_an_empty_table(tmp_path):
     assert list(pd.read_csv(tmp_path / "empty.csv")) == list(pd.read_parquet(tmp_path / "empty.parquet")) == NAMES
 
 
-def test_foreign_tables_are_named(tmp_path):
+def test_other_tables_are_refused(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     (tmp_path / "broken.parquet").write_bytes(b"no parquet")
     cases = {
@@ -141,7 +141,7 @@ def test_parts_are_read_as_one_and_the_last_writes_the_index(tmp_path):
     ]
 
 
-def test_a_folder_begun_anew_keeps_nothing_that_would_count_twice(tmp_path):
+def test_starting_over_removes_what_would_count_twice(tmp_path):
     names = ["part-00000-of-00002.parquet", "part-00000-of-00008.parquet", "part-00007-of-00008.parquet"]
     for name in (*names, "_index-00000.json", "_index-00001.json", "_index.json"):
         (tmp_path / name).touch()
