@@ -13,9 +13,11 @@ from transformers import AutoImageProcessor, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 import hf_geaau
-from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
+from hf_geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauImageProcessor, GeaauModel
 from hf_geaau.errors import CheckpointError, DeviceError, PhotoError
-from hf_geaau.pipeline import BUNDLED_CHECKPOINT, load_pipeline
+from hf_geaau.inference import FaceAnalyzer, Runner, load_analyzer
+from hf_geaau.models.loading import BUNDLED_CHECKPOINT, load_checkpoint
+from hf_geaau.pipeline import load_pipeline
 
 
 @pytest.fixture
@@ -248,6 +250,20 @@ def test_a_bad_checkpoint_is_one_line(tiny_checkpoint, tmp_path):
         load_pipeline(tiny_checkpoint)
 
 
+def test_an_expression_encoder_is_refused_for_action_units(tiny_config, tmp_path):
+    GeaauForExpressionEmbedding(tiny_config).save_pretrained(tmp_path)
+    GeaauImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    for load in (load_pipeline, load_analyzer):
+        with pytest.raises(CheckpointError, match="is an expression encoder, which predicts no AUs. Train the second"):
+            load(tmp_path)
+    encoder = FaceAnalyzer(Runner(*load_checkpoint(tmp_path), keep=("embedding",)), aligned=True)
+    (face,) = encoder(np.zeros((64, 64, 3), np.uint8))
+    assert face.embedding.shape == (16,)
+    assert face.probabilities is None and face.present == []
+    with pytest.raises(CheckpointError, match="A table needs a model that predicts action units"):
+        hf_geaau.predict_to_table(["a.jpg"], model=encoder)
+
+
 @pytest.mark.parametrize("device", ["nonsense", "xpu:7"])
 def test_a_missing_device_is_one_line(tiny_checkpoint, device):
     with pytest.raises(DeviceError, match=f"`device` must be one that torch can use here, got '{device}'") as caught:
@@ -273,7 +289,7 @@ def test_the_bundled_checkpoint_is_the_default_and_reads_a_smile(portrait):
     code = """
 from transformers import pipeline
 import hf_geaau
-from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
+from hf_geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauImageProcessor, GeaauModel
 detect = pipeline("facial-action-unit-detection")
 from skimage.data import astronaut
 face, = detect(astronaut())

@@ -192,6 +192,10 @@ def test_the_run_reports_on_every_source(clip, portrait, tiny_checkpoint, tmp_pa
         hf_geaau.predict_to_table(inputs, tmp_path / "table.csv", pipe, settings)
     with pytest.raises(TableError, match="Only a run with an output can be resumed"):
         hf_geaau.predict_to_table(inputs, None, pipe, resume=True)
+    with pytest.raises(TableError, match="Several processes need an output that ends in .parquet"):
+        hf_geaau.predict_to_table(inputs, None, pipe, process=Process(1, 2))
+    with pytest.raises(TableError, match="A run with a camera cannot be resumed"):
+        hf_geaau.predict_to_table([Source("webcam", "0")], tmp_path / "camera.csv", pipe, resume=True)
 
 
 def test_a_second_writer_of_a_table_is_refused(clip, tiny_checkpoint, tmp_path):
