@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from hf_geaau.faces import Face, FaceDetector
+from hf_geaau.models.loading import check_device, load_checkpoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +158,7 @@ class FaceAnalyzer:
         return self.analyze(faces, self.crop(image, faces)) if faces else []
 
     def find(self, image: NDArray[np.uint8]) -> list[Face]:
-        """Find the faces that can be aligned, largest first; the whole image if it is a crop already.
+        """Find the faces, largest first; an aligned crop is one face that fills it.
 
         Args:
             image: (H, W, 3) RGB.
@@ -165,8 +167,7 @@ class FaceAnalyzer:
         if self.aligned:
             points = np.asarray(self.runner.image_processor.crop_template, np.float32) * size
             return [Face(np.array([0, 0, *size], np.float32), 1.0, points)]
-        faces = self.detector(image, min_score=self.min_score)
-        return [face for face in faces if can_be_aligned(face.points, size)]
+        return self.detector(image, min_score=self.min_score)
 
     def crop(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> torch.Tensor:
         """Cut out faces: (n, 3, H, W) `pixel_values` of n faces, at least one, of one image."""
@@ -194,20 +195,27 @@ class FaceAnalyzer:
         return [replace(face, **value, **shared) for face, value in zip(faces, values, strict=True)]
 
 
-def can_be_aligned(points: NDArray[Any], size: tuple[int, int]) -> bool:
-    """Return whether the image processor can align these points.
+def load_analyzer(
+    model: str | Path | None = None, *, device: str | None = None, keep: Sequence[str] = (), **options: Any
+) -> FaceAnalyzer:
+    """Load a checkpoint that predicts action units, for streams.
 
     Args:
-        points: (5, 2), x then y, in pixels.
-        size: Width and height of the image.
+        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint.
+        device: Such as "cuda:1"; None for the accelerator if there is one. On CUDA the weights become bfloat16.
+        keep: Which of "embedding" and "masks" to keep.
+        **options: `aligned` and `min_score` of `FaceAnalyzer`.
 
-    Returns:
-        True if their mean lies inside the image and they span a face that is not mirrored.
+    Raises:
+        CheckpointError: If the checkpoint does not load or predicts no AUs.
+        DeviceError: If torch cannot use the device.
     """
-    middle = points.mean(0)
-    eyes, down = points[1] - points[0], points[3:].mean(0) - points[:2].mean(0)
-    is_inside = bool(((middle >= 0) & (middle < size)).all())
-    return is_inside and bool(eyes[0] * down[1] - eyes[1] * down[0] >= 1)
+    if device is not None:
+        check_device(device)
+    network, image_processor = load_checkpoint(model, must_predict=True)
+    target = torch.device(device) if device is not None else best_device()
+    network = network.to(target, torch.bfloat16 if target.type == "cuda" else None)
+    return FaceAnalyzer(Runner(network, image_processor, keep=keep), **options)
 
 
 def best_device() -> torch.device:

@@ -17,7 +17,6 @@ from transformers.pipelines.base import Pipeline
 from hf_geaau.errors import CheckpointError, GeaauError, PhotoError, VideoError
 from hf_geaau.faces import Face, FaceDetector, read_photo
 from hf_geaau.inference import FaceAnalyzer, Runner
-from hf_geaau.models.geaau import GeaauModel
 from hf_geaau.models.geaau.guard_geaau import keep_private
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.video.sources import Source, find_sources, is_video
@@ -78,7 +77,7 @@ class FacialActionUnitPipeline(Pipeline):
 
         Args:
             inputs: A path, http(s) URL, PIL image, array or tensor, as `hf_geaau.read_photo` takes them, or the path
-                of a video; a list of these; or a generator or a torch dataset of these, which gives an iterator and is
+                of a video; a list of these; or a generator or a torch dataset of these, whose results are lazy: it is
                 read a limited number of photos ahead, in another thread.
             **kwargs: The arguments of the class; for videos also `every`, `fps`, `detect_every` and `smooth_s` of
                 `hf_geaau.video.stream.Settings`.
@@ -311,12 +310,7 @@ def load_pipeline(
     """
     if isinstance(kwargs.get("device"), str):
         check_device(kwargs["device"])
-    network, processor = load_checkpoint(model, revision, token)
-    if not isinstance(network, GeaauModel):
-        raise CheckpointError(
-            f"'{TASK}' needs a checkpoint that predicts AUs, got the expression encoder '{model}'. Train the second"
-            " stage from it first; see `GeaauModel.from_expression_encoder`."
-        )
+    network, processor = load_checkpoint(model, revision, token, must_predict=True)
     if dtype is not None:
         network = network.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
     return FacialActionUnitPipeline(model=network, image_processor=processor, task=TASK, **kwargs)

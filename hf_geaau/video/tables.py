@@ -211,11 +211,13 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f"_{path.name}.unfinished")
 
 
-def check_output(path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
+def check_output(path: Path, *, rank: int = 0, count: int = 1, overwrite: bool = False, resume: bool = False) -> None:
     """Check whether a table can be written before any work is done for it.
 
     Args:
-        path: The table.
+        path: The table; for several processes, the folder of their parts.
+        rank: Number of the process, from 0.
+        count: Number of processes.
         overwrite: An existing table may be replaced.
         resume: An interrupted run may be continued.
 
@@ -223,18 +225,27 @@ def check_output(path: Path, *, overwrite: bool = False, resume: bool = False) -
         TableError: If the suffix or the folder is wrong, the table exists or an interrupted run left its rows and
             neither flag covers that, or there is nothing to resume.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise TableError(f"The output must end in {', '.join(SUFFIXES)}, got '{path}'.")
+    allowed = SUFFIXES if count == 1 else (".parquet",)
+    if path.suffix.lower() not in allowed:
+        processes = "" if count == 1 else " with several processes"
+        raise TableError(f"The output must end in {', '.join(allowed)}{processes}, got '{path}'.")
     if not path.absolute().parent.is_dir():
         raise TableError(f"Cannot write '{path}': its folder does not exist. Create it first.")
-    is_interrupted = (unfinished(path) / RECORD).is_file()
-    if path.exists() and not overwrite and not (resume and is_interrupted):
+    part = path if count == 1 else part_path(path, rank, count)
+    is_interrupted = (unfinished(part) / RECORD).is_file()
+    exists = part.exists() or (count > 1 and (path.is_file() or (path / INDEX).exists()))
+    if exists and not overwrite and not (resume and is_interrupted):
         state = "is finished already" if resume else "exists"
         raise TableError(f"Cannot write '{path}': it {state}. Pass --overwrite to replace it.")
     if is_interrupted and not (resume or overwrite):
         raise TableError(
-            f"Cannot write '{path}': an interrupted run left its rows in '{unfinished(path)}'. Continue it with"
+            f"Cannot write '{path}': an interrupted run left its rows in '{unfinished(part)}'. Continue it with"
             " --resume, or start over with --overwrite."
+        )
+    if count > 1 and (resume or not overwrite) and (foreign := foreign_parts(path, count)):
+        raise TableError(
+            f"Cannot write '{path}': another number of processes wrote '{foreign[0].name}'. Use as many, or pass"
+            " --overwrite to replace all parts."
         )
 
 

@@ -84,7 +84,7 @@ def test_detection_runs_in_every_kth_frame_and_in_the_first_of_a_shot(tmp_path, 
     assert moved[1] - moved[0] == pytest.approx(16, abs=3)  # followed 4 pixels a frame
 
 
-def test_photos_and_videos_mix_and_what_fails_does_not_stop_the_rest(tmp_path, clip):
+def test_photos_and_videos_mix_and_failures_do_not_stop_the_rest(tmp_path, clip):
     Image.new("RGB", (50, 50), "white").save(tmp_path / "white.png")
     Image.new("RGB", (50, 50), "black").save(tmp_path / "black.png")
     (tmp_path / "empty.png").touch()
@@ -102,7 +102,7 @@ def test_photos_and_videos_mix_and_what_fails_does_not_stop_the_rest(tmp_path, c
 
 
 @pytest.mark.parametrize("settings", [{}, {"detect_every": 4}, {"fps": 10.0}, {"smooth_s": 0.2, "every": 2}])
-def test_going_on_from_a_checkpoint_gives_what_an_unbroken_run_gives(tmp_path, portrait, settings):
+def test_resuming_from_a_checkpoint_gives_what_an_unbroken_run_gives(tmp_path, portrait, settings):
     path = write_clip(tmp_path / "walk.mp4", walking(portrait[0], 24))
     sources = [Source("photo", "none.jpg"), Source("video", str(path))]
 
@@ -119,7 +119,20 @@ def test_going_on_from_a_checkpoint_gives_what_an_unbroken_run_gives(tmp_path, p
     assert rows(unbroken[: place + 1]) + rows(rest) == rows(unbroken)
 
 
-def test_a_stream_that_is_left_stops_its_threads(clip):
+def test_probabilities_and_intensities_are_smoothed_each_by_itself(clip):
+    class WithIntensities(BrightFace):
+        def analyze(self, faces, crops):
+            return [replace(face, intensities=-face.probabilities) for face in super().analyze(faces, crops)]
+
+    stream = FaceStream(WithIntensities(), Settings(smooth_s=0.1))
+    faces = [face for frame in frames_of(stream.run([Source("video", str(clip))])) for face in frame.faces]
+    assert [-float(face.intensities[0]) for face in faces] == pytest.approx(
+        [float(face.probabilities[0]) for face in faces]
+    )
+    assert faces[-1].probabilities[0] < 10 + 5 * 29 - 5  # behind the rising brightness
+
+
+def test_closing_a_stream_stops_its_threads(clip):
     stream = FaceStream(BrightFace(), Settings(workers=2)).run([Source("video", str(clip))] * 5)
     next(stream)
     stream.close()
@@ -130,7 +143,7 @@ def test_a_stream_that_is_left_stops_its_threads(clip):
             assert not thread.is_alive()
 
 
-def test_errors_of_the_network_come_out(clip):
+def test_errors_of_the_network_are_raised(clip):
     network = BrightFace()
     network.analyze = lambda faces, crops: 1 / 0
     with pytest.raises(ZeroDivisionError):
@@ -140,7 +153,7 @@ def test_errors_of_the_network_come_out(clip):
         list(FaceStream(network, Settings()).run([Source("video", str(clip))]))
 
 
-def test_a_face_that_cannot_be_followed_is_looked_for(clip, monkeypatch):
+def test_a_lost_face_is_detected_again(clip, monkeypatch):
     monkeypatch.setattr("hf_geaau.video.stream.carry_on", lambda before, after, faces: [])
     network = BrightFace()
     frames = frames_of(FaceStream(network, Settings(detect_every=5)).run([Source("video", str(clip))]))
@@ -148,12 +161,12 @@ def test_a_face_that_cannot_be_followed_is_looked_for(clip, monkeypatch):
     assert network.finds == 26
 
 
-def test_frames_far_apart_are_all_looked_at(clip):
+def test_faces_are_detected_in_every_frame_if_frames_are_far_apart(clip):
     assert [Settings().stride, Settings(every=2).stride, Settings(fps=5).stride] == [3, 1, 1]
     assert Settings(fps=5, detect_every=4).stride == 4
 
 
-def test_4k_waits_in_bounded_memory(tmp_path, monkeypatch):
+def test_4k_frames_take_bounded_memory(tmp_path, monkeypatch):
     """Decoding stops while two frames wait, as few as fit, whatever the number of groups and their length allow."""
     path = write_clip(tmp_path / "4k.mp4", numbered(9, (3840, 2160)))
     monkeypatch.setattr("hf_geaau.video.stream.BYTES_IN_FLIGHT", 60_000_000)
@@ -178,8 +191,8 @@ def test_4k_waits_in_bounded_memory(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("keep_images", [False, True])
-def test_a_slow_reader_is_not_run_ahead_of(clip, keep_images):
-    """Who takes frames slowly finds few decoded ahead: groups are bounded in number, too."""
+def test_decoding_waits_for_a_slow_consumer(clip, keep_images):
+    """Groups are bounded in number, too, so few frames are decoded ahead."""
     network = BrightFace()
     settings = Settings(detect_every=1, batch_size=2, workers=1, keep_images=keep_images)
     stream = FaceStream(network, settings).run([Source("video", str(clip))] * 10)
@@ -188,7 +201,7 @@ def test_a_slow_reader_is_not_run_ahead_of(clip, keep_images):
     assert network.finds <= 30
 
 
-def test_settings_that_make_no_sense_are_refused():
+def test_wrong_settings_are_refused():
     for wrong, message in (
         ({"every": 0}, "`every` must be at least 1, got 0"),
         ({"fps": -1.0}, "`fps` must be above 0, got -1"),
