@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import OptionList, one_line_warnings, out, parsed, progress
+from ._console import OptionList, one_line_warnings, parsed, progress, say
 
 
 class Style(StrEnum):
@@ -51,7 +51,7 @@ def render(
             style=style.value,
             progress=show_done,
         )
-    out.print(f"{count} images in {output}", highlight=False)
+    say(f"{count} images in {output}")
 
 
 def prepare(
@@ -85,9 +85,9 @@ def prepare(
             progress=show_done,
             **parsed(option),
         )
-    out.print(f"{report.rows} rows in {report.folder}", markup=False, highlight=False, soft_wrap=True)
+    say(f"{report.rows} rows in {report.folder}")
     for action, count in report.problems.items():
-        out.print(f"{count} {action}; see {report.path}", markup=False, highlight=False, soft_wrap=True)
+        say(f"{count} {action}; see {report.path}")
 
 
 def example_data(
@@ -102,9 +102,9 @@ def example_data(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise typer.BadParameter(f"must be a new or empty folder, got '{folder}'.", param_hint="DIR")
     write_example(name, folder, **parsed(option), **({"face_model": face_model} if face_model else {}))
-    out.print(f"An imitation of {name}, all invented, in {folder}", markup=False, highlight=False, soft_wrap=True)
+    say(f"An imitation of {name}, all invented, in {folder}")
     layout = dataset_class(name).LAYOUT.strip("\n")
-    out.print(f"The layout of {name}:\n{layout}", markup=False, highlight=False, soft_wrap=True)
+    say(f"The layout of {name}:\n{layout}")
 
 
 def download_fec(
@@ -131,10 +131,7 @@ def download_fec(
             retry_dead=retry_dead,
             progress=show_done,
         )
-    out.print(
+    say(
         f"{report.fetched} photos fetched, {report.present} were present, {len(report.dead)} dead links; see"
-        f" {report.path}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f" {report.path}"
     )
