@@ -182,10 +182,10 @@ class FacialActionUnitPipeline(Pipeline):
 
     def _settings(self, kwargs: dict[str, Any]) -> Settings:
         """Take what concerns the stream out of the arguments of a call."""
-        chosen = {name: kwargs.pop(name) for name in ("every", "fps", "detect_every", "smooth_s") if name in kwargs}
-        batch_size = kwargs.pop("batch_size", None) or self._batch_size or BATCH_SIZE
-        workers = kwargs.pop("num_workers", None) or self._num_workers or None
-        return Settings(**chosen, batch_size=batch_size, workers=workers)
+        names = ("every", "fps", "detect_every", "smooth_s", "batch_size", "workers")
+        chosen = _given({name: kwargs.pop(name, None) for name in names})
+        workers = kwargs.pop("num_workers", self._num_workers) or None  # 0 is the default of transformers
+        return Settings(**{"batch_size": self._batch_size or BATCH_SIZE, "workers": workers, **chosen})
 
     def _kept(self, return_masks: bool = False, return_embedding: bool = False) -> list[str]:
         if return_masks and self.model.config.head != "lam":

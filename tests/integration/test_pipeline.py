@@ -227,6 +227,10 @@ def test_wrong_arguments_are_named(detect):
         detect("x.jpg", on_error="ignore")
     with pytest.raises(ValueError, match="`min_score` must be between 0 and 1, got 2"):
         detect("x.jpg", min_score=2)
+    with pytest.raises(ValueError, match="`batch_size` must be at least 1, got 0"):
+        detect("x.jpg", batch_size=0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'threshold'"):
+        detect("x.jpg", threshold=0.5)
 
 
 def test_a_bad_checkpoint_is_one_line(tiny_checkpoint, tmp_path):
