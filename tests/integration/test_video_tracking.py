@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from benchmarks.clips import Actor, render_clip
 from hf_geaau.errors import MissingExtraError
 from hf_geaau.faces import FaceDetector
-from hf_geaau.synthetic import Actor, load_face_model, render_clip
+from hf_geaau.synthetic import load_face_model
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import FaceStream, SeenFrame, Settings
 from hf_geaau.video.tracking import head_pose
