@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.clips import Actor, render_clip
 from hf_geaau.errors import MissingExtraError
 from hf_geaau.faces import FaceDetector
 from hf_geaau.inference import FaceAnalyzer
-from hf_geaau.synthetic import Actor, load_face_model, render_clip
+from hf_geaau.synthetic import load_face_model
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings
 from hf_geaau.video.tracking import head_pose
