@@ -42,7 +42,7 @@ def seconds(work, *arguments):
 
 
 def index(dataset, tree, run):
-    return dataset.sequences(tree, DatasetNotes())
+    return dataset.read(tree, DatasetNotes())
 
 
 def load(name, tree, cache, options, run):
@@ -70,7 +70,7 @@ with tempfile.TemporaryDirectory() as scratch:
         data.write_example(name, tree, full_size=True)
         check_totals(name, tree, cache, options, folds)
         dataset = get_dataset(name, **options)
-        rows = sum(map(len, dataset.sequences(tree, DatasetNotes())))
+        rows = sum(map(len, dataset.read(tree, DatasetNotes())))
         indexed = seconds(index, dataset, tree)
         first = seconds(load, name, tree, cache, options)
         again = seconds(load, name, tree, cache, options)

@@ -1,10 +1,12 @@
-"""Columns of triplet data: three faces of which the first two show the most similar expressions."""
+"""Triplet data: three faces of which the first two show the most similar expressions."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .arrow import fixed_lists, image_column
 
 if TYPE_CHECKING:
     import datasets
@@ -23,7 +25,7 @@ BLOCK_SIZE = 4096
 
 @dataclass(eq=False)
 class TripletBlock:
-    """Some triplets; one shard of the work.
+    """Some triplets that are read, cut and written together.
 
     Attributes:
         split: "train" or "test" as the dataset's own files say, or "" if it has no such division.
@@ -46,22 +48,48 @@ class TripletBlock:
     def __len__(self) -> int:
         return len(self.triplet_ids)
 
-    def select(self, keep: NDArray[Any]) -> "TripletBlock":
-        """Give the triplets at the given places, or where a mask is true."""
-        places = np.arange(len(self))[keep]
+    def select(self, keep: NDArray[np.integer] | NDArray[np.bool_]) -> "TripletBlock":
+        """Return the triplets at some indices, or where a mask is true."""
+        indices = np.arange(len(self))[keep]
         return TripletBlock(
             self.split,
-            [self.triplet_ids[place] for place in places],
-            *(values[places] for values in (self.images, self.boxes, self.types, self.agreement, self.votes)),
+            [self.triplet_ids[index] for index in indices],
+            self.images[indices],
+            self.boxes[indices],
+            self.types[indices],
+            self.agreement[indices],
+            self.votes[indices],
         )
 
     def blocks(self, size: int = BLOCK_SIZE) -> list["TripletBlock"]:
-        """Cut into blocks of at most `size` triplets."""
+        """Divide into blocks of at most `size` triplets."""
         return [self.select(np.arange(first, min(first + size, len(self)))) for first in range(0, len(self), size)]
+
+    def table(self, contents: list[bytes] | None = None) -> "pa.Table":
+        """Return the rows.
+
+        Args:
+            contents: 3·T encoded images to embed instead of paths, triplet by triplet.
+        """
+        import pyarrow as pa
+
+        images = image_column(self.images.reshape(-1).tolist(), contents)
+        boxes = fixed_lists(self.boxes.reshape(-1, 4))
+        return pa.table(
+            {
+                "images": pa.FixedSizeListArray.from_arrays(images, 3),
+                "boxes": pa.FixedSizeListArray.from_arrays(boxes, 3),
+                "triplet_type": pa.array(self.types, pa.int64()),
+                "margin": pa.array(np.asarray(MARGINS)[self.types], pa.float32()),
+                "agreement": pa.array(self.agreement, pa.float32()),
+                "votes": pa.array(self.votes, pa.int32()),
+                "triplet_id": pa.array(self.triplet_ids, pa.string()),
+            }
+        )
 
 
 def triplet_features() -> "datasets.Features":
-    """Give the columns of triplet data."""
+    """Return the columns of triplet data."""
     from datasets import ClassLabel, Features, Image, List, Value
 
     return Features(
@@ -73,33 +101,5 @@ def triplet_features() -> "datasets.Features":
             "agreement": Value("float32"),
             "votes": Value("int32"),
             "triplet_id": Value("string"),
-        }
-    )
-
-
-def triplet_table(block: TripletBlock, contents: list[bytes] | None = None) -> "pa.Table":
-    """Turn triplets into rows.
-
-    Args:
-        block: The triplets.
-        contents: The 3·T encoded images to embed instead of paths, triplet by triplet.
-    """
-    import pyarrow as pa
-
-    count = len(block)
-    if contents is None:
-        images = [pa.nulls(3 * count, pa.binary()), pa.array(block.images.reshape(-1).tolist(), pa.string())]
-    else:
-        images = [pa.array(contents, pa.binary()), pa.nulls(3 * count, pa.string())]
-    coordinates = pa.FixedSizeListArray.from_arrays(pa.array(block.boxes.reshape(-1), pa.float32()), 4)
-    return pa.table(
-        {
-            "images": pa.FixedSizeListArray.from_arrays(pa.StructArray.from_arrays(images, ["bytes", "path"]), 3),
-            "boxes": pa.FixedSizeListArray.from_arrays(coordinates, 3),
-            "triplet_type": pa.array(block.types, pa.int64()),
-            "margin": pa.array(np.asarray(MARGINS)[block.types], pa.float32()),
-            "agreement": pa.array(block.agreement, pa.float32()),
-            "votes": pa.array(block.votes, pa.int32()),
-            "triplet_id": pa.array(block.triplet_ids, pa.string()),
         }
     )

@@ -16,7 +16,7 @@ import datasets
 from PIL import Image
 
 from hf_geaau.data import write_example
-from hf_geaau.prepare import prepare
+from hf_geaau.data import prepare
 
 IDENTITIES, FRAMES, SIZE, ROUNDS = 100, 20, 224, 11
 

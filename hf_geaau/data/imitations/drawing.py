@@ -1,7 +1,4 @@
-"""What the imitations of official layouts share: who shows what when, images, label files.
-
-Everything is invented: labels are drawn at random, faces are drawn or rendered. Nothing is derived from licensed files.
-"""
+"""What the imitations of official layouts share: intensities over time, images, label files."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -13,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ._example_faces import example_face
+from .faces import example_face
 
 
 def random_levels(seed: Sequence[int], frames: int, units: int, rate: float = 0.35) -> NDArray[np.int8]:
@@ -31,7 +28,7 @@ def random_levels(seed: Sequence[int], frames: int, units: int, rate: float = 0.
     return levels
 
 
-def picture(
+def draw(
     identity: int,
     number: int,
     levels: NDArray[np.int8],
@@ -39,13 +36,13 @@ def picture(
     size: int,
     face_model: str | PathLike[str] | None,
 ) -> Image.Image:
-    """Make the face of one frame, with the intensities of its AUs."""
+    """Draw or render the face of one frame, with the intensities of its AUs."""
     shown = {unit: float(level) for unit, level in zip(units, levels.tolist(), strict=True) if level > 0}
     return example_face(number, size, identity=identity, intensities=shown, face_model=face_model)
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """Encode an image."""
+    """Encode an image as JPEG."""
     content = io.BytesIO()
     image.save(content, "JPEG", quality=92)
     return content.getvalue()
@@ -53,7 +50,7 @@ def jpeg(image: Image.Image) -> bytes:
 
 @lru_cache(1)
 def dot() -> bytes:
-    """Give a JPEG file of one pixel, for trees in which only names matter."""
+    """Return a JPEG file of one pixel, for trees in which only names matter."""
     return jpeg(Image.new("RGB", (1, 1)))
 
 
@@ -64,7 +61,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def shares(total: int, parts: int) -> list[int]:
-    """Divide a total into whole parts as equal as can be.
+    """Divide a total into whole parts as equal as possible.
 
     Example:
         >>> shares(11, 3)

@@ -1,15 +1,28 @@
-"""Faces for imitation data sets: rendered where the mesh is at hand, else drawn so that a face detector finds them."""
+"""Faces for imitations: rendered if the face model is given, else drawn so that a face detector finds them."""
 
 from collections.abc import Mapping
 from functools import lru_cache
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFilter
+
+if TYPE_CHECKING:
+    from hf_geaau.synthetic import Renderer
 
 _OVERSAMPLING = 2  # drawn larger and shrunk: PIL draws without antialiasing
 _SEED = 7_101  # keeps these identities apart from those of other uses of numpy's seeds
+
+
+Colors = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # RGB 0-255 of skin, hair and irises
+
+
+class _Oval(Protocol):
+    """Draws an ellipse; lengths are fractions of the picture's side."""
+
+    def __call__(self, cx: float, cy: float, rx: float, ry: float, color: ArrayLike) -> None: ...
 
 
 def example_face(
@@ -20,10 +33,10 @@ def example_face(
     intensities: Mapping[int, float] | None = None,
     face_model: str | PathLike[str] | None = None,
 ) -> Image.Image:
-    """Make one upright face that no licence restricts, for imitation data sets and tests.
+    """Return one upright face that no license restricts, for imitations and tests.
 
     Args:
-        seed: Decides everything that the other arguments leave open; the same seed gives the same picture.
+        seed: Decides everything that the other arguments do not; the same seed gives the same picture.
         size: Side in pixels. From 96 on a drawn face is found by `hf_geaau.FaceDetector` (measured on 40 seeds each
             of 96, 128, 160 and 224).
         identity: Who is shown; by default another person for each seed.
@@ -55,7 +68,7 @@ def _drawn(seed: int, size: int, person: int, units: Mapping[int, float]) -> Ima
     picture = Image.new("RGB", (side, side), _color(now.uniform(60, 220, 3)))
     pen = ImageDraw.Draw(picture)
 
-    def oval(cx: float, cy: float, rx: float, ry: float, color: Any) -> None:
+    def oval(cx: float, cy: float, rx: float, ry: float, color: ArrayLike) -> None:
         pen.ellipse([(cx - rx) * side, (cy - ry) * side, (cx + rx) * side, (cy + ry) * side], fill=_color(color))
 
     oval(x, y - 0.1, width + 0.05, height - 0.02, hair)
@@ -71,9 +84,16 @@ def _drawn(seed: int, size: int, person: int, units: Mapping[int, float]) -> Ima
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
 
 
-def _draw_eyes(oval: Any, pen: Any, side: int, middle: tuple[float, float], colors: Any, level: dict) -> None:
+def _draw_eyes(
+    oval: _Oval,
+    pen: ImageDraw.ImageDraw,
+    side: int,
+    center: tuple[float, float],
+    colors: Colors,
+    level: Mapping[int, float],
+) -> None:
     """Draw eyes and brows: AU43 and AU7 close the lids, AU5 opens them, AU1, AU2 and AU4 move the brows."""
-    (x, y), (tone, hair, iris) = middle, colors
+    (x, y), (tone, hair, iris) = center, colors
     for sign in (-1, 1):
         ex, ey = x + sign * 0.125, y - 0.06
         opening = 0.028 * (1 + 0.4 * level.get(5, 0) - 0.4 * max(level.get(6, 0), level.get(7, 0)))
@@ -96,9 +116,16 @@ def _draw_eyes(oval: Any, pen: Any, side: int, middle: tuple[float, float], colo
         )  # fmt: skip
 
 
-def _draw_nose_and_mouth(oval: Any, pen: Any, side: int, middle: tuple[float, float], tone: Any, level: dict) -> None:
+def _draw_nose_and_mouth(
+    oval: _Oval,
+    pen: ImageDraw.ImageDraw,
+    side: int,
+    face_center: tuple[float, float],
+    tone: NDArray[np.float64],
+    level: Mapping[int, float],
+) -> None:
     """Draw nose and mouth: AU12 and AU15 move the corners, AU25 and AU26 open it."""
-    x, y = middle
+    x, y = face_center
     oval(x, y + 0.05, 0.022, 0.075, np.minimum(tone * 1.07, 255))
     oval(x, y + 0.1, 0.05, 0.03, tone * 0.93)
     for sign in (-1, 1):
@@ -116,8 +143,8 @@ def _draw_nose_and_mouth(oval: Any, pen: Any, side: int, middle: tuple[float, fl
     pen.line([(a * side, b * side) for a, b in line], fill=_color(tone * 0.35), width=round(0.007 * side))
 
 
-def _color(values: Any) -> tuple[int, ...]:
-    return tuple(int(value) for value in np.clip(values, 0, 255))
+def _color(values: ArrayLike) -> tuple[int, ...]:
+    return tuple(int(value) for value in np.clip(np.asarray(values), 0, 255))
 
 
 def _rendered(seed: int, size: int, person: int, units: Mapping[int, float], face_model: str) -> Image.Image:
@@ -135,7 +162,7 @@ def _rendered(seed: int, size: int, person: int, units: Mapping[int, float], fac
 
 
 @lru_cache(1)  # a renderer takes a second to build, and an imitation tree has many faces
-def _renderer(face_model: str) -> Any:
+def _renderer(face_model: str) -> "Renderer":
     from hf_geaau.synthetic import Renderer, load_face_model
 
     return Renderer(load_face_model(face_model))

@@ -1,7 +1,7 @@
 """Read many small label files at once, and say in which line of which file something is wrong.
 
 A benchmark has hundreds of short files. Parsing each alone costs more in calls than in parsing, so files of one shape
-are joined in memory and parsed together; only when that fails is each line looked at, to name the one at fault.
+are joined in memory and parsed together; only when that fails is each line examined, to name the faulty one.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,15 +22,15 @@ def read_columns(
     Args:
         paths: The files.
         width: Cells that each line has.
-        columns: Positions of the columns wanted, from 0.
+        columns: Which columns to return, from 0.
         header_lines: Lines to skip at the top of each file.
 
     Returns:
-        For each file (R, len(columns)), with R its lines.
+        For each file (R, len(columns)) int32, with R its lines.
 
     Raises:
-        DatasetError: If a line has another number of cells, or a cell wanted is not a whole number, or a file is
-            empty; names file and line.
+        DatasetError: If a line has another number of cells, a cell is not a whole number, or a file is empty; names
+            file and line.
     """
     import pyarrow as pa
     from pyarrow import csv
@@ -50,16 +50,16 @@ def read_columns(
             csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.int32()), null_values=[]),
         )
     except pa.ArrowInvalid as error:
-        raise DatasetError(_first_fault(paths, width, columns, header_lines)) from error
+        raise DatasetError(_fault(paths, width, columns, header_lines)) from error
     values = np.stack([table[name].to_numpy() for name in wanted], axis=1)
     ends = np.cumsum([0, *counts])
     if 0 in counts or ends[-1] != len(values):
-        raise DatasetError(_first_fault(paths, width, columns, header_lines))
+        raise DatasetError(_fault(paths, width, columns, header_lines))
     return [values[start:stop] for start, stop in pairwise(ends)]
 
 
 def read_header(path: Path) -> list[str]:
-    """Give the cells of a file's first line.
+    """Return the cells of a file's first line.
 
     Raises:
         DatasetError: If the file is empty.
@@ -89,7 +89,7 @@ def check_values(values: NDArray[np.int32], allowed: Iterable[int], path: Path, 
 
 
 def check_frames(frames: NDArray[np.int32], path: Path, header_lines: int) -> list[tuple[int, int]]:
-    """Check that frame numbers rise; give the ranges (first, last) that they skip.
+    """Check that frame numbers rise, and return the ranges (first, last) that they skip.
 
     Raises:
         DatasetError: If a number does not rise; names file and line.
@@ -98,22 +98,22 @@ def check_frames(frames: NDArray[np.int32], path: Path, header_lines: int) -> li
     if (steps <= 0).any():
         row = int(np.argmax(steps <= 0)) + 1
         raise DatasetError(
-            f"Frame numbers must rise from line to line, got {frames[row]} after {frames[row - 1]} in {str(path)!r}, "
-            f"line {row + 1 + header_lines}. Copy the file again from the release."
+            f"Frame numbers do not rise in {str(path)!r}, line {row + 1 + header_lines}: {frames[row]} follows "
+            f"{frames[row - 1]}. Copy the file again from the release."
         )
     return [(int(frames[row]) + 1, int(frames[row + 1]) - 1) for row in np.flatnonzero(steps > 1)]
 
 
 def _body(path: Path, header_lines: int) -> bytes:
-    """Give the lines below the header, each ended, without empty lines at the end."""
+    """Return the lines below the header, each ended, without empty lines at the end."""
     content = path.read_bytes().removeprefix(b"\xef\xbb\xbf").rstrip()
     for _ in range(header_lines):
         content = content.partition(b"\n")[2]
     return content + b"\n" if content else b""
 
 
-def _first_fault(paths: Sequence[Path], width: int, columns: Sequence[int], header_lines: int) -> str:
-    """Look for the fault that made parsing fail, line by line."""
+def _fault(paths: Sequence[Path], width: int, columns: Sequence[int], header_lines: int) -> str:
+    """Describe the fault that made parsing fail."""
     for path in paths:
         body = _body(path, header_lines)
         if not body:
@@ -122,8 +122,8 @@ def _first_fault(paths: Sequence[Path], width: int, columns: Sequence[int], head
             cells = line.strip("\r").split(",")
             if len(cells) != width:
                 return (
-                    f"Each line must have {width} cells, got {len(cells)} in {str(path)!r}, line {number}. "
-                    "The file seems to be cut off; copy it again from the release."
+                    f"{str(path)!r}, line {number}, has {len(cells)} cells instead of {width}. "
+                    "The file seems to be truncated; copy it again from the release."
                 )
             for column in columns:
                 if not _is_whole(cells[column]):
@@ -131,7 +131,7 @@ def _first_fault(paths: Sequence[Path], width: int, columns: Sequence[int], head
                         f"A label must be a whole number, got {cells[column][:20]!r} in {str(path)!r}, line {number}, "
                         f"cell {column + 1}. Copy the file again from the release."
                     )
-    return f"Label files must be plain comma-separated text, got others, such as {str(paths[0])!r}. Copy them again."
+    return f"Cannot parse label files such as {str(paths[0])!r} as comma-separated text. Copy them again."
 
 
 def _is_whole(cell: str) -> bool:
@@ -139,4 +139,4 @@ def _is_whole(cell: str) -> bool:
 
 
 def _empty(path: Path) -> str:
-    return f"A label file must have lines, got none in {str(path)!r}. Copy the file again from the release."
+    return f"The label file {str(path)!r} is empty. Copy it again from the release."

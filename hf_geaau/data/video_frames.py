@@ -34,7 +34,7 @@ class VideoFrames:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = str(path)
-        self._times: list[int | None] = []  # timestamp of each frame counted so far
+        self._times: list[int] = []  # timestamp of each frame counted so far
         self._rises = True  # whether these timestamps can find a frame again
         self._lock = threading.RLock()
         self._container: Any = None
@@ -43,7 +43,7 @@ class VideoFrames:
 
     @property
     def declared_count(self) -> int:
-        """How many frames the container's header says there are; 0 if it does not."""
+        """Number of frames by the container's header; 0 if it does not say."""
         return int(self._stream.frames)
 
     def __getitem__(self, number: int) -> NDArray[np.uint8]:
@@ -56,36 +56,36 @@ class VideoFrames:
             if number < self._next:
                 self._go_back(number)
             for frame in self._decoder:
-                here = self._place(frame)
-                self._next = here + 1
-                if here == number:
+                index = self._index(frame)
+                self._next = index + 1
+                if index == number:
                     return frame.to_ndarray(format="rgb24")
-                if here > number:  # the decoder left out frames after a seek: from now on only counting is trusted
+                if index > number:  # the decoder left out frames after a seek: from now on only counting is trusted
                     self._rises = False
                     return self[number]
             raise DatasetError(
-                f"The video must have frame {number} (counted from 0), got {len(self._times)} frames from "
-                f"{self.path!r}. The video ends early; copy it again."
+                f"The video {self.path!r} has no frame {number} (counted from 0), only {len(self._times)} frames. "
+                "The video ends early; copy it again."
             )
 
     def count(self) -> int:
         """Decode to the end and count."""
         with self._lock:
             for frame in self._decoder:
-                self._next = self._place(frame) + 1
+                self._next = self._index(frame) + 1
         return len(self._times)
 
     def close(self) -> None:
         """Close the file."""
         self._container.close()
 
-    def _place(self, frame: Any) -> int:
-        """Number a decoded frame: by count when it is new, by timestamp when it was counted before."""
+    def _index(self, frame: av.VideoFrame) -> int:
+        """Return a decoded frame's number: by count when it is new, by timestamp when it was counted before."""
         if self._next < len(self._times):
-            return bisect.bisect_left(self._times, frame.pts) if self._rises else self._next
+            return bisect.bisect_left(self._times, frame.pts or 0) if self._rises else self._next
         if frame.pts is None or (self._times and self._rises and frame.pts <= self._times[-1]):
             self._rises = False
-        self._times.append(frame.pts)
+        self._times.append(frame.pts or 0)  # 0 where it is missing, and then none is trusted
         return self._next
 
     def _start(self) -> None:
@@ -96,26 +96,23 @@ class VideoFrames:
             self._container = av.open(self.path)
             self._stream = self._container.streams.video[0]
         except (av.error.FFmpegError, OSError, IndexError) as error:
-            raise DatasetError(
-                f"A video must be a file that FFmpeg reads, got {self.path!r} ({error}). Copy it again."
-            ) from error
+            raise DatasetError(f"FFmpeg cannot open the video {self.path!r}: {error}. Copy it again.") from error
         self._decoder = self._decode()
         self._next = 0
 
     def _go_back(self, number: int) -> None:
         """Make the next frame decoded one at or before `number`."""
-        time = self._times[number]
-        if not self._rises or time is None:
+        if not self._rises:
             return self._start()
-        self._container.seek(time, stream=self._stream)
+        self._container.seek(self._times[number], stream=self._stream)
         decoder = self._decode()
         first = next(decoder, None)
         if first is None or first.pts is None:
             return self._start()
-        place = bisect.bisect_left(self._times, first.pts)
-        if place > number or self._times[place] != first.pts:
+        index = bisect.bisect_left(self._times, first.pts)
+        if index > number or self._times[index] != first.pts:
             return self._start()
-        self._decoder, self._next = chain([first], decoder), place
+        self._decoder, self._next = chain([first], decoder), index
         return None
 
     def _decode(self) -> Iterator[Any]:
@@ -125,8 +122,8 @@ class VideoFrames:
             if isinstance(error, EOFError):
                 return
             raise DatasetError(
-                f"A video must decode to its end, got {error} in {self.path!r} after frame {self._next - 1} "
-                "(counted from 0). It is damaged there; copy it again."
+                f"Cannot decode the video {self.path!r} after frame {self._next - 1} (counted from 0): {error}. It is "
+                "damaged there; copy it again."
             ) from error
 
 
@@ -145,7 +142,7 @@ def read_frame(path: str, number: int) -> NDArray[np.uint8]:
 
 
 def frame_url(path: str | os.PathLike[str], number: int) -> str:
-    """Name a frame, counted from 0, so that fsspec can open it.
+    """Return the URL by which fsspec opens a frame, counted from 0.
 
     Example:
         >>> frame_url("/data/video.avi", 12)
@@ -155,7 +152,7 @@ def frame_url(path: str | os.PathLike[str], number: int) -> str:
 
 
 class VideoFrameFileSystem(AbstractFileSystem):
-    """Gives the frames of a video as BMP files: lossless, and quick to write and read."""
+    """The frames of a video as BMP files: lossless, and quick to write and read."""
 
     protocol = PROTOCOL
     root_marker = ""
@@ -163,7 +160,9 @@ class VideoFrameFileSystem(AbstractFileSystem):
     def __init__(self, fo: str = "", target_protocol: str | None = None, **options: Any) -> None:
         super().__init__(fo=fo, target_protocol=target_protocol, **options)
         if target_protocol not in (None, "file", "local"):
-            raise DatasetError(f"A video must be a local file, got one of {target_protocol!r}. Download it first.")
+            raise DatasetError(
+                f"Frames can be read from local videos only, not by {target_protocol!r}. Download the video first."
+            )
         self.fo = fo
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> io.BytesIO:

@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,12 @@ from skimage import data
 
 from hf_geaau.faces import Face
 from hf_geaau.faces.five_points import upright_points
+from hf_geaau.inference import FaceAnalyzer
 from hf_geaau.pipeline import FacialActionUnitPipeline, load_pipeline
 from hf_geaau.video.decoding import Frame, VideoReader
 from hf_geaau.video.sources import Source
-from hf_geaau.video.stream import FaceStream, SeenFrame, Settings, cores
-from hf_geaau.video.tables import TableWriter, columns, row_of
+from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, cores
+from hf_geaau.video.tables import TableWriter, columns, face_row
 from hf_geaau.video.tracking import carried, follow, look_of
 
 Task = Callable[[], Any]
@@ -120,7 +122,7 @@ def measure(count: int, rounds: int, settings: Settings) -> None:
     with tempfile.TemporaryDirectory() as folder:
         clip = portrait_clip(Path(folder) / "clip.mp4", count)
         work = stages(pipe, clip, settings)
-        together: list[Task] = [lambda: list(pipe.stream([Source("video", str(clip))], settings))]
+        together: list[Task] = [lambda: list(FaceStream(pipe.analyzer(), settings).run([Source("video", str(clip))]))]
         measured(together, 1)  # what is done once is done before
         alone, shared, cpu, whole = [], [], [], []
         for _ in range(rounds):
@@ -174,30 +176,37 @@ def trade_off(face_model: str, strides: Sequence[int] = (1, 2, 3, 5, 8)) -> None
         for stride in strides:
             errors, changes, start = [], [], time.process_time()
             for path, truth in clips:
-                for seen in pipe.stream([Source("video", str(path))], Settings(detect_every=stride)):
-                    if not isinstance(seen, SeenFrame) or not seen.faces:
+                stream = FaceStream(pipe.analyzer(), Settings(detect_every=stride))
+                for seen in stream.run([Source("video", str(path))]):
+                    if not isinstance(seen, AnalyzedFrame) or not seen.faces:
                         continue
-                    points, true = seen.faces[0].face.points, truth[seen.number]
+                    points, true = seen.faces[0].points, truth[seen.number]
                     errors.append(np.linalg.norm(points - true, axis=1).mean() / np.linalg.norm(true[1] - true[0]))
-                    probabilities = seen.faces[0].values["probabilities"]
+                    probabilities = seen.faces[0].probabilities
                     before = usual.setdefault((path, seen.number), probabilities)
                     changes.append(np.abs(probabilities - before).mean())
             taken = 1000 * (time.process_time() - start) / sum(len(truth) for _, truth in clips)
             print(f"| {stride} | {np.median(errors):.1%} | {np.mean(changes):.4f} | {taken:.1f} |", flush=True)
 
 
-class _StubNetwork:
+class _StubAnalyzer(FaceAnalyzer):
     """Sees one face in every frame at no cost, so that 20,000 frames take a minute: memory is what is measured."""
+
+    def __init__(self, action_units: Sequence[str]) -> None:
+        self.aligned, self.action_units = False, tuple(action_units)
 
     def find(self, image: np.ndarray) -> list[Face]:
         points = upright_points(64, 24).astype(np.float32)
         return [Face(np.float32([0, 0, 64, 64]), 0.9, points)]
 
-    def crop(self, image: np.ndarray, points: np.ndarray) -> torch.Tensor:
-        return torch.zeros(len(points), 3, 112, 112)
+    def crop(self, image: np.ndarray, faces: Sequence[Face]) -> torch.Tensor:
+        return torch.zeros(len(faces), 3, 112, 112)
 
-    def analyse(self, crops: torch.Tensor) -> dict[str, np.ndarray]:
-        return {"probabilities": crops[:, 0, 0, :18].numpy()}
+    def analyze(self, faces: Sequence[Face], crops: torch.Tensor) -> list[Face]:
+        values = crops[:, 0, 0, : len(self.action_units)].numpy()
+        thresholds = np.full(len(self.action_units), 0.5, np.float32)
+        return [replace(face, action_units=self.action_units, probabilities=row, thresholds=thresholds)
+                for face, row in zip(faces, values, strict=True)]  # fmt: skip
 
 
 def memory(count: int) -> None:
@@ -207,16 +216,14 @@ def memory(count: int) -> None:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
 
     labels = [f"AU{number:02d}" for number in range(1, 19)]
-    face = {"score": 0.9, "box": dict.fromkeys(("xmin", "ymin", "xmax", "ymax"), 1.0), "points": np.zeros((5, 2))}
-    face |= {"roll": 0.0, "yaw": 0.0, "action_units": dict.fromkeys(labels, 0.5), "present": []}
     with tempfile.TemporaryDirectory() as folder:
         clip = portrait_clip(Path(folder) / "clip.mp4", count, (128, 96))
         writer = TableWriter(Path(folder) / "table.parquet", columns(labels), {}, chunk_rows=1000)
         rows = 0
-        for item in FaceStream(_StubNetwork(), Settings()).run([Source("video", str(clip))]):
-            if isinstance(item, SeenFrame):
+        for item in FaceStream(_StubAnalyzer(labels), Settings()).run([Source("video", str(clip))]):
+            if isinstance(item, AnalyzedFrame):
                 rows += len(item.faces)
-                writer.add([row_of(item, n, seen.track, face) for n, seen in enumerate(item.faces)])
+                writer.add([face_row(item, index, face) for index, face in enumerate(item.faces)])
                 if writer.is_due and item.checkpoint is not None:
                     writer.commit({"done": 0, "checkpoint": item.checkpoint()})
                 if item.number % (count // 10) == count // 20:

@@ -1,6 +1,6 @@
-"""The part that needs the package `datasets`: the builder, its cache, and the guard on what it returns.
+"""The builder, its cache, and the guard on what it returns: the part of `load` that needs the package `datasets`.
 
-Apart from `_base`, so that `hf_geaau.data` can be imported, and its datasets described, without that package.
+It lies apart so that `hf_geaau.data` can be imported, and its datasets described, without that package.
 """
 
 import errno
@@ -19,19 +19,17 @@ from datasets.exceptions import DatasetGenerationError
 from hf_geaau import facs
 from hf_geaau.errors import DatasetError, DatasetWarning, GeaauError
 
-from ._base import BUILDER_VERSION, AUDataset, DatasetNotes, check_counts, fingerprint
 from ._guard import guard
+from .base import ROWS_VERSION, AUDataset, Block, DatasetNotes, Fold, count_warning, fingerprint
 
 
 class AUBuilder(datasets.ArrowBasedBuilder):
-    """Writes the rows of an `AUDataset` to the cache of `datasets`, one sequence at a time."""
+    """Writes the rows of an `AUDataset` to the cache of `datasets`, one block at a time."""
 
-    VERSION = datasets.Version(BUILDER_VERSION)
+    VERSION = datasets.Version(ROWS_VERSION)
 
-    def __init__(
-        self, dataset: AUDataset, folder: Path, fold: int | None, protocol: str, notes: DatasetNotes, **arguments: Any
-    ) -> None:
-        self.dataset, self.folder, self.fold, self.protocol, self.notes = dataset, folder, fold, protocol, notes
+    def __init__(self, dataset: AUDataset, folder: Path, fold: Fold, notes: DatasetNotes, **arguments: Any) -> None:
+        self.dataset, self.folder, self.fold, self.notes = dataset, folder, fold, notes
         self.counts: dict[str, int] | None = None
         super().__init__(**arguments)
 
@@ -45,70 +43,66 @@ class AUBuilder(datasets.ArrowBasedBuilder):
             citation=self.dataset.CITATION,
         )
 
-    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
-        sequences = self.dataset.rows(self.folder, self.notes)
-        splits = self.dataset.splits(sequences, self.fold, self.protocol)
-        for name, members in splits.items():
-            if not members:
+    def _split_generators(self, dl_manager: object) -> list[datasets.SplitGenerator]:
+        splits = self.dataset.splits(self.dataset.rows(self.folder, self.notes), self.fold)
+        for name, blocks in splits.items():
+            if not blocks:
                 raise DatasetError(
-                    f"The {name} split must have subjects, got none of fold {self.fold} ({self.protocol}) in "
-                    f"{str(self.folder)!r}. Complete the copy, or pass `fold=None` for all that is there."
+                    f"The {name} split of {self.fold} is empty: none of its subjects are in {str(self.folder)!r}. "
+                    "Complete the copy, or pass `fold=None` for all its subjects."
                 )
-        self.counts = {name: sum(map(len, members)) for name, members in splits.items()}
-        return [
-            datasets.SplitGenerator(name=name, gen_kwargs={"sequences": members}) for name, members in splits.items()
-        ]
+        self.counts = {name: sum(map(len, blocks)) for name, blocks in splits.items()}
+        return [datasets.SplitGenerator(name=name, gen_kwargs={"blocks": blocks}) for name, blocks in splits.items()]
 
-    def _generate_tables(self, sequences: list[Any]) -> Iterator[tuple[Key, pa.Table]]:
+    def _generate_tables(self, blocks: list[Block]) -> Iterator[tuple[Key, pa.Table]]:
         schema = self.info.features.arrow_schema
-        for index, sequence in enumerate(sequences):
+        for index, block in enumerate(blocks):
             if self.dataset.check_images:
-                _decode_all(np.ravel(sequence.images).tolist())
-            yield Key(index, 0), self.dataset.table(sequence).cast(schema)
+                _decode_all(np.ravel(block.images).tolist())
+            yield Key(index, 0), block.table().cast(schema)
 
 
 def build(
     dataset: AUDataset,
     folder: Path,
-    fold: int | None,
+    fold: Fold,
+    *,
     split: str | None,
-    protocol: str,
     num_proc: int | None,
     streaming: bool,
     cache_dir: str | os.PathLike[str] | None,
 ) -> Any:
-    """Do the work of `hf_geaau.data.load`, whose arguments are checked already."""
+    """Do the work of `hf_geaau.data.load`, which has checked the arguments."""
     notes = DatasetNotes(dataset.problems)
     builder = AUBuilder(
         dataset,
         folder,
         fold,
-        protocol,
         notes,
         cache_dir=str(cache_dir) if cache_dir else None,
         # The builder's own name is that of this module, and would be shared by all datasets.
         dataset_name=dataset.NAME,
-        config_name="all" if fold is None else f"fold{fold}-{protocol}",
+        config_name="all" if fold.number is None else f"fold{fold.number}-{fold.protocol}",
         # `datasets` never looks at the files again once a cache exists: what they are must be in its name.
         hash=fingerprint(dataset, folder),
     )
     if streaming:
         result = builder.as_streaming_dataset(split=split)
     else:
-        _prepare(builder, num_proc)
+        _write_cache(builder, num_proc)
         result = builder.as_dataset(split=split)
-    if builder.counts is None:  # a cache was there, so nothing was read; what was left out is still worth a warning
+    if builder.counts is None:  # the rows were cached, so nothing was read; what was left out is still worth a warning
         builder.counts = {name: info.num_examples for name, info in (builder.info.splits or {}).items()}
         if dataset.problems == "warn" or dataset.IS_OFTEN_INCOMPLETE:
             dataset.rows(folder, notes)
     notes.warn(dataset.TITLE, stacklevel=3)
-    if message := check_counts(dataset, builder.counts, fold, protocol):
+    if message := count_warning(dataset, builder.counts, fold):
         warnings.warn(message, DatasetWarning, stacklevel=3)
     return guard(result) if dataset.IS_LICENSED else result
 
 
-def _prepare(builder: AUBuilder, num_proc: int | None) -> None:
-    """Write the cache; a full disk is told as such, not as an error of the dataset.
+def _write_cache(builder: AUBuilder, num_proc: int | None) -> None:
+    """Write the cache; a full disk is reported as such, not as an error of the dataset.
 
     Raises:
         DatasetError: If the disk is full.
@@ -120,17 +114,17 @@ def _prepare(builder: AUBuilder, num_proc: int | None) -> None:
         if getattr(cause, "errno", None) != errno.ENOSPC and os.strerror(errno.ENOSPC) not in str(cause):
             raise
         raise DatasetError(
-            f"The cache must fit on the disk of {builder.cache_dir!r}, got: {os.strerror(errno.ENOSPC)}. Free some "
-            "space, pass another `cache_dir`, or pass `streaming=True`, which writes none."
+            f"Disk full while writing the cache in {builder.cache_dir!r}. Free some space, pass another `cache_dir`, "
+            "or pass `streaming=True`, which writes none."
         ) from error
 
 
 class _ImageError(DatasetError, DatasetGenerationError):
-    """A DatasetError that `datasets` lets through as it is, also from another process."""
+    """A DatasetError that `datasets` raises unchanged, also from another process."""
 
 
 def _decode_all(paths: Iterable[str]) -> None:
-    """Decode images, to find those that cannot be.
+    """Decode images, to find those that cannot be decoded.
 
     Raises:
         DatasetError: Names the first such image.
@@ -142,6 +136,4 @@ def _decode_all(paths: Iterable[str]) -> None:
         except GeaauError as error:
             raise _ImageError(str(error)) from error
         except Exception as error:  # whatever damaged content leads a decoder to
-            raise _ImageError(
-                f"Each frame must be a complete image, got {path!r} ({error}). Extract or copy it again."
-            ) from error
+            raise _ImageError(f"Cannot decode {path!r}: {error}. Extract or copy it again.") from error
