@@ -4,7 +4,6 @@ What `load` returns for licensed data are subclasses of the classes of `datasets
 repository. The usual transforms return the same subclasses. It is a guard rail, not a lock: `concatenate_datasets`,
 files that you write and upload, and other libraries do not know it. The license binds all the same.
 """
-# ruff: noqa: D102 - the methods below are those of `datasets`
 
 from typing import Any
 
@@ -36,12 +35,12 @@ class _Licensed:
         Raises:
             LicenseError: Unless `private=True` is passed and the repository is private or new.
         """
-        info = (next(iter(self.values())) if isinstance(self, dict) else self).info  # type: ignore[attr-defined]
+        info: Any = next(iter(self.values())).info if isinstance(self, dict) else vars(self)["_info"]
         if not private or _is_public(repo_id, kwargs.get("token")):
             raise LicenseError(
                 f"Cannot push '{info.dataset_name}' to '{repo_id}': it is licensed and must not be published"
-                f" ({info.license}). Keep it on your machines, or pass `private=True` for a private repository of people"
-                " whom your agreement covers."
+                f" ({info.license}). Keep it on your machines, or pass `private=True` for a private repository of"
+                " people whom your agreement covers."
             )
         return super().push_to_hub(repo_id, *args, private=True, **kwargs)  # type: ignore[misc]
 
