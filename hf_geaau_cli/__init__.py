@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from ._benchmark import benchmark
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
 from ._evaluate import calibrate, evaluate
@@ -29,7 +28,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     predict, plot, similar, render, prepare, example_data, download_fec, train, evaluate, calibrate, evidence,
-    benchmark, push, models,
+    push, models,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)

@@ -12,11 +12,10 @@ import torch
 from PIL import Image
 
 from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel, facs
-from hf_geaau.data import class_weights, open_aligned, write_example
+from hf_geaau.data import class_weights, open_aligned, prepare, write_example
 from hf_geaau.errors import DatasetError, TrainingError
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
-from hf_geaau.prepare import prepare
 from hf_geaau.training import Augmentation, Collator, CropDataset, list_recipes, load_recipe, parameter_groups
 from hf_geaau.training.augmentation import StyleBank, _Warp, augmentations
 from hf_geaau.training.checkpoints import has_ended, is_whole, resume_point
@@ -377,12 +376,12 @@ def test_prepared_crops_open_like_the_data(folder, tmp_path):
             zip(there["subject_id"], there["frame"], strict=True)
         )
     assert crops(open_aligned("synthetic", out, 1, "train"))[0]["pixel_values"].shape == (3, 32, 32)
-    with pytest.raises(DatasetError, match="The crops must be of bp4d, got those of synthetic"):
+    with pytest.raises(DatasetError, match="are of synthetic, not of bp4d"):
         open_aligned("bp4d", out)
-    with pytest.raises(DatasetError, match="The crops must be cut with triplets=5, got Synthetic"):
+    with pytest.raises(DatasetError, match="were cut with triplets=0, not 5"):
         open_aligned("synthetic", out, triplets=5)
     shutil.rmtree(out / "data")
-    with pytest.raises(DatasetError, match="The crops must be complete, got an unfinished folder"):
+    with pytest.raises(DatasetError, match="The crops in .* are unfinished"):
         open_aligned("synthetic", out)
 
 
