@@ -165,8 +165,7 @@ class FaceAnalyzer:
         if self.aligned:
             points = np.asarray(self.runner.image_processor.crop_template, np.float32) * size
             return [Face(np.array([0, 0, *size], np.float32), 1.0, points)]
-        faces = self.detector(image, min_score=self.min_score)
-        return [face for face in faces if can_be_aligned(face.points, size)]
+        return self.detector(image, min_score=self.min_score)
 
     def crop(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> torch.Tensor:
         """Cut out faces: (n, 3, H, W) `pixel_values` of n faces, at least one, of one image."""
@@ -192,22 +191,6 @@ class FaceAnalyzer:
         if prediction.probabilities is not None:
             shared = {"action_units": self.runner.action_units, "thresholds": self.runner.thresholds}
         return [replace(face, **value, **shared) for face, value in zip(faces, values, strict=True)]
-
-
-def can_be_aligned(points: NDArray[Any], size: tuple[int, int]) -> bool:
-    """Return whether the image processor can align these points.
-
-    Args:
-        points: (5, 2), x then y, in pixels.
-        size: Width and height of the image.
-
-    Returns:
-        True if their mean lies inside the image and they span a face that is not mirrored.
-    """
-    middle = points.mean(0)
-    eyes, down = points[1] - points[0], points[3:].mean(0) - points[:2].mean(0)
-    is_inside = bool(((middle >= 0) & (middle < size)).all())
-    return is_inside and bool(eyes[0] * down[1] - eyes[1] * down[0] >= 1)
 
 
 def best_device() -> torch.device:

@@ -12,7 +12,7 @@ from ._console import complain, err, out, progress, quiet_libraries
 
 if TYPE_CHECKING:
     from hf_geaau.pipeline import FacialActionUnitPipeline
-    from hf_geaau.video.sources import Found
+    from hf_geaau.video.sources import FoundSources
     from hf_geaau.video.stream import SeenFrame, Settings, SourceEnd
     from hf_geaau.video.tables import TableWriter
 
@@ -168,7 +168,7 @@ class _Run:
     def __init__(
         self,
         pipe: "FacialActionUnitPipeline",
-        found: "Found",
+        found: "FoundSources",
         settings: "Settings",
         rank: int,
         count: int,

@@ -21,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 
 from hf_geaau.errors import GeaauError, PhotoError, VideoError
-from hf_geaau.faces import Face
+from hf_geaau.faces import Face, can_be_aligned
 from hf_geaau.faces.photos import read_photo
-from hf_geaau.inference import FaceAnalyzer, can_be_aligned
+from hf_geaau.inference import FaceAnalyzer
 from hf_geaau.video.decoding import CameraReader, Frame, VideoReader
 from hf_geaau.video.sources import Source
 from hf_geaau.video.tracking import CutDetector, Smoother, Tracker, carried, follow, look_of
