@@ -198,7 +198,7 @@ def bad_files(folder) -> dict[str, str]:
         str(folder / "truncated.jpg"): "complete image",
         str(folder / "notes.jpg"): "must be an image",
         str(folder / "folder"): "got the folder",
-        str(folder / "missing.jpg"): "which is not there",
+        str(folder / "missing.jpg"): "there is no such file",
     }
 
 
