@@ -3,11 +3,14 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from hf_geaau.metrics import Table
 
 out = Console()
 err = Console(stderr=True)
@@ -76,3 +79,18 @@ def one_line_warnings() -> Iterator[None]:
 
         warnings.showwarning = show_short
         yield
+
+
+def show_table(table: "Table") -> None:
+    """Print a table of `hf_geaau.metrics`; the row "mean" is set apart."""
+    from rich.box import SIMPLE
+    from rich.table import Table as RichTable
+
+    shown = RichTable(box=SIMPLE, padding=0, show_edge=False)  # ten columns fit into 80 characters
+    for title, letter in zip(table.header, table.align, strict=True):
+        shown.add_column(title, justify="right" if letter == "r" else "left")
+    for row in table.rows:
+        if is_mean := row[0] == "mean":
+            shown.add_section()
+        shown.add_row(*row, style="bold" if is_mean else None)
+    out.print(shown)

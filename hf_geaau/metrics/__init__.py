@@ -10,6 +10,18 @@ from typing import Any
 from .folds import mean_of_folds, pooled_folds
 from .intensity import au_icc, au_mae
 from .occurrence import au_accuracy, au_auc, au_f1, expected_calibration_error
+from .scores import (
+    SCORES,
+    TABLE_SCORES,
+    Score,
+    Table,
+    format_cell,
+    markdown_table,
+    score_rows,
+    score_table,
+    text_table,
+    triplet_table,
+)
 from .trainer import (
     AUMetrics,
     compute_metrics,
@@ -30,7 +42,11 @@ _MODULES = {
 }
 
 __all__ = [
+    "SCORES",
+    "TABLE_SCORES",
     "AUMetrics",
+    "Score",
+    "Table",
     "au_accuracy",
     "au_auc",
     "au_f1",
@@ -39,11 +55,17 @@ __all__ = [
     "compute_metrics",
     "compute_triplet_metrics",
     "expected_calibration_error",
+    "format_cell",
+    "markdown_table",
     "mean_of_folds",
     "metrics_for",
     "pooled_folds",
     "preprocess_logits_for_metrics",
+    "score_rows",
+    "score_table",
+    "text_table",
     "triplet_accuracy",
+    "triplet_table",
 ]
 
 
