@@ -28,8 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    predict, plot, similar, render, prepare, example_data, download_fec, train, train_rendered, evaluate, calibrate, evidence,
-    benchmark, push, models,
+    predict, plot, similar, render, prepare, example_data, download_fec, train, train_rendered, evaluate,
+    calibrate, evidence, benchmark, push, models,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)

@@ -24,9 +24,7 @@ _Cpu = Annotated[bool, typer.Option("--cpu", help="Stay on the CPU.")]
 
 
 def train(
-    recipe: _COLUMNS = ("f1", "precision", "recall", "auc", "base_rate", "always_on_f1")
-
-_RecipeName = None,
+    recipe: _RecipeName = None,
     settings: _Settings = None,
     data_dir: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Crops that `prepare` wrote, or rendered faces.")
