@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hf_geaau.errors import CheckpointError, MissingExtraError
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 
-from .face import Face
+from .face import Face, can_be_aligned
 from .five_points import find_five_points, upright_points
 from .photos import read_photo
 
@@ -97,7 +97,8 @@ class FaceDetector:
             min_score: Instead of the detector's own.
 
         Returns:
-            The faces, largest box first; empty if there is none.
+            The faces, largest box first; empty if there is none. Each can be aligned (see `can_be_aligned`): a face
+            whose center lies outside the photo is left out.
 
         Raises:
             PhotoError: If the photo cannot be read.
@@ -123,11 +124,13 @@ class FaceDetector:
             here = self._upright(patch, _mapped(row[None], cv2.invertAffineTransform(to_photo))[0])
             found.append(_mapped(here[None], to_photo)[0])
         rows = _without_doubles(np.array(found).reshape(-1, 15))
-        limits = np.tile(bgr.shape[1::-1], 2)
+        size = bgr.shape[1], bgr.shape[0]
         faces = []
         for row in rows[rows[:, 14] >= min_score]:
-            box = np.clip([*row[:2], *(row[:2] + row[2:4])], 0, limits)
-            faces.append(Face(box.astype(np.float32), float(row[14]), row[4:14].reshape(5, 2).astype(np.float32)))
+            box = np.clip([*row[:2], *(row[:2] + row[2:4])], 0, np.tile(size, 2)).astype(np.float32)
+            points = row[4:14].reshape(5, 2).astype(np.float32)
+            if can_be_aligned(points, size):
+                faces.append(Face(box, float(row[14]), points))
         return sorted(faces, key=lambda face: face.area, reverse=True)
 
     def _candidates(self, bgr: Pixels) -> Rows:

@@ -1,12 +1,9 @@
-"""Rendered faces with known action units: `sampling` says what, `rendering` how, `dataset` how many, `clips` moves."""
+"""Rendered faces with known action units: `sampling` says what, `rendering` how, `dataset` how many."""
 
 import importlib
 from typing import Any
 
 _LAZY = {
-    "Act": "clips",
-    "Actor": "clips",
-    "render_clip": "clips",
     "FaceModel": "face_model",
     "load_face_model": "face_model",
     "Render": "rendering",

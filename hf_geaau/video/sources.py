@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 PHOTO_SUFFIXES = frozenset(
@@ -26,11 +26,11 @@ class Source:
 
     Attributes:
         kind: What it is.
-        location: Path, URL, or the camera's number.
+        location: Path, URL, or the camera's number; of a photo, anything that `hf_geaau.read_photo` takes.
     """
 
     kind: Literal["photo", "video", "webcam"]
-    location: str
+    location: Any
 
     @property
     def name(self) -> str:
@@ -40,7 +40,9 @@ class Source:
             >>> Source("photo", "Ольга 1.jpg").name
             'Ольга 1.jpg'
         """
-        return self.location.encode("utf-8", "backslashreplace").decode()
+        if not isinstance(self.location, str | os.PathLike):
+            return type(self.location).__name__
+        return os.fsdecode(self.location).encode("utf-8", "backslashreplace").decode()
 
     @property
     def shown(self) -> str:

@@ -145,7 +145,7 @@ def test_command_leaves_a_finished_directory(data, tmp_path):
 
 
 def test_test_subjects_are_opened_once_and_last(data, tmp_path, monkeypatch):
-    from hf_geaau.data import _crops
+    from hf_geaau import data as source
     from hf_geaau.evaluation import reports
     from hf_geaau.training import run
 
@@ -153,7 +153,7 @@ def test_test_subjects_are_opened_once_and_last(data, tmp_path, monkeypatch):
 
     def watched(name, data_dir, fold, split, *rest, **options):
         opened.append(split)
-        return _crops.open_aligned(name, data_dir, fold, split, *rest, **options)
+        return source.open_aligned(name, data_dir, fold, split, *rest, **options)
 
     monkeypatch.setattr(run, "open_aligned", watched)
     monkeypatch.setattr(reports, "open_aligned", watched)
