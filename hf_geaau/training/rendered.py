@@ -20,6 +20,7 @@ from hf_geaau.evaluation import Predictions, predict_dataset
 from hf_geaau.evaluation.calibration import fit as fit_calibration
 from hf_geaau.evidence import score_rendered as score
 from hf_geaau.files import write_json
+from hf_geaau.model_card import write_card
 from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauModel
 from hf_geaau.models.loading import load_checkpoint
 
@@ -83,7 +84,7 @@ def train_rendered(
             trained = _train_stages(checked, faces, folder, callbacks, use_cpu, report)
             _finish(checked, faces, trained[-1], result, use_cpu)
             write_json(_facts(checked, trained, minutes), result / FACTS)  # last: its presence marks completion
-        _write_card(result)
+        write_card(result)
     evaluation = dict(json.loads((result / EVALUATION).read_text(encoding="utf-8")))
     f1 = evaluation["reports"]["test"]["mean"]["f1"]
     report(f"checkpoint: mean F1 {f1:.3f} on rendered people that it was not trained on")
@@ -219,10 +220,6 @@ def _facts(recipe: RenderedRecipe, trained: list[Path], render_minutes: float) -
         "minutes": {name: facts["minutes"] for name, facts in stages.items()},
         "steps": {name: facts["steps"] for name, facts in stages.items()},
     }
-
-
-def _write_card(result: Path) -> None:
-    raise NotImplementedError
 
 
 def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,6 +18,7 @@ from transformers.trainer_utils import IntervalStrategy
 
 from hf_geaau import metrics
 from hf_geaau.errors import TrainingError
+from hf_geaau.hub import LicenseCallback
 from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauImageProcessor, GeaauModel
 
 from .data import Collator, CropDataset
@@ -64,7 +65,7 @@ def build_trainer(
     arguments = training_arguments(recipe, output, with_validation=eval_dataset is not None, use_cpu=use_cpu)
     arguments.label_names = _targets(model)
     processor = GeaauImageProcessor(size={"height": model.config.image_size, "width": model.config.image_size})
-    extra: list[TrainerCallback] = [_Epoch(), *(callbacks or [])]
+    extra: list[TrainerCallback] = [_Epoch(), LicenseCallback(), *(callbacks or [])]
     if eval_dataset is not None and recipe.early_stopping:
         extra.append(EarlyStoppingCallback(recipe.early_stopping))
     if recipe.ema_decay is not None:
