@@ -1,4 +1,4 @@
-"""`hf-geaau train-rendered bundled` on drawn faces: one command, resumable at every step, averaged, calibrated, small."""
+"""`hf-geaau train-rendered bundled` on drawn faces: resumable at every step, averaged, calibrated, small."""
 
 import json
 import shutil
