@@ -16,9 +16,8 @@ from transformers import TrainerCallback
 from hf_geaau import facs
 from hf_geaau.data import load
 from hf_geaau.errors import TrainingError
-from hf_geaau.evaluation import Predictions, predict_dataset
+from hf_geaau.evaluation import Predictions, predict_dataset, score
 from hf_geaau.evaluation.calibration import fit as fit_calibration
-from hf_geaau.evidence import score_rendered as score
 from hf_geaau.files import write_json
 from hf_geaau.model_card import write_card
 from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauModel
@@ -206,7 +205,9 @@ def _finish(recipe: RenderedRecipe, faces: Path, trained: Path, result: Path, us
     )
     config.save_pretrained(result)
     names = [name for name in ("test", "unseen") if getattr(recipe.renders, name)]
-    write_json({"reports": {name: score(predictions(name), config) for name in names}}, result / EVALUATION)
+    write_json(
+        {"reports": {name: score(predictions(name), config, facs.SYNTHETIC) for name in names}}, result / EVALUATION
+    )
     write_json(scores, result / CALIBRATION)
 
 
