@@ -374,6 +374,19 @@ def geaau_config(recipe: Recipe, **settings: Any) -> GeaauConfig:
     return GeaauConfig(**values)
 
 
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings into dotted ones, which as overrides add to a recipe's own instead of replacing them.
+
+    Example:
+        >>> dotted({"model": {"head": "lam"}, "seed": 1})
+        {'model.head': 'lam', 'seed': 1}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
 # Reading.
 
 

@@ -25,13 +25,14 @@ from hf_geaau.models.loading import load_checkpoint
 
 from .facts import FACTS
 from .model import IMAGENET_BACKBONES, build_model, start_from_imagenet
-from .recipe import Recipe, RenderedRecipe, geaau_config, load_recipe
+from .recipe import Recipe, RenderedRecipe, dotted, geaau_config, load_recipe
 from .run import claim_output, is_finished, train
 from .splits import open_split, training_config
 
 CHECKPOINT, EVALUATION, CALIBRATION = "checkpoint", "evaluation.json", "calibration.json"
 SETS = {"train": 0, "validation": 1_000_000, "test": 2_000_000, "unseen": 3_000_000, "expression": 4_000_000}
 """Each set and its first identity: no person occurs in two sets."""
+_SET = {"dataset": "synthetic", "title": "rendered faces of people it was not trained on"}
 _STAGES = ("gee", "action_units")
 _ENCODER = ("backbone", "backbone_kwargs", "backbone_stage", "image_size", "embedding_dim")  # what both stages share
 _SHARED = ("precision", "workers", "seed", "ema_decay", "pretrained_backbone")
@@ -67,7 +68,7 @@ def train_rendered(
         report: Called with a line whenever a step is done.
 
     Returns:
-        The content of evaluation.json: the reports "test" and "unseen".
+        The content of evaluation.json: "reports", which holds those of "test" and "unseen".
 
     Raises:
         TrainingError: If the recipe renders nothing, the model is too large, or `output` holds another run.
@@ -94,7 +95,7 @@ def expression_recipe(recipe: RenderedRecipe) -> Recipe:
     """Return the recipe of stage 1: `synthetic_gee` with the network of stage 2 and the changes in `expression`."""
     shape = {f"model.{name}": recipe.model[name] for name in _ENCODER if name in recipe.model}
     shared = {name: getattr(recipe, name) for name in _SHARED}
-    return load_recipe("synthetic_gee", {**shape, **shared, **_dotted(recipe.expression)})
+    return load_recipe("synthetic_gee", {**shape, **shared, **dotted(recipe.expression)})
 
 
 def _checked(recipe: Recipe) -> RenderedRecipe:
@@ -204,10 +205,12 @@ def _finish(recipe: RenderedRecipe, faces: Path, trained: Path, result: Path, us
         predictions("validation"), config, facs.SYNTHETIC, recipe.false_alarm_rate, recipe.threshold_slack
     )
     config.save_pretrained(result)
-    names = [name for name in ("test", "unseen") if getattr(recipe.renders, name)]
-    write_json(
-        {"reports": {name: score(predictions(name), config, facs.SYNTHETIC) for name in names}}, result / EVALUATION
-    )
+    reports = {
+        name: {**_SET, "split": name, **score(predictions(name), config, facs.SYNTHETIC)}
+        for name in ("test", "unseen")
+        if getattr(recipe.renders, name)
+    }
+    write_json({"reports": reports}, result / EVALUATION)
     write_json(scores, result / CALIBRATION)
 
 
@@ -221,11 +224,3 @@ def _facts(recipe: RenderedRecipe, trained: list[Path], render_minutes: float) -
         "minutes": {name: facts["minutes"] for name, facts in stages.items()},
         "steps": {name: facts["steps"] for name, facts in stages.items()},
     }
-
-
-def _dotted(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested settings into dotted ones, which add to a recipe's own instead of replacing them."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -36,7 +36,7 @@ from .curves import save_curves
 from .ema import load_average
 from .facts import FACTS, training_facts
 from .model import build_model
-from .recipe import Recipe, load_recipe
+from .recipe import Recipe, dotted, load_recipe
 from .splits import Split, datasets_of, open_split, training_config
 from .trainer import build_trainer
 
@@ -195,13 +195,16 @@ def refuse_another_recipe(folder: Path, recipe: Recipe) -> None:
     """
     if not (folder / RECIPE).is_file():
         return
-    before = load_recipe(folder / RECIPE).to_dict()
-    for key, value in recipe.weight_settings().items():
-        if key in before and before[key] != value:
-            raise TrainingError(
-                f"Cannot resume: the training in '{folder}' had another recipe ({key} was {before[key]!r}, is"
-                f" {value!r}). Pass another output, or the same recipe."
-            )
+    stored = load_recipe(folder / RECIPE).to_dict()
+    now = {key: value for key, value in recipe.weight_settings().items() if key in stored}
+    before = {key: stored[key] for key in now}
+    if before != now:
+        old, new = dotted(before), dotted(now)
+        key = next(key for key in [*new, *old] if (key in old, old.get(key)) != (key in new, new.get(key)))
+        raise TrainingError(
+            f"Cannot resume: the training in '{folder}' had another recipe ({key} was {old.get(key)!r}, is"
+            f" {new.get(key)!r}). Pass another output, or the same recipe."
+        )
 
 
 @contextmanager
