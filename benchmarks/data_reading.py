@@ -15,8 +15,7 @@ from pathlib import Path
 import datasets
 from PIL import Image
 
-from hf_geaau.data import write_example
-from hf_geaau.data import prepare
+from hf_geaau.data import prepare, write_example
 
 IDENTITIES, FRAMES, SIZE, ROUNDS = 100, 20, 224, 11
 

@@ -18,8 +18,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from hf_geaau.training import build_trainer, load_recipe
-from hf_geaau.training.run import datasets_of, open_split
+from hf_geaau.training import build_trainer, datasets_of, load_recipe, open_split, training_config
 
 
 class Waiting(TrainerCallback):
@@ -78,7 +77,8 @@ def main() -> None:
     length = [f"max_steps={args.steps}", "epochs=null", "validation_share=0", "early_stopping=null"]
     recipe = load_recipe("synthetic", [*args.settings, *length])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows, _ = datasets_of(recipe, open_split(recipe, args.data, None), recipe.model["image_size"], intensities=False)
+    split = open_split(recipe, args.data, None)
+    rows, _ = datasets_of(recipe, split, training_config(recipe, split))
     images = args.steps * recipe.batch_size
     ours, theirs, waits = [], [], []
     for number in range(args.rounds + 1):  # the first warms up

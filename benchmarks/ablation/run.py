@@ -223,15 +223,15 @@ def _train_encoder(renders: Path, home: Path, size: Scale, seed: int, device: st
     from hf_geaau.evaluation import predict_triplets, write_json
     from hf_geaau.metrics import triplet_accuracy
     from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
-    from hf_geaau.training import start_from_imagenet, train
-    from hf_geaau.training.recipe import model_config
+    from hf_geaau.training import open_split, start_from_imagenet, train, training_config
 
     facts = home / "facts.json"
     if facts.exists():
         return json.loads(facts.read_text(encoding="utf-8"))
     recipe = _recipe("expression", size, seed, size.expression_steps)
+    config = training_config(recipe, open_split(recipe, renders / "expression", None))
     torch.manual_seed(seed)
-    model = start_from_imagenet(GeaauForExpressionEmbedding(model_config(recipe)))
+    model = start_from_imagenet(GeaauForExpressionEmbedding(config))
     train(recipe, renders / "expression", home, fold=None, model=model, use_cpu=_only_cpu(device), show_progress=False)
     count = max(60, size.triplets // 10)
     unseen = load("synthetic", renders / "expression_test", fold=None, split="train", triplets=count, seed=seed)
@@ -251,19 +251,19 @@ def _train_arm(renders: Path, home: Path, name: str, arm: Arm, size: Scale, seed
     from hf_geaau.data import load
     from hf_geaau.evaluation import predict_dataset, score, write_json
     from hf_geaau.models.geaau import GeaauImageProcessor, GeaauModel
-    from hf_geaau.training import start_from_imagenet, train
-    from hf_geaau.training.recipe import model_config
+    from hf_geaau.training import open_split, start_from_imagenet, train, training_config
 
     folder = home / name
     if (folder / "facts.json").exists():
         facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
         return Run(facts, np.load(folder / "counts.npy"))
     recipe = _recipe("action_units", size, seed, arm.length * size.au_steps, head=arm.head)
+    config = training_config(recipe, open_split(recipe, renders / "train", None))
     torch.manual_seed(seed)  # the heads start alike wherever they are alike
     if arm.encoder:
-        model = GeaauModel.from_expression_encoder(str(home / "encoder"), model_config(recipe))
+        model = GeaauModel.from_expression_encoder(str(home / "encoder"), config)
     else:
-        model = start_from_imagenet(GeaauModel(model_config(recipe)))
+        model = start_from_imagenet(GeaauModel(config))
     train(recipe, renders / "train", folder, fold=None, model=model, use_cpu=_only_cpu(device), show_progress=False)
     # Not the model above: that is still new if the training had ended in an earlier run.
     model, processor = GeaauModel.from_pretrained(folder), GeaauImageProcessor.from_pretrained(folder)
