@@ -5,7 +5,7 @@ Landmarks are (68, 2) texture coordinates. Everything is drawn from the person's
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from hf_geaau.synthetic.painting import (
     FRACTION_BITS,
@@ -32,10 +32,9 @@ def _polygon(points: Points, blur: float) -> Canvas:
     return cv2.GaussianBlur(canvas.astype(np.float32) / 255, (0, 0), blur)
 
 
-def _spot(center: ArrayLike, radius: tuple[float, float]) -> Canvas:
+def _spot(center: Points | tuple[float, float], radius: tuple[float, float]) -> Canvas:
     """Draw a Gaussian spot (384, 384); center and radii (u, v) in texture coordinates."""
     texel = (np.arange(TEXTURE_SIZE, dtype=np.float32) + 0.5) / TEXTURE_SIZE
-    center = np.asarray(center)
     u, v = (np.exp(-0.5 * ((texel - center[c]) / radius[c]) ** 2) for c in range(2))
     return np.outer(v, u)
 
