@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from hf_geaau.faces import FaceDetector
 from hf_geaau.synthetic.face_model import load_face_model
 from hf_geaau.synthetic.rendering import Renderer
-from hf_geaau.synthetic.sampling import sample_scene
+from hf_geaau.synthetic import sample_scene
 
 SEED = 77  # other identities than those of examples/train_five_points.py
 MISSED = 0.25

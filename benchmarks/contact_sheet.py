@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from hf_geaau.synthetic import Renderer, load_face_model, sample_scene
 from hf_geaau.synthetic.camera import Camera
 from hf_geaau.synthetic.lighting import Light
-from hf_geaau.synthetic.sampling import ACTION_UNITS, expression, wrinkle_depths
+from hf_geaau.synthetic import ACTION_UNITS, expression, wrinkle_depths
 
 LEVELS = (0.0, 1.25, 2.5, 3.75, 5.0)
 ROWS = (*((number,) for number in ACTION_UNITS), (6, 12), (6, 12, 25), (1, 2), (1, 4))

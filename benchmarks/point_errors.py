@@ -27,7 +27,7 @@ from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 from hf_geaau.synthetic.face_model import load_face_model
 from hf_geaau.synthetic.point_errors import features
 from hf_geaau.synthetic.rendering import Renderer
-from hf_geaau.synthetic.sampling import MAX_PITCH, MAX_YAW, sample_scene
+from hf_geaau.synthetic.scenes import MAX_PITCH, MAX_YAW, sample_scene
 
 SEED, IMAGES_PER_IDENTITY = 401, 3
 PART = 25  # photos; also what an interruption can cost

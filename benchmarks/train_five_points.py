@@ -19,7 +19,7 @@ from hf_geaau.faces.five_points import CROP_EYES, CROP_SIDE, describe, step, upr
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 from hf_geaau.synthetic.face_model import load_face_model
 from hf_geaau.synthetic.rendering import Renderer
-from hf_geaau.synthetic.sampling import sample_scene
+from hf_geaau.synthetic import sample_scene
 
 SEED = 21
 IMAGES, IMAGES_PER_IDENTITY, HELD_OUT = 9000, 3, 600

@@ -151,7 +151,7 @@ def _rendered(seed: int, size: int, person: int, units: Mapping[int, float], fac
     from dataclasses import replace
 
     from hf_geaau.synthetic import sample_scene
-    from hf_geaau.synthetic.sampling import ACTION_UNITS
+    from hf_geaau.synthetic import ACTION_UNITS
 
     wanted = [float(units.get(number, 0.0)) for number in ACTION_UNITS]
     scene = sample_scene(_SEED, seed, person, wanted)
