@@ -1,9 +1,9 @@
 """Measure a training step of GTLE-Net by `hf_geaau.training` against a bare timm + torch loop.
 
-Both have the same backbone, batch, crops, augmentation and optimiser; rounds alternate, so that what else the machine
-does hits both. You will see images/s of both, their ratio, and the share of time that the Trainer waits for data.
+Both have the same backbone, batch, crops, augmentation and optimiser; rounds alternate, so that other load
+slows both alike. Prints images/s of both, their ratio, and the share of time that the Trainer waits for data.
 
-    python examples/benchmark_training.py renders
+    python benchmarks/training.py renders
 """
 
 import argparse
@@ -18,12 +18,11 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-from hf_geaau.training import build_trainer, load_recipe
-from hf_geaau.training.run import datasets_of, open_split
+from hf_geaau.training import build_trainer, datasets_of, load_recipe, open_split, training_config
 
 
 class Waiting(TrainerCallback):
-    """Adds up the time between the end of a step and the beginning of the next: the wait for a batch."""
+    """Sum the time between the end of a step and the beginning of the next: the wait for a batch."""
 
     def __init__(self) -> None:
         self.seconds, self.since = 0.0, 0.0
@@ -37,7 +36,7 @@ class Waiting(TrainerCallback):
 
 
 def bare_loop(recipe: Any, batches: torch.utils.data.DataLoader, steps: int, units: int, device: str) -> float:
-    """Train the same backbone, to the same stage, with pooling and one linear layer; give the seconds."""
+    """Train the same backbone, to the same stage, with pooling and one linear layer; return the seconds."""
     backbone: Any = timm.create_model(
         recipe.model["backbone"],
         features_only=True,
@@ -78,7 +77,8 @@ def main() -> None:
     length = [f"max_steps={args.steps}", "epochs=null", "validation_share=0", "early_stopping=null"]
     recipe = load_recipe("synthetic", [*args.settings, *length])
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows, _ = datasets_of(recipe, open_split(recipe, args.data, None), recipe.model["image_size"], intensities=False)
+    split = open_split(recipe, args.data, None)
+    rows, _ = datasets_of(recipe, split, training_config(recipe, split))
     images = args.steps * recipe.batch_size
     ours, theirs, waits = [], [], []
     for number in range(args.rounds + 1):  # the first warms up

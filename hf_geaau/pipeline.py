@@ -17,7 +17,7 @@ from transformers.pipelines.base import Pipeline
 from hf_geaau.errors import CheckpointError, GeaauError, PhotoError, VideoError
 from hf_geaau.faces import Face, FaceDetector, read_photo
 from hf_geaau.inference import FaceAnalyzer, Runner
-from hf_geaau.models.geaau.guard_geaau import keep_private
+from hf_geaau.models.geaau.licensing_geaau import keep_private
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.video.sources import Source, find_sources, is_video
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings

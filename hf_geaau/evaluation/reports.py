@@ -308,7 +308,9 @@ def _unit_notes(model_units: Sequence[int], dataset: AUDataset) -> list[str]:
 def _count_notes(dataset: AUDataset, fold: int | None, protocol: str, split: str, found: int) -> list[str]:
     # Crops may have been cut with the drop list or without; both counts are published.
     kinds = [dataset, replace(dataset, drop_listed=True)] if dataset.DROP_LIST else [dataset]
-    counts = [kind.published_counts(kind.fold(fold, protocol)).get("train" if split == "all" else split) for kind in kinds]
+    counts = [
+        kind.published_counts(kind.fold(fold, protocol)).get("train" if split == "all" else split) for kind in kinds
+    ]
     published = counts[0]
     if published is None or found in counts:
         return []

@@ -286,7 +286,7 @@ def test_licensed_data_is_not_pushed(tree):
         with pytest.raises(LicenseError) as caught:
             dataset.push_to_hub("someone/bp4d")
         message = str(caught.value)
-        assert "Licensed data must not be published, got push_to_hub('someone/bp4d') for 'bp4d'" in message, kind
+        assert "Cannot push 'bp4d' to 'someone/bp4d': it is licensed and must not be published" in message, kind
         assert "no redistribution" in message
 
 
@@ -327,7 +327,7 @@ def test_only_private_repositories_are_let_through(tree, monkeypatch):
         ("lab/open", {"private": False}),
         ("lab/open", {}),
     ):
-        with pytest.raises(LicenseError, match="Licensed data must not be published"):
+        with pytest.raises(LicenseError, match="it is licensed and must not be published"):
             dataset.push_to_hub(repo_id, **options)
 
 

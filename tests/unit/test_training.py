@@ -17,14 +17,14 @@ from hf_geaau.errors import DatasetError, TrainingError
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 from hf_geaau.training import Augmentation, Collator, CropDataset, list_recipes, load_recipe, parameter_groups
-from hf_geaau.training.augmentation import StyleBank, _Warp, augmentations
+from hf_geaau.training.augmentation import StyleBank, Warp, augmentations
 from hf_geaau.training.checkpoints import has_ended, is_whole, resume_point
 from hf_geaau.training.model import build_model
 from hf_geaau.training.run import datasets_of, open_split
 from hf_geaau.training.trainer import training_arguments
 
 STRONG = Augmentation(rotation=10.0, scale=0.1, shift=0.1, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05,
-                      grey=0.5, blur=0.5, jpeg=0.5, erasing=0.5, points=0.05, style=0.5, gamma=0.4, gain=0.2,
+                      gray=0.5, blur=0.5, jpeg=0.5, erasing=0.5, points=0.05, style=0.5, gamma=0.4, gain=0.2,
                       frequency=0.5, coarse=0.5, noise=0.05)  # fmt: skip
 SMALL = ["model.backbone=test_resnet", "model.backbone_kwargs=null", "model.backbone_stage=-1", "model.image_size=32"]
 
@@ -192,11 +192,11 @@ def test_augmentation_changes_what_it_says():
     styles = StyleBank.of(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8) // 2)
     assert torch.equal(augmentations(Augmentation(mirror=0.0))(image), image)
     assert torch.equal(augmentations(Augmentation(mirror=1.0))(image), image.flip(-1))
-    grey = augmentations(Augmentation(mirror=0.0, grey=1.0))(image)
-    assert torch.equal(grey[0], grey[1])
+    gray = augmentations(Augmentation(mirror=0.0, gray=1.0))(image)
+    assert torch.equal(gray[0], gray[1])
     large = {"rotation": 20.0, **dict.fromkeys(("style", "frequency", "coarse", "blur", "jpeg", "erasing"), 1.0)}
     for field in dataclasses.fields(Augmentation):
-        if field.name in ("mirror", "grey"):
+        if field.name in ("mirror", "gray"):
             continue
         settings = Augmentation(mirror=0.0, **{field.name: large.get(field.name, 0.3)})
         draws = [augmentations(settings, 32, styles)(image) for _ in range(3)]  # one alone may be next to nothing
@@ -220,10 +220,10 @@ def test_style_moves_the_statistics_toward_another_image(monkeypatch):
 
 def test_noise_on_points_moves_a_crop_as_wrong_points_would():
     """The first-order answer against the aligner's least squares, which cuts the crop in reality."""
-    warp = _Warp(Augmentation(mirror=0.0, points=0.01))
+    warp = Warp(Augmentation(mirror=0.0, points=0.01))
     template = np.asarray(CROP_TEMPLATE)
     state = torch.get_rng_state()
-    angle, scale, shift = warp._misalignment()
+    angle, scale, shift = warp.misalignment()
     torch.set_rng_state(state)
     noise = torch.randn(5, 2).numpy() * 0.01 * warp.eyes
     exact = similarity_transform(template + noise, template)
