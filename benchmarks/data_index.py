@@ -61,7 +61,7 @@ def check_totals(name, tree, cache, options, folds):
             parts = data.load(name, tree, fold=fold, **chosen)
             assert expected in (None, len(parts["test"])), (name, fold, len(parts["test"]), expected)
             assert len(parts["train"]) + len(parts["test"]) == whole
-            print(f"{name} fold {fold}{', drop list' * drop_listed}: {len(found['test']):,} test of {whole:,}")
+            print(f"{name} fold {fold}{', drop list' * drop_listed}: {len(parts['test']):,} test of {whole:,}")
 
 
 with tempfile.TemporaryDirectory() as scratch:

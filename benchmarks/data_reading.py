@@ -1,7 +1,7 @@
 """Measure how fast prepared crops are read, beside a plain PIL loop over the same JPEG files.
 
 Prints images per second decoded from the parquet shards that `prepare` writes and from single files, with one and two
-processes, and their ratio. Both are read in the same random order, taking turns in the same processes; the median is reported.
+processes, and their ratio. Both are read in the same random order, taking turns in the same processes. Medians count.
 """
 
 import io
@@ -64,7 +64,7 @@ def measure(folders, cache, workers):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        # Aligned already, so that no face is detected; few faces, many times each, because only the size of files matters.
+        # Aligned already, so that no face is detected; few faces, each repeated, because only their size matters.
         renders = write_example("synthetic", root / "renders", identities=IDENTITIES, frames=FRAMES, size=SIZE)
         prepare("synthetic", renders, root / "crops", size=SIZE, workers=1)
         (root / "files").mkdir()
