@@ -585,18 +585,17 @@ def example(hub: HubServer, home: Path, name: str, *arguments: object) -> str:
 
 
 def test_the_example_that_shares(hub, work):
-    home = work / "home-example"
-    text = example(hub, home, "share_checkpoint.py", "--repo", "geaau/bundled", "--remote-code")
+    text = example(hub, work / "home-example", "06_share_on_the_hub.py", "geaau/bundled")
     assert "public at" in text
     assert "largest difference of logits: 0.0e+00" in text or "e-0" in text.split("logits:")[1]
     assert "thresholds" in json.loads(hub.files("geaau/bundled")["config.json"])
 
 
-def test_the_example_that_fine_tunes(hub, work):
-    line = ("--repo", "geaau/finetuned", "--steps", 2, "--output", work / "finetuned", *SAID)
-    agreed = ("--data-agreement", "None: the faces are drawn.")
-    text = example(hub, work / "home-example", "finetune_and_push.py", *line, *agreed)
-    assert "private at" in text  # the imitation counts as what it imitates
-    assert "eval_f1" in text
+def test_the_example_shares_licensed_weights_privately(hub, work, tiny_model):
+    tiny_model.config.trained_on = ["synthetic", "disfa"]
+    tiny_model.save_pretrained(work / "finetuned")
+    GeaauImageProcessor(size={"height": 64, "width": 64}).save_pretrained(work / "finetuned")
+    text = example(hub, work / "home-example", "06_share_on_the_hub.py", "geaau/finetuned", work / "finetuned")
+    assert "private at" in text
     assert json.loads(hub.files("geaau/finetuned")["config.json"])["trained_on"] == ["synthetic", "disfa"]
     assert card_errors(hub.files("geaau/finetuned")["README.md"].decode()) == []
