@@ -155,7 +155,7 @@ def pushed(hub, work) -> dict:
             str(work / "runs" / name), max_steps=1, report_to="none", use_cpu=True, save_strategy="no",
             hub_model_id=f"geaau/{name}", **options
         )
-        callbacks = [LicenseCallback()]
+        callbacks = [LicenseCallback(network, arguments)]
         return Trainer(network, arguments, train_dataset=items, processing_class=processor, callbacks=callbacks)
 
     free = trainer("trained", ["synthetic"], push_to_hub=True)
@@ -174,6 +174,8 @@ def pushed(hub, work) -> dict:
     trainer("trained-bound", ["synthetic", "bp4d"]).push_to_hub()
     refused("trainer to public", lambda: trainer("plain", ["bp4d"]).push_to_hub())
     refused("trainer that pushes", lambda: trainer("plain", ["bp4d"], push_to_hub=True))
+    refused("trainer to a new one", lambda: trainer("new", ["bp4d"], push_to_hub=True, hub_private_repo=False))
+    trainer("new-bound", ["bp4d"], push_to_hub=True)
 
     before = list(trainer_module.DEFAULT_CALLBACKS)
     unknown = GeaauModel.from_pretrained(work / "free")
@@ -218,6 +220,7 @@ def test_transformers_own_pushes_arrive(hub, work, pushed):
 def test_weights_bound_by_a_licence_stay_private_on_every_road(hub, pushed):
     assert hub.repos["geaau/kept-private"].private
     assert hub.repos["geaau/trained-bound"].private
+    assert hub.repos["geaau/new-bound"].private
     assert "model.safetensors" in hub.files("geaau/trained-bound")
     for name in (
         "asked for public",
@@ -225,6 +228,7 @@ def test_weights_bound_by_a_licence_stay_private_on_every_road(hub, pushed):
         "save and push",
         "trainer to public",
         "trainer that pushes",
+        "trainer to a new one",
         "pipeline",
     ):
         assert pushed[name].startswith("PermissionError: Cannot push to the public 'geaau/"), name
