@@ -103,7 +103,7 @@ def run_benchmark(
         TrainingError: If the folder holds a benchmark of another scale.
         MissingExtraError: Without the extra "benchmark".
     """
-    from hf_geaau.evaluation import write_json
+    from hf_geaau.files import write_json
 
     if scale not in SCALES:
         raise TrainingError(f"`scale` must be one of {', '.join(SCALES)}, got '{scale}'.")
@@ -134,7 +134,7 @@ def run_benchmark(
 
 
 def _claim(path: Path, settings: dict[str, Any]) -> None:
-    from hf_geaau.evaluation import write_json
+    from hf_geaau.files import write_json
 
     if path.exists() and json.loads(path.read_text(encoding="utf-8")) != settings:
         raise TrainingError(
@@ -220,7 +220,8 @@ def _train_encoder(renders: Path, home: Path, size: Scale, seed: int, device: st
     import torch
 
     from hf_geaau.data import load
-    from hf_geaau.evaluation import predict_triplets, write_json
+    from hf_geaau.evaluation import predict_triplets
+    from hf_geaau.files import write_json
     from hf_geaau.metrics import triplet_accuracy
     from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
     from hf_geaau.training import start_from_imagenet, train
@@ -249,7 +250,8 @@ def _train_arm(renders: Path, home: Path, name: str, arm: Arm, size: Scale, seed
     import torch
 
     from hf_geaau.data import load
-    from hf_geaau.evaluation import predict_dataset, score, write_json
+    from hf_geaau.evaluation import predict_dataset, score
+    from hf_geaau.files import write_json
     from hf_geaau.models.geaau import GeaauImageProcessor, GeaauModel
     from hf_geaau.training import start_from_imagenet, train
     from hf_geaau.training.recipe import model_config

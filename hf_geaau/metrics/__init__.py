@@ -1,7 +1,6 @@
-"""Scores of AU detection, as numpy functions without torch; for a Trainer, and as `evaluate.Metric`.
+"""Scores of AU detection: numpy functions without torch, adapters for a Trainer, and `evaluate.Metric` classes.
 
-`AUF1` and its kin, one file each in `modules/`, are the functions as `evaluate.Metric`; `evaluate.load(path)` takes
-the files offline.
+`AUF1` and the other classes lie in `modules/`, one file each, so that `evaluate.load(path)` loads them offline.
 """
 
 import importlib
@@ -10,6 +9,7 @@ from typing import Any
 from .folds import mean_of_folds, pooled_folds
 from .intensity import au_icc, au_mae
 from .occurrence import au_accuracy, au_auc, au_f1, expected_calibration_error
+from .resampling import bootstrap
 from .scores import (
     SCORES,
     TABLE_SCORES,
@@ -52,6 +52,7 @@ __all__ = [
     "au_f1",
     "au_icc",
     "au_mae",
+    "bootstrap",
     "compute_metrics",
     "compute_triplet_metrics",
     "expected_calibration_error",

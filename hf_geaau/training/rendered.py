@@ -17,10 +17,8 @@ from transformers import TrainerCallback
 from hf_geaau import facs
 from hf_geaau.data import load
 from hf_geaau.errors import TrainingError
-from hf_geaau.evaluation import Predictions, predict_dataset, write_json
-from hf_geaau.evaluation.calibration import fit
-from hf_geaau.evidence import score_rendered
-from hf_geaau.files import whole_file
+from hf_geaau.evaluation import Predictions, fit_calibration, predict_dataset, score
+from hf_geaau.files import whole_file, write_json
 from hf_geaau.model_card import bundled_card
 from hf_geaau.models.geaau import GeaauModel
 from hf_geaau.models.loading import load_checkpoint
@@ -204,10 +202,14 @@ def _finish(
         device = "cpu" if use_cpu else None
         return predict_dataset(network, processor, rows, 2 * recipe.per_device_batch_size, device, recipe.workers)
 
-    found = fit(predictions("validation"), config, facs.SYNTHETIC, recipe.false_alarm_rate, recipe.threshold_slack)
+    found = fit_calibration(
+        predictions("validation"), config, facs.SYNTHETIC, recipe.false_alarm_rate, recipe.threshold_slack
+    )
     config.temperature, config.thresholds, calibration = found
     config.save_pretrained(result)
     reports = {
-        name: score_rendered(predictions(name), config) for name in ("test", "unseen") if getattr(recipe.renders, name)
+        name: score(predictions(name), config, facs.SYNTHETIC)
+        for name in ("test", "unseen")
+        if getattr(recipe.renders, name)
     }
     write_json({**facts, "calibration": calibration, **reports}, result / EVALUATION)  # last: all else is there

@@ -24,7 +24,8 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from hf_geaau import facs, metrics
 from hf_geaau.data import class_weights, get_dataset, open_aligned
 from hf_geaau.errors import TrainingError
-from hf_geaau.evaluation import evaluate, write_json
+from hf_geaau.evaluation import evaluate
+from hf_geaau.files import write_json
 
 from .checkpoints import full_disk_in_one_line, has_ended, read_state, resume_point
 from .curves import save_curves
