@@ -99,15 +99,15 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
             if (folder := args.renders / name).is_dir():
                 faces = RenderedSet.predict(name, folder, runner)
                 rows, template = sample_rows(faces, args.limit), np.asarray(image_processor.crop_template)
-                pictures = [(crop, template * crop.size) for crop in sample_crops(faces, args.limit)]
-                results[name] = compare(find, faces.names, faces.labels[rows], faces.probabilities[rows], pictures)
+                shown: list[Picture] = [(crop, template * crop.size) for crop in sample_crops(faces, args.limit)]
+                results[name] = compare(find, faces.names, faces.labels[rows], faces.probabilities[rows], shown)
         if args.photos:
             labeled = read_labels(args.photo_labels)
             find_faces(labeled, args.photos, FaceDetector())
             if detected := [face for face in labeled if face.detected is not None]:
                 points = [np.asarray(face.detected, np.float64) for face in detected]
-                ours = runner.predict([face.photo for face in detected], points).probabilities
-                pictures = [(face.photo, face.points) for face in detected]
+                ours = np.asarray(runner.predict([face.photo for face in detected], points).probabilities)
+                pictures: list[Picture] = [(face.photo, face.points) for face in detected]
                 results["photos"] = compare(find, names, label_matrix(detected, names), ours, pictures)
     return results
 
@@ -195,7 +195,7 @@ def find_blendshapes(
         matrix = np.column_stack([np.eye(2) * scale, SIDE / 2 - scale * center])
         flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         shown = cv2.warpAffine(picture, matrix, (SIDE, SIDE), flags=flags, borderMode=cv2.BORDER_REFLECT)
-        if (shapes := find(shown)) is not None:
+        if (shapes := find(shown.astype(np.uint8))) is not None:
             return shapes
     return None
 

@@ -274,11 +274,12 @@ def steadiness(runner: Runner, images: list[Image.Image], batch_size: int = 64) 
         pixels = np.pad(np.asarray(image), ((margin, margin), (margin, margin), (0, 0)), "reflect")
         padded.append(Image.fromarray(pixels))
         points.append((template + offset) * image.size + margin)
-    plain, mirrored, moved = (
+    flipped = [ImageOps.mirror(image) for image in images]
+    predicted = [
         runner.predict(crops, where, batch_size).probabilities
-        for crops, where in ((images, None), ([ImageOps.mirror(image) for image in images], None), (padded, points))
-    )
-    assert plain is not None
+        for crops, where in ((images, None), (flipped, None), (padded, points))
+    ]
+    plain, mirrored, moved = (np.asarray(values) for values in predicted)
     names = runner.action_units
     return {
         "faces": len(images),

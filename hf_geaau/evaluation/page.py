@@ -151,7 +151,8 @@ def _unit_table(rendered: Mapping[str, Any]) -> str:
     """Return the scores of each AU, with one block of columns for each set."""
     keys = ("f1", "auc", "icc", "mae", "expected_calibration_error")
     titles = [*(SCORES[key].title for key in keys), "neutral alarms", "mirrored", "points"]
-    header, rows = ["AU"], {}
+    header = ["AU"]
+    rows: dict[str, list[Any]] = {}
     for name, entry in rendered.items():
         header += [f"{title}, {name}" for title in titles]
         steady, alarms = entry["steadiness"], entry["false_alarms"] or {}

@@ -236,6 +236,6 @@ def _run(
     return Prediction.concatenate(predicted), np.array(rows, dtype=np.int64), skipped
 
 
-def _same(batch: _Batch) -> _Batch:
+def _same(batch: Any) -> Any:
     """Return a batch as `_Crops` made it; a worker process needs a function that pickles."""
     return batch

@@ -162,8 +162,8 @@ def score(
     Returns:
         "frames", "subjects"; "action_units": by AU, in the dataset's order, "f1", "precision", "recall", "auc",
         "accuracy", "base_rate", "always_on_f1", "labelled", "positives", "predicted", "true_positives",
-        "expected_calibration_error", "threshold"; "mean": the same without threshold; and if the model predicts intensities, "intensity": by AU and "mean", "icc"
-        and "mae".
+        "expected_calibration_error", "threshold"; "mean": the same without threshold; and if the model predicts
+        intensities, "intensity": by AU and "mean", "icc" and "mae".
 
     Raises:
         EvaluationError: If model and dataset share no AU.

@@ -1,4 +1,4 @@
-"""Turn what users pass as labels and predictions into arrays, or say in one line what is wrong."""
+"""Convert labels and predictions to arrays, and check them."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from hf_geaau.errors import MetricError
 
 
 def as_array(values: Any) -> NDArray[Any]:
-    """Make an array of an array, a list, or a torch tensor on any device and of any type."""
+    """Return an array, a list, or a torch tensor of any device and type as an array."""
     if hasattr(values, "detach"):  # a tensor: numpy knows neither other devices nor bfloat16
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values
@@ -24,10 +24,10 @@ def paired(
     Args:
         targets: (F, N) labels or intensities; -1 where there is none.
         predictions: (F, N).
-        names: What the two are called in messages.
+        names: Names of the two in messages.
 
     Returns:
-        Targets as they are, and predictions as floats.
+        The targets unchanged, and the predictions as floats.
 
     Raises:
         MetricError: If they are empty, differ in shape, are not tables, or a prediction is not finite.
@@ -58,24 +58,24 @@ def occurrence(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[Any
     Raises:
         MetricError: As `paired`; also for a label other than -1, 0, 1, or a probability outside [0, 1].
     """
-    truth, chance = paired(labels, probabilities, ("labels", "probabilities"))
+    truth, predicted = paired(labels, probabilities, ("labels", "probabilities"))
     foreign = (truth != 0) & (truth != 1) & (truth != -1)
     if foreign.any():
         row, column = np.argwhere(foreign)[0]
         raise MetricError(
-            f"`labels` must be 1 (present), 0 (absent) or -1 (not labelled), got {truth[row, column]} in frame {row},"
+            f"`labels` must be 1 (present), 0 (absent) or -1 (not labeled), got {truth[row, column]} in frame {row},"
             f" column {column} (from 0). Map BP4D's 9 to -1, and threshold intensities first."
         )
-    if chance.min() < 0 or chance.max() > 1:
+    if predicted.min() < 0 or predicted.max() > 1:
         raise MetricError(
-            f"`probabilities` must lie in [0, 1], got values from {chance.min():.3g} to {chance.max():.3g}. Apply the"
+            f"`probabilities` must lie in [0, 1], got values from {predicted.min():.3g} to {predicted.max():.3g}. Apply the"
             " sigmoid to logits first, once."
         )
-    return truth, chance
+    return truth, predicted
 
 
 def thresholds_for(threshold: ArrayLike, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Give one threshold per AU, in the precision of the probabilities: 0.7 as float32 must reach 0.7.
+    """Return one threshold per AU, in the precision of the probabilities: 0.7 as float32 must reach 0.7.
 
     Raises:
         MetricError: For another number of thresholds than AUs, or one outside [0, 1].

@@ -1,6 +1,6 @@
-"""Put the reports of several folds together, in the two ways that the literature mixes up.
+"""Combine the reports of several folds, in the two ways that the literature mixes up.
 
-With unbalanced folds such as DISFA's the two differ by points: say which one you report.
+With unbalanced folds such as DISFA's the two differ by points: state which one you report.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,8 +11,9 @@ import numpy as np
 from hf_geaau.errors import MetricError
 
 from .occurrence import f1_of_counts
+from .scores import SCORES
 
-RATES = ("f1", "precision", "recall", "auc", "accuracy", "base_rate", "always_on_f1", "icc", "mae")
+RATES = tuple(key for key in SCORES if key != "threshold")
 COUNTS = ("labelled", "positives", "predicted", "true_positives")
 
 
@@ -20,11 +21,11 @@ def mean_of_folds(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Average the scores of folds: the number that papers print.
 
     Args:
-        reports: What `hf_geaau.evaluation.evaluate` gives, one for each fold.
+        reports: Results of `hf_geaau.evaluation.evaluate`, one for each fold.
 
     Returns:
         "action_units": by AU the mean over folds of each score; "mean": the mean over folds of each fold's mean over
-        AUs; "spread": the standard deviation of the latter between folds (n - 1; None for one fold). A score that a
+        AUs; "spread": their standard deviation between folds (n - 1; None for one fold). A score that a
         fold does not have, such as the AUC of an AU that never occurs there, is left out of the AU's mean.
         With intensities also "intensity", by AU and "mean".
 
@@ -78,8 +79,8 @@ def pooled_folds(reports: Sequence[dict[str, Any]], zero_division: float = 0.0) 
     scores["mean"]["accuracy"] = _number(np.nanmean(scores["accuracy"])) if labelled.any() else None
     return {
         "action_units": {
-            name: {key: _number(values[place]) for key, values in scores.items() if key != "mean"}
-            for place, name in enumerate(names)
+            name: {key: _number(values[index]) for key, values in scores.items() if key != "mean"}
+            for index, name in enumerate(names)
         },
         "mean": {key: _number(value) for key, value in scores["mean"].items()},
     }
@@ -87,18 +88,20 @@ def pooled_folds(reports: Sequence[dict[str, Any]], zero_division: float = 0.0) 
 
 def _same_units(reports: Sequence[dict[str, Any]]) -> list[str]:
     if not reports or any("action_units" not in report for report in reports):
-        raise MetricError(f"Folds must be at least one report with 'action_units', got {len(reports)} reports.")
+        raise MetricError(
+            f"`reports` must hold at least one report, each with 'action_units', got {len(reports)} reports."
+        )
     names = list(reports[0]["action_units"])
     for report in reports[1:]:
         if list(report["action_units"]) != names:
             raise MetricError(
-                f"All folds must have the same AUs, got {', '.join(names)} and {', '.join(report['action_units'])}."
+                f"`reports` must be of the same AUs, got {', '.join(names)} and {', '.join(report['action_units'])}."
             )
     return names
 
 
 def _over(entries: list[dict[str, Any]], measure: Callable[[list[float]], Any] = np.mean) -> dict[str, Any]:
-    """Put each rate together over the folds that have it; counts and thresholds have no mean worth printing."""
+    """Combine each rate over the folds that have it; means of counts and thresholds are of no use."""
     result = {}
     for key in (key for key in RATES if key in entries[0]):
         known = [entry[key] for entry in entries if entry.get(key) is not None]
@@ -111,6 +114,6 @@ def _deviation(values: list[float]) -> float:
 
 
 def _number(value: Any) -> Any:
-    """Make a plain number for JSON, which knows no NaN."""
+    """Return a plain number for JSON, None for NaN."""
     value = value.item() if hasattr(value, "item") else value
     return None if value != value else value

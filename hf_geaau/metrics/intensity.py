@@ -11,7 +11,7 @@ from ._checks import paired, with_mean
 
 
 def au_icc(intensities: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
-    """Score the intraclass correlation ICC(3,1) of predictions with the coder: consistency of single raters.
+    """Return the intraclass correlation ICC(3,1) of predictions with the coder: consistency of single raters.
 
     A constant offset costs nothing, a wrong scale does. The coder and the model are the two raters.
 
@@ -34,10 +34,10 @@ def au_icc(intensities: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
         >>> round(float(au_icc([[0], [2], [4]], [[1], [3], [5]])["icc"][0]), 9)
         1.0
     """
-    truth, guess, known = _coded(intensities, predictions)
-    number = np.count_nonzero(known, axis=0)
-    x, y = (values - _mean(values, known, number) for values in (truth, guess))
-    x, y = np.where(known, x, 0.0), np.where(known, y, 0.0)
+    truth, predicted, coded = _coded(intensities, predictions)
+    number = np.count_nonzero(coded, axis=0)
+    x, y = (values - _mean(values, coded, number) for values in (truth, predicted))
+    x, y = np.where(coded, x, 0.0), np.where(coded, y, 0.0)
     spread = (x * x).sum(axis=0) + (y * y).sum(axis=0)
     # Rounding leaves a constant column with a spread of some 1e-30, not 0.
     varies = (number > 1) & (spread > 1e-12 * number)
@@ -46,7 +46,7 @@ def au_icc(intensities: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
 
 
 def au_mae(intensities: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
-    """Score the mean absolute error of intensities, in intensity levels.
+    """Return the mean absolute error of intensities, in intensity levels.
 
     Args:
         intensities, predictions: As for `au_icc`.
@@ -61,8 +61,8 @@ def au_mae(intensities: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
         >>> au_mae([[0], [2], [-1]], [[1], [2], [5]])["mae"].tolist()
         [0.5]
     """
-    truth, guess, known = _coded(intensities, predictions)
-    return with_mean({"mae": _mean(np.abs(truth - guess), known, np.count_nonzero(known, axis=0))})
+    truth, predicted, coded = _coded(intensities, predictions)
+    return with_mean({"mae": _mean(np.abs(truth - predicted), coded, np.count_nonzero(coded, axis=0))})
 
 
 def _coded(

@@ -20,18 +20,18 @@ def au_f1(
     threshold: ArrayLike = 0.5,
     zero_division: float = 0.0,
 ) -> dict[str, Any]:
-    """Score F1, precision and recall of each AU, beside its base rate and what "always on" would score.
+    """Return F1, precision and recall of each AU, with its base rate and the F1 of predicting it in every frame.
 
     Args:
-        labels: (F, N): 1 present, 0 absent, -1 not labelled.
+        labels: (F, N): 1 present, 0 absent, -1 not labeled.
         probabilities: (F, N) in [0, 1]; an AU is predicted where its probability reaches the threshold.
         threshold: One for all AUs, or (N,).
-        zero_division: What a score 0 / 0 becomes, as in scikit-learn; NaN is left out of the means. The literature's
-            tables have 0. It decides for an AU that is labelled but never present: its recall is 0 / 0, and so are
+        zero_division: Value of a score 0 / 0, as in scikit-learn; NaN is left out of the means. The literature's
+            tables have 0. It decides for an AU that is labeled but never present: its recall is 0 / 0, and so are
             precision and F1 if it is never predicted either (predicted at least once, both are 0).
 
     Returns:
-        Arrays of shape (N,): "f1", "precision", "recall", "base_rate" (share of labelled frames that are positive),
+        Arrays of shape (N,): "f1", "precision", "recall", "base_rate" (share of labeled frames that are positive),
         "always_on_f1" (F1 of predicting every frame), "labelled", "positives", "predicted", "true_positives"
         (numbers of frames). An AU without any label has NaN for the rates. "mean" holds the mean of each over AUs.
 
@@ -49,11 +49,12 @@ def au_f1(
         >>> scores["mean"]["f1"]
         0.75
     """
-    truth, chance = occurrence(labels, probabilities)
-    said = chance >= thresholds_for(threshold, chance)
-    known, present = truth >= 0, truth == 1
-    labelled, positives = _count(known), _count(present)
-    return f1_of_counts(labelled, positives, _count(said & known), _count(said & present), zero_division)
+    truth, predicted = occurrence(labels, probabilities)
+    present = predicted >= thresholds_for(threshold, predicted)
+    labeled, positive = truth >= 0, truth == 1
+    return f1_of_counts(
+        _count(labeled), _count(positive), _count(present & labeled), _count(present & positive), zero_division
+    )
 
 
 def f1_of_counts(
@@ -63,7 +64,7 @@ def f1_of_counts(
     true_positives: NDArray[np.int64],
     zero_division: float = 0.0,
 ) -> dict[str, Any]:
-    """Give what `au_f1` gives, from (N,) counts, such as those of several folds added up."""
+    """Return the result of `au_f1` from (N,) counts, such as those of several folds added up."""
     rates = {
         "f1": _ratio(2 * true_positives, positives + predicted, zero_division),
         "precision": _ratio(true_positives, predicted, zero_division),
@@ -82,7 +83,7 @@ def f1_of_counts(
 
 
 def au_accuracy(labels: ArrayLike, probabilities: ArrayLike, threshold: ArrayLike = 0.5) -> dict[str, Any]:
-    """Score the share of labelled frames that are decided rightly.
+    """Return the share of labeled frames that are decided correctly.
 
     With rare AUs, never predicting them scores high: read it beside the base rate.
 
@@ -99,14 +100,14 @@ def au_accuracy(labels: ArrayLike, probabilities: ArrayLike, threshold: ArrayLik
         >>> au_accuracy([[1], [0], [-1]], [[0.9], [0.8], [0.1]])["accuracy"].tolist()
         [0.5]
     """
-    truth, chance = occurrence(labels, probabilities)
-    known = truth >= 0
-    right = (chance >= thresholds_for(threshold, chance)) == (truth == 1)
-    return with_mean({"accuracy": _ratio(_count(right & known), _count(known), np.nan)})
+    truth, predicted = occurrence(labels, probabilities)
+    labeled = truth >= 0
+    correct = (predicted >= thresholds_for(threshold, predicted)) == (truth == 1)
+    return with_mean({"accuracy": _ratio(_count(correct & labeled), _count(labeled), np.nan)})
 
 
 def au_auc(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
-    """Score the area under the ROC curve: the chance that a positive frame scores higher than a negative one.
+    """Return the area under the ROC curve: the probability that a positive frame scores higher than a negative one.
 
     Args:
         labels, probabilities: As for `au_f1`.
@@ -124,20 +125,20 @@ def au_auc(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
         >>> au_auc([[1], [0], [0]], [[0.8], [0.3], [0.8]])["auc"].tolist()
         [0.75]
     """
-    truth, chance = occurrence(labels, probabilities)
+    truth, predicted = occurrence(labels, probabilities)
     areas = np.full(truth.shape[1], np.nan)
-    for column, (marks, scores) in enumerate(zip(truth.T, chance.T, strict=True)):
-        positive, negative = np.sort(scores[marks == 1]), np.sort(scores[marks == 0])
+    for index, (column, scores) in enumerate(zip(truth.T, predicted.T, strict=True)):
+        positive, negative = np.sort(scores[column == 1]), np.sort(scores[column == 0])
         if positive.size and negative.size:
-            # Of each positive, the negatives below it count one and the equal ones a half.
+            # For each positive, a negative below it counts one and an equal one a half.
             below = np.searchsorted(negative, positive, "left").sum()
             upto = np.searchsorted(negative, positive, "right").sum()
-            areas[column] = (below + upto) / 2 / positive.size / negative.size
+            areas[index] = (below + upto) / 2 / positive.size / negative.size
     return with_mean({"auc": areas})
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> dict[str, Any]:
-    """Score how far probabilities are from the frequencies that they promise.
+    """Return the mean distance of probabilities from observed frequencies.
 
     Frames are put into bins of equal width by their probability; the error is the mean over frames of the distance,
     in their bin, between mean probability and share of positives.
@@ -162,15 +163,15 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins
     """
     if bins < 1:
         raise MetricError(f"`bins` must be at least 1, got {bins}.")
-    truth, chance = occurrence(labels, probabilities)
-    known, count = truth >= 0, truth.shape[1]
-    places = np.minimum((chance * bins).astype(np.int64), bins - 1) + bins * np.arange(count)
-    gaps = np.bincount(places[known], (chance - truth)[known], count * bins).reshape(count, bins)
-    return with_mean({"expected_calibration_error": _ratio(np.abs(gaps).sum(axis=1), _count(known), np.nan)})
+    truth, predicted = occurrence(labels, probabilities)
+    labeled, count = truth >= 0, truth.shape[1]
+    cells = np.minimum((predicted * bins).astype(np.int64), bins - 1) + bins * np.arange(count)
+    gaps = np.bincount(cells[labeled], (predicted - truth)[labeled], count * bins).reshape(count, bins)
+    return with_mean({"expected_calibration_error": _ratio(np.abs(gaps).sum(axis=1), _count(labeled), np.nan)})
 
 
-def _count(marks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    return np.count_nonzero(marks, axis=0).astype(np.int64)
+def _count(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return np.count_nonzero(mask, axis=0).astype(np.int64)
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any], empty: float) -> NDArray[np.float64]:

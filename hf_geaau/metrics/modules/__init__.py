@@ -1,6 +1,6 @@
-"""The metrics as `evaluate.Metric`, a file each, which `evaluate.load` takes without a network.
+"""The metrics as `evaluate.Metric`, one file each, so that `evaluate.load` loads them offline.
 
-`evaluate` reads the imports of such a file line by line: one import per line there, and one class per file.
+`evaluate` parses the imports of such a file line by line: it needs one import per line and one class per file.
 """
 
 import inspect
@@ -11,7 +11,7 @@ import evaluate
 
 
 def metric_info(metric: evaluate.Metric, references: str = "float64") -> evaluate.MetricInfo:
-    """Describe a metric by its docstring, with lists of numbers as predictions.
+    """Return the description of a metric from its docstring, with lists of numbers as predictions.
 
     Args:
         metric: The metric.
@@ -27,6 +27,6 @@ def metric_info(metric: evaluate.Metric, references: str = "float64") -> evaluat
 
 
 def plain(scores: dict[str, Any]) -> dict[str, Any]:
-    """Turn a score into what `evaluate` expects: the mean under its own name, by AU under "<name>_per_au"."""
+    """Return scores in the form of `evaluate`: the mean under its own name, by AU under "<name>_per_au"."""
     lists = {f"{name}_per_au": values.tolist() for name, values in scores.items() if name != "mean"}
     return {**scores["mean"], **lists}

@@ -1,6 +1,9 @@
 """`hf_geaau.metrics.triplet_accuracy` as an `evaluate.Metric`."""
 
+from typing import Any
+
 import evaluate
+from numpy.typing import ArrayLike
 
 from hf_geaau.metrics import triplet_accuracy
 from hf_geaau.metrics.modules import metric_info
@@ -13,8 +16,8 @@ class TripletAccuracy(evaluate.Metric):
     class.
     """
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return metric_info(self, "int64")
 
-    def _compute(self, predictions, references):
+    def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, Any]:
         return triplet_accuracy(predictions, references)
