@@ -68,8 +68,8 @@ def occurrence(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[Any
         )
     if predicted.min() < 0 or predicted.max() > 1:
         raise MetricError(
-            f"`probabilities` must lie in [0, 1], got values from {predicted.min():.3g} to {predicted.max():.3g}. Apply the"
-            " sigmoid to logits first, once."
+            f"`probabilities` must lie in [0, 1], got values from {predicted.min():.3g} to {predicted.max():.3g}. Apply"
+            " the sigmoid to logits first, once."
         )
     return truth, predicted
 
