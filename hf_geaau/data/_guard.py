@@ -47,11 +47,17 @@ class _Licensed:
     def add_column(self, *args: Any, **kwargs: Any) -> Any:
         return guard(super().add_column(*args, **kwargs))  # type: ignore[misc]
 
+    def batch(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().batch(*args, **kwargs))  # type: ignore[misc]
+
     def cast(self, *args: Any, **kwargs: Any) -> Any:
         return guard(super().cast(*args, **kwargs))  # type: ignore[misc]
 
     def cast_column(self, *args: Any, **kwargs: Any) -> Any:
         return guard(super().cast_column(*args, **kwargs))  # type: ignore[misc]
+
+    def class_encode_column(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().class_encode_column(*args, **kwargs))  # type: ignore[misc]
 
     def filter(self, *args: Any, **kwargs: Any) -> Any:
         return guard(super().filter(*args, **kwargs))  # type: ignore[misc]

@@ -1,16 +1,18 @@
-"""Run a model over all rows of a dataset. Only logits are kept, so memory does not grow with the images."""
+"""Run a model over all rows of a dataset. Only its outputs are kept, so memory does not grow with the images."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
+from hf_geaau.data import column_array
 from hf_geaau.errors import EvaluationError, PhotoError
 from hf_geaau.faces.photos import read_photo
+from hf_geaau.inference import Prediction, Runner, best_device, evaluating
 from hf_geaau.models.loading import check_device
 
 if TYPE_CHECKING:
@@ -21,17 +23,17 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of F frames, and what their labels say.
+    """Predictions and labels of F frames.
 
     Attributes:
         logits: (F, N) float32, in the model's order of AUs.
         probabilities: (F, N) float32: the sigmoid of logits / temperature.
         predicted_intensities: (F, N) float32, 0-5, or None if the model predicts none.
-        labels: (F, M) float32, in the dataset's order of AUs: 1, 0, or -1 (not labelled).
+        labels: (F, M) float32, in the dataset's order of AUs: 1, 0, or -1 (not labeled).
         intensities: (F, M) float32, 0-5, or -1 (missing).
-        subject_id: (F,) who.
-        rows: (F,) places in the dataset.
-        skipped: A line for each row whose image cannot be read; it is in none of the arrays.
+        subject_id: (F,) subject of each frame.
+        rows: (F,) row of each frame in the dataset.
+        skipped: One line for each row whose image cannot be read; such rows are in none of the arrays.
     """
 
     logits: NDArray[np.float32]
@@ -46,10 +48,10 @@ class Predictions:
 
 @dataclass(frozen=True, eq=False)
 class TripletPredictions:
-    """How far apart an encoder sees the faces of B triplets.
+    """Distances between the embedded faces of B triplets.
 
     Attributes:
-        distances: (B, 3) float32, squared, of the faces 1-2, 1-3 and 2-3.
+        distances: (B, 3) float32 squared distances of the faces 1-2, 1-3 and 2-3.
         triplet_types: (B,) 0 one-class, 1 two-class, 2 three-class.
         rows, skipped: As in `Predictions`.
     """
@@ -75,37 +77,32 @@ def predict_dataset(
     Args:
         model: A `GeaauModel`.
         image_processor: Its image processor.
-        dataset: Rows with aligned crops, as `hf_geaau.data` gives them.
+        dataset: Rows with aligned crops, from `hf_geaau.data.open_aligned`.
         batch_size: Frames per forward pass.
-        device: Where to compute; None for the accelerator if there is one.
-        num_workers: Processes that decode images beside this one.
-        progress: Called with rows done and in all.
-        bf16: Compute in bfloat16 where torch's autocast thinks it safe; faster on recent GPUs.
+        device: None for the accelerator if there is one.
+        num_workers: Further processes that decode images.
+        progress: Called with the number of finished rows and of all rows.
+        bf16: Compute in bfloat16 where torch's autocast considers it safe; faster on recent GPUs.
 
     Raises:
-        EvaluationError: If there is no row, no readable image, or the model predicts no AUs.
+        EvaluationError: If there is no row or no readable image, or if the model predicts no AUs.
         DeviceError: If torch cannot use the device.
     """
     if not hasattr(model, "classifier"):
         raise EvaluationError(
-            "AUs need a model that predicts them, got an expression encoder. Evaluate it on triplets, or train the"
-            " second stage from it."
+            "`model` must predict AUs, got an expression encoder. Evaluate it on triplets, or train the second stage"
+            " from it."
         )
-    logits, strengths = [], []
-
-    def keep(output: Any) -> None:
-        logits.append(output.logits.float().cpu().numpy())
-        if output.intensities is not None:
-            strengths.append(output.intensities.float().cpu().numpy())
-
-    rows, skipped = _run(model, image_processor, dataset, batch_size, device, num_workers, progress, bf16, keep)
-    scores = np.concatenate(logits)
+    crops = _Crops(dataset, image_processor)
+    predicted, rows, skipped = _run(model, crops, (), _Settings(batch_size, device, num_workers, progress, bf16))
+    assert predicted.logits is not None
+    assert predicted.probabilities is not None
     return Predictions(
-        logits=scores,
-        probabilities=probabilities_of(scores, model.config.temperature),
-        predicted_intensities=np.concatenate(strengths) if strengths else None,
-        labels=_matrix(dataset, "labels")[rows],
-        intensities=_matrix(dataset, "intensities")[rows],
+        logits=predicted.logits,
+        probabilities=predicted.probabilities,
+        predicted_intensities=predicted.intensities,
+        labels=column_array(dataset, "labels")[rows],
+        intensities=column_array(dataset, "intensities")[rows],
         subject_id=np.array(dataset["subject_id"][:], dtype=np.str_)[rows],
         rows=rows,
         skipped=skipped,
@@ -122,7 +119,7 @@ def predict_triplets(
     progress: Progress | None = None,
     bf16: bool = False,
 ) -> TripletPredictions:
-    """Embed the faces of all triplets, and give their distances.
+    """Embed the faces of all triplets, and return their distances.
 
     Args:
         model: A `GeaauForExpressionEmbedding`.
@@ -130,60 +127,54 @@ def predict_triplets(
         batch_size: Faces per forward pass; a triplet has three.
 
     Raises:
-        EvaluationError: If there is no row, no readable image, or the model predicts AUs.
+        EvaluationError: If there is no row or no readable image, or if the model predicts AUs.
         DeviceError: If torch cannot use the device.
     """
     if hasattr(model, "classifier"):
         raise EvaluationError(
-            "Triplets need an expression encoder, GeaauForExpressionEmbedding, got a model that predicts AUs."
+            "`model` must be an expression encoder, GeaauForExpressionEmbedding, got a model that predicts AUs."
             " Evaluate it on an AU dataset."
         )
-    distances: list[NDArray[np.float32]] = []
-    rows, skipped = _run(
-        model,
-        image_processor,
-        dataset,
-        max(1, batch_size // 3),
-        device,
-        num_workers,
-        progress,
-        bf16,
-        lambda output: distances.append(output.distances.float().cpu().numpy()),
-    )
-    types = np.array(dataset["triplet_type"][:], dtype=np.int64)[rows]
-    return TripletPredictions(np.concatenate(distances), types, rows, skipped)
+    crops = _Crops(dataset, image_processor)
+    settings = _Settings(max(1, batch_size // 3), device, num_workers, progress, bf16)
+    predicted, rows, skipped = _run(model, crops, ("embedding",), settings)
+    assert predicted.embedding is not None
+    faces = predicted.embedding.reshape(len(rows), 3, -1)
+    distances = np.square(faces[:, [0, 0, 1]] - faces[:, [1, 2, 2]]).sum(axis=-1)
+    return TripletPredictions(distances, column_array(dataset, "triplet_type")[rows].astype(np.int64), rows, skipped)
 
 
-def probabilities_of(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-    """Give the sigmoid of logits / temperature, as the pipeline computes it."""
-    return torch.from_numpy(logits).div(temperature).sigmoid().numpy()
+@dataclass(frozen=True)
+class _Settings:
+    """How to run; see `predict_dataset`. `batch_size` counts rows."""
 
-
-def best_device() -> torch.device:
-    """Give the accelerator, if there is one."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
+    batch_size: int
+    device: str | torch.device | None
+    num_workers: int
+    progress: Progress | None
+    bf16: bool
 
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """Pixels of the readable rows of a batch, and the others' problems."""
+    """Pixels of the readable rows of a batch, and the problems of the others."""
 
     pixel_values: torch.Tensor | None
     rows: list[int]
     problems: list[str]
 
 
-class _Crops(torch.utils.data.Dataset):
-    """Reads, decodes and scales the images of some rows; in a worker process or here."""
+class _Crops(torch.utils.data.Dataset[_Batch]):
+    """Read, decode and normalize the images of some rows, in a worker process or in this one."""
 
-    def __init__(self, dataset: "datasets.Dataset", image_processor: Any):
-        from datasets import Image, List
+    def __init__(self, dataset: "datasets.Dataset", image_processor: Any) -> None:
+        from datasets import Image as ImageFeature
+        from datasets import List
 
         self.is_triplet = "images" in dataset.column_names
         self.column = "images" if self.is_triplet else "image"
-        raw = Image(decode=False)
-        # Decoding is ours, so that a damaged image is one line and not the end.
+        raw = ImageFeature(decode=False)
+        # Decoded here and not by `datasets`, so that a damaged image costs one row and not the whole run.
         self.images = dataset.select_columns(self.column).cast_column(
             self.column, List(raw, length=3) if self.is_triplet else raw
         )
@@ -196,83 +187,55 @@ class _Crops(torch.utils.data.Dataset):
         return self.__getitems__([row])
 
     def __getitems__(self, rows: list[int]) -> _Batch:
-        crops: list[Any] = []
-        kept, problems = [], []
+        crops: list[Image.Image] = []
+        readable, problems = [], []
         for row, entry in zip(rows, self.images[rows][self.column], strict=True):
             try:
-                crops += [
-                    read_photo(image["bytes"] or image["path"]) for image in (entry if self.is_triplet else [entry])
-                ]
-                kept.append(row)
+                images = entry if self.is_triplet else [entry]
+                crops += [read_photo(image["bytes"] or image["path"]) for image in images]
+                readable.append(row)
             except PhotoError as error:
                 problems.append(f"row {row} (from 0): {error}")
-        if not kept:
-            return _Batch(None, [], problems)
-        pixel_values = self.image_processor(crops, return_tensors="pt").pixel_values
-        return _Batch(pixel_values.unflatten(0, (-1, 3)) if self.is_triplet else pixel_values, kept, problems)
+        pixel_values = self.image_processor(crops, return_tensors="pt").pixel_values if crops else None
+        return _Batch(pixel_values, readable, problems)
 
 
 def _run(
-    model: Any,
-    image_processor: Any,
-    dataset: "datasets.Dataset",
-    batch_size: int,
-    device: str | torch.device | None,
-    num_workers: int,
-    progress: Progress | None,
-    bf16: bool,
-    keep: Callable[[Any], None],
-) -> tuple[NDArray[np.int64], list[str]]:
-    """Hand the output of each batch to `keep`; give the rows that it saw and the problems of the others."""
-    if len(dataset) == 0:
+    model: Any, crops: _Crops, keep: Sequence[str], settings: _Settings
+) -> tuple[Prediction, NDArray[np.int64], list[str]]:
+    """Return the prediction of all faces, the readable rows in order, and the problems of the others."""
+    if len(crops) == 0:
         raise EvaluationError("The dataset must have rows, got none. Choose another fold or split.")
-    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-        if value < least:
+    for name, least in (("batch_size", 1), ("num_workers", 0)):
+        if (value := getattr(settings, name)) < least:
             raise EvaluationError(f"`{name}` must be at least {least}, got {value}.")
-    if device is not None:
-        check_device(device)
-    place = torch.device(device) if device is not None else best_device()
+    if settings.device is not None:
+        check_device(settings.device)
+    device = torch.device(settings.device) if settings.device is not None else best_device()
     loader = torch.utils.data.DataLoader(
-        _Crops(dataset, image_processor),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        collate_fn=_as_it_is,
-        pin_memory=place.type == "cuda",
+        crops,
+        batch_size=settings.batch_size,
+        num_workers=settings.num_workers,
+        collate_fn=_same,
+        pin_memory=device.type == "cuda",
     )
+    predicted: list[Prediction] = []
     rows: list[int] = []
     skipped: list[str] = []
-    with _ready(model, place), torch.autocast(place.type, torch.bfloat16, enabled=bf16):
+    with evaluating(model, device):
+        runner = Runner(model, crops.image_processor, keep=keep, bf16=settings.bf16)
         for batch in loader:
             if batch.pixel_values is not None:
-                keep(model(pixel_values=batch.pixel_values.to(place, non_blocking=True)))
+                predicted.append(runner(batch.pixel_values))
             rows += batch.rows
             skipped += batch.problems
-            if progress is not None:
-                progress(len(rows) + len(skipped), len(dataset))
+            if settings.progress is not None:
+                settings.progress(len(rows) + len(skipped), len(crops))
     if not rows:
-        raise EvaluationError(
-            f"At least one image must be readable, got none of {len(dataset)}, the first being {skipped[0]}"
-        )
-    return np.array(rows, dtype=np.int64), skipped
+        raise EvaluationError(f"Cannot read any of the {len(crops)} rows' images; the first problem: {skipped[0]}")
+    return Prediction.concatenate(predicted), np.array(rows, dtype=np.int64), skipped
 
 
-@contextmanager
-def _ready(model: Any, place: torch.device) -> Iterator[None]:
-    """Put a model into evaluation mode on a device, and back."""
-    before, was_training = model.device, model.training
-    try:
-        model.to(place).eval()
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training).to(before)
-
-
-def _as_it_is(batch: Any) -> Any:
+def _same(batch: Any) -> Any:
+    """Return a batch as `_Crops` made it; a worker process needs a function that pickles."""
     return batch
-
-
-def _matrix(dataset: "datasets.Dataset", name: str) -> NDArray[np.float32]:
-    """Read a column of lists at once: as Python lists, 150,000 rows would take seconds."""
-    column = dataset.select_columns(name).with_format("arrow")[:][name].combine_chunks()
-    return column.flatten().to_numpy().reshape(len(column), -1)

@@ -1,15 +1,15 @@
-"""Scores of AU detection: numpy functions without torch, `compute_metrics` for a Trainer, and tables.
+"""Scores of AU detection: numpy functions without torch, adapters for a Trainer, and `evaluate.Metric` classes.
 
-`AUF1`, `AUAUC` and the other classes of `modules/` offer the functions as `evaluate.Metric`; `evaluate.load(path)`
-takes the files of that folder offline.
+`AUF1` and the other classes lie in `modules/`, one file each, so that `evaluate.load(path)` loads them offline.
 """
 
+import importlib
 from typing import Any
 
-from .bootstrap import bootstrap
 from .folds import mean_of_folds, pooled_folds
 from .intensity import au_icc, au_mae
-from .occurrence import au_accuracy, au_auc, au_f1, auc_of_scores, expected_calibration_error
+from .occurrence import au_accuracy, au_auc, au_f1, expected_calibration_error
+from .resampling import bootstrap
 from .scores import (
     SCORES,
     TABLE_SCORES,
@@ -31,6 +31,16 @@ from .trainer import (
 )
 from .triplets import triplet_accuracy
 
+_MODULES = {
+    "AUAUC": "au_auc",
+    "AUAccuracy": "au_accuracy",
+    "AUF1": "au_f1",
+    "AUICC": "au_icc",
+    "AUMAE": "au_mae",
+    "ExpectedCalibrationError": "expected_calibration_error",
+    "TripletAccuracy": "triplet_accuracy",
+}
+
 __all__ = [
     "SCORES",
     "TABLE_SCORES",
@@ -42,7 +52,6 @@ __all__ = [
     "au_f1",
     "au_icc",
     "au_mae",
-    "auc_of_scores",
     "bootstrap",
     "compute_metrics",
     "compute_triplet_metrics",
@@ -60,17 +69,13 @@ __all__ = [
     "triplet_table",
 ]
 
-_EVALUATE_CLASSES = {
-    "AUAUC", "AUAccuracy", "AUF1", "AUICC", "AUMAE", "ExpectedCalibrationError", "TripletAccuracy",
-}  # fmt: skip
-
 
 def __getattr__(name: str) -> Any:
-    """Load the metric classes on first use, because they need the package `evaluate`."""
-    if name not in _EVALUATE_CLASSES:
+    """Load the classes on first use: they need the package `evaluate`, the functions do not."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'hf_geaau.metrics' has no attribute '{name}'")
     try:
-        from . import modules
+        return getattr(importlib.import_module(f".modules.{_MODULES[name]}", __name__), name)
     except ModuleNotFoundError as error:
         if error.name != "evaluate":
             raise
@@ -78,6 +83,5 @@ def __getattr__(name: str) -> Any:
 
         raise MissingExtraError(
             f"`hf_geaau.metrics.{name}` needs the package 'evaluate', which is not installed. Run `pip install"
-            " evaluate`, or call the function of this module that computes the same."
+            f" evaluate`, or call the function `hf_geaau.metrics.{_MODULES[name]}`."
         ) from error
-    return getattr(modules, name)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hf_geaau.errors import MetricError
 
-from ._checks import as_array, check_occurrence, thresholds_for, with_mean
+from ._checks import occurrence, thresholds_for, with_mean
 
 
 def au_f1(
@@ -20,7 +20,7 @@ def au_f1(
     threshold: ArrayLike = 0.5,
     zero_division: float = 0.0,
 ) -> dict[str, Any]:
-    """Return F1, precision and recall of each AU, beside its base rate and the F1 of always predicting it.
+    """Return F1, precision and recall of each AU, with its base rate and the F1 of predicting it in every frame.
 
     Args:
         labels: (F, N): 1 present, 0 absent, -1 not labeled.
@@ -49,11 +49,11 @@ def au_f1(
         >>> scores["mean"]["f1"]
         0.75
     """
-    truth, probability = check_occurrence(labels, probabilities)
-    predicted = probability >= thresholds_for(threshold, probability)
-    known, present = truth >= 0, truth == 1
+    truth, predicted = occurrence(labels, probabilities)
+    present = predicted >= thresholds_for(threshold, predicted)
+    labeled, positive = truth >= 0, truth == 1
     return f1_of_counts(
-        _count(known), _count(present), _count(predicted & known), _count(predicted & present), zero_division
+        _count(labeled), _count(positive), _count(present & labeled), _count(present & positive), zero_division
     )
 
 
@@ -64,7 +64,7 @@ def f1_of_counts(
     true_positives: NDArray[np.int64],
     zero_division: float = 0.0,
 ) -> dict[str, Any]:
-    """Return what `au_f1` returns, from (N,) counts, such as those of several folds added up."""
+    """Return the result of `au_f1` from (N,) counts, such as those of several folds added up."""
     rates = {
         "f1": _ratio(2 * true_positives, positives + predicted, zero_division),
         "precision": _ratio(true_positives, predicted, zero_division),
@@ -85,7 +85,7 @@ def f1_of_counts(
 def au_accuracy(labels: ArrayLike, probabilities: ArrayLike, threshold: ArrayLike = 0.5) -> dict[str, Any]:
     """Return the share of labeled frames that are decided correctly.
 
-    For a rare AU, never predicting it scores high: read it beside the base rate.
+    With rare AUs, never predicting them scores high: read it beside the base rate.
 
     Args:
         labels, probabilities, threshold: As for `au_f1`.
@@ -100,10 +100,10 @@ def au_accuracy(labels: ArrayLike, probabilities: ArrayLike, threshold: ArrayLik
         >>> au_accuracy([[1], [0], [-1]], [[0.9], [0.8], [0.1]])["accuracy"].tolist()
         [0.5]
     """
-    truth, probability = check_occurrence(labels, probabilities)
-    known = truth >= 0
-    is_correct = (probability >= thresholds_for(threshold, probability)) == (truth == 1)
-    return with_mean({"accuracy": _ratio(_count(is_correct & known), _count(known), np.nan)})
+    truth, predicted = occurrence(labels, probabilities)
+    labeled = truth >= 0
+    correct = (predicted >= thresholds_for(threshold, predicted)) == (truth == 1)
+    return with_mean({"accuracy": _ratio(_count(correct & labeled), _count(labeled), np.nan)})
 
 
 def au_auc(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
@@ -125,36 +125,20 @@ def au_auc(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
         >>> au_auc([[1], [0], [0]], [[0.8], [0.3], [0.8]])["auc"].tolist()
         [0.75]
     """
-    return with_mean({"auc": auc_of_scores(*check_occurrence(labels, probabilities))})
-
-
-def auc_of_scores(labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
-    """Return the area under the ROC curve of scores on any scale; see `au_auc`.
-
-    Args:
-        labels: (F, N): 1 present, 0 absent, -1 not labeled.
-        scores: (F, N); frames whose score is not finite are left out.
-
-    Returns:
-        (N,), NaN for a column that lacks positives or negatives.
-
-    Example:
-        >>> auc_of_scores([[1], [0], [1]], [[3.0], [-2.0], [np.nan]]).tolist()
-        [1.0]
-    """
-    areas = []
-    for column, values in zip(as_array(labels).T, as_array(scores).T, strict=True):
-        positive, negative = (np.sort(values[(column == label) & np.isfinite(values)]) for label in (1, 0))
-        # For each positive, the negatives below it count one and the equal ones a half.
-        below = np.searchsorted(negative, positive, "left").sum()
-        up_to = np.searchsorted(negative, positive, "right").sum()
-        is_defined = positive.size and negative.size
-        areas.append((below + up_to) / 2 / positive.size / negative.size if is_defined else np.nan)
-    return np.array(areas, np.float64)
+    truth, predicted = occurrence(labels, probabilities)
+    areas = np.full(truth.shape[1], np.nan)
+    for index, (column, scores) in enumerate(zip(truth.T, predicted.T, strict=True)):
+        positive, negative = np.sort(scores[column == 1]), np.sort(scores[column == 0])
+        if positive.size and negative.size:
+            # For each positive, a negative below it counts one and an equal one a half.
+            below = np.searchsorted(negative, positive, "left").sum()
+            upto = np.searchsorted(negative, positive, "right").sum()
+            areas[index] = (below + upto) / 2 / positive.size / negative.size
+    return with_mean({"auc": areas})
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> dict[str, Any]:
-    """Return how far probabilities are from the observed frequencies.
+    """Return the mean distance of probabilities from observed frequencies.
 
     Frames are put into bins of equal width by their probability; the error is the mean over frames of the distance,
     in their bin, between mean probability and share of positives.
@@ -179,35 +163,15 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins
     """
     if bins < 1:
         raise MetricError(f"`bins` must be at least 1, got {bins}.")
-    truth, probability = check_occurrence(labels, probabilities)
-    known, probability_sums, positives = bin_sums(truth, probability, bins)
-    gaps = np.abs(probability_sums - positives).sum(axis=1)
-    return with_mean({"expected_calibration_error": _ratio(gaps, known.sum(axis=1), np.nan)})
+    truth, predicted = occurrence(labels, probabilities)
+    labeled, count = truth >= 0, truth.shape[1]
+    cells = np.minimum((predicted * bins).astype(np.int64), bins - 1) + bins * np.arange(count)
+    gaps = np.bincount(cells[labeled], (predicted - truth)[labeled], count * bins).reshape(count, bins)
+    return with_mean({"expected_calibration_error": _ratio(np.abs(gaps).sum(axis=1), _count(labeled), np.nan)})
 
 
-def bin_sums(
-    labels: NDArray[Any], probabilities: NDArray[Any], bins: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Put the labeled frames of each AU into bins of equal width by their probability.
-
-    Returns:
-        Three (N, bins) arrays: the number of frames, the sum of their probabilities, and the number of positives.
-    """
-    known, count = labels >= 0, labels.shape[1]
-    bin_index = np.minimum((probabilities * bins).astype(np.int64), bins - 1) + bins * np.arange(count)
-
-    def sums(values: NDArray[Any]) -> NDArray[np.float64]:
-        return (
-            np.bincount(bin_index[known], values[known].astype(np.float64), count * bins)
-            .reshape(count, bins)
-            .astype(np.float64)
-        )
-
-    return sums(np.ones(labels.shape)), sums(probabilities), sums(labels)
-
-
-def _count(marks: NDArray[np.bool_]) -> NDArray[np.int64]:
-    return np.count_nonzero(marks, axis=0).astype(np.int64)
+def _count(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return np.count_nonzero(mask, axis=0).astype(np.int64)
 
 
 def _ratio(part: NDArray[Any], whole: NDArray[Any], empty: float) -> NDArray[np.float64]:

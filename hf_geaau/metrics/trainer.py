@@ -18,12 +18,11 @@ from hf_geaau.errors import MetricError
 from ._checks import as_array
 from .intensity import au_icc, au_mae
 from .occurrence import au_accuracy, au_auc, au_f1
-from .scores import MEAN, SCORES
 from .triplets import triplet_accuracy
 
 
 class AUMetrics:
-    """A `compute_metrics` that knows the AUs' names and thresholds; see `metrics_for`.
+    """A `compute_metrics` with names and thresholds of the AUs; see `metrics_for`.
 
     It works with `batch_eval_metrics=True` too. A fold's F1 is no mean of batch values, so it keeps the logits and
     labels of the batches (a few numbers for each frame) and scores them at the last one. In that mode the Trainer does
@@ -51,44 +50,44 @@ class AUMetrics:
 
         Returns:
             "f1", "precision", "recall", "auc", "accuracy", "base_rate", "always_on_f1": means over AUs; "f1_AU01", …;
-            with intensities "icc", "mae", "icc_AU01", …; {} before the last batch. What is undefined is NaN.
+            with intensities "icc", "mae", "icc_AU01", …; {} before the last batch. Undefined scores are NaN.
 
         Raises:
             MetricError: As `au_f1` and `au_icc`.
         """
-        logits, strength = _one_or_two(prediction.predictions, "predictions")
+        logits, intensity = _one_or_two(prediction.predictions, "predictions")
         labels, intensities = _one_or_two(prediction.label_ids, "label_ids")
         if compute_result is not None:
-            self._batches.append((logits, strength, labels, intensities))
+            self._batches.append((logits, intensity, labels, intensities))
             if not compute_result:
                 return {}
             columns = list(zip(*self._batches, strict=True))
             self._batches = []
-            logits, strength, labels, intensities = (
+            logits, intensity, labels, intensities = (
                 None if any(part is None for part in parts) else np.concatenate(parts) for parts in columns
             )
-        return self._scores(logits, strength, labels, intensities)
+        return self._scores(logits, intensity, labels, intensities)
 
-    def _scores(self, logits: Any, strength: Any, labels: Any, intensities: Any) -> dict[str, float]:
+    def _scores(self, logits: Any, intensity: Any, labels: Any, intensities: Any) -> dict[str, float]:
         if self.names is not None and np.shape(logits)[-1:] != (len(self.names),):
             raise MetricError(
-                f"The logits must have a column for each of the {len(self.names)} AUs, got {np.shape(logits)}."
+                f"`predictions` must have shape (F, {len(self.names)}), one column per AU, got {np.shape(logits)}."
             )
         probabilities = _sigmoid(logits / self.temperature)
-        parts = [
-            au_f1(labels, probabilities, self.thresholds),
-            au_auc(labels, probabilities),
-            au_accuracy(labels, probabilities, self.thresholds),
-        ]
+        occurrence = au_f1(labels, probabilities, self.thresholds)
+        parts = [occurrence, au_auc(labels, probabilities), au_accuracy(labels, probabilities, self.thresholds)]
+        means = ["f1", "precision", "recall", "base_rate", "always_on_f1", "auc", "accuracy"]
         detailed = ["f1"]
-        if strength is not None and intensities is not None:
-            parts += [au_icc(intensities, strength), au_mae(intensities, strength)]
+        if intensity is not None and intensities is not None:
+            parts += [au_icc(intensities, intensity), au_mae(intensities, intensity)]
+            means += ["icc", "mae"]
             detailed += ["icc", "mae"]
-        scores = {name: values for part in parts for name, values in part.items() if name in SCORES}
-        result = {name: value for part in parts for name, value in part[MEAN].items() if name in SCORES}
-        for score in detailed:
-            for name, value in zip(self.names or (), scores[score].tolist(), strict=self.names is not None):
-                result[f"{score}_{name}"] = value
+        by_score = {name: part for part in parts for name in part if name != "mean"}
+        result = {name: float(by_score[name]["mean"][name]) for name in means}
+        if self.names is not None:
+            for score in detailed:
+                values = by_score[score][score].tolist()
+                result |= {f"{score}_{name}": value for name, value in zip(self.names, values, strict=True)}
         return result
 
 
@@ -147,14 +146,14 @@ def preprocess_logits_for_metrics(logits: Any, labels: Any) -> Any:
     if not isinstance(logits, tuple | list):
         return logits
     first = logits[0]
-    has_intensities = isinstance(labels, tuple | list) and len(labels) > 1
-    if has_intensities and len(logits) > 1 and logits[1].shape == first.shape:
+    asked = isinstance(labels, tuple | list) and len(labels) > 1
+    if asked and len(logits) > 1 and logits[1].shape == first.shape:
         return first, logits[1]
     return first
 
 
 def _one_or_two(values: Any, name: str) -> tuple[Any, Any]:
-    """Return the first two arrays of a tuple; Trainers append outputs that metrics do not need."""
+    """Return the first two of a tuple, or one array and None."""
     if values is None:
         raise MetricError(f"`{name}` must hold arrays, got None. Name the label columns in `label_names`.")
     if isinstance(values, tuple | list) and len(values) and hasattr(values[0], "shape"):
@@ -163,5 +162,5 @@ def _one_or_two(values: Any, name: str) -> tuple[Any, Any]:
 
 
 def _sigmoid(logits: NDArray[Any]) -> NDArray[Any]:
-    """Return probabilities in the precision of the logits and without overflow."""
+    """Return probabilities, in the precision of the logits and without overflow."""
     return 0.5 * (1 + np.tanh(0.5 * logits))

@@ -16,8 +16,7 @@ from transformers import TrainerCallback
 from hf_geaau import facs
 from hf_geaau.data import load
 from hf_geaau.errors import TrainingError
-from hf_geaau.evaluation import Predictions, predict_dataset, score
-from hf_geaau.evaluation.calibration import fit as fit_calibration
+from hf_geaau.evaluation import Predictions, fit_calibration, predict_dataset, score
 from hf_geaau.files import write_json
 from hf_geaau.model_card import write_card
 from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauModel

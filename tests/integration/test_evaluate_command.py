@@ -56,17 +56,17 @@ def test_a_table_a_report_and_a_page(here, arguments, tiny_checkpoint):
     trained_for(tiny_checkpoint, 2)
     printed = here("evaluate", tiny_checkpoint, *arguments, "--page", "results.md")
     assert "rendered faces, fold 2 (jaanet), test: 6 frames of 3 subjects" in printed.out  # the fold it was trained for
-    for words in ("AU01", "AU12", "AU25", "always-on F1", "base rate", "threshold", "mean", "0.50"):
+    for words in ("AU01", "AU12", "AU25", "always-on F1", "base rate", "threshold", "mean", "0.500"):
         assert words in printed.out
     assert "The report is in evaluation.json" in printed.out
     (warning,) = printed.err.splitlines()
     assert warning.startswith("warning: Model and dataset share 3 AUs, which are scored; left out are AU02, AU04")
-    report = json.loads(Path("evaluation.json").read_text())
+    report = json.loads(Path("evaluation.json").read_text())["reports"]["test"]
     assert (report["fold"], report["frames"], report["identities_shared_with_training"]) == (2, 6, 0)
     assert "# rendered faces: fold 2" in Path("results.md").read_text()
     again = here("evaluate", tiny_checkpoint, *arguments, "--fold", 3, "--threshold", 0.3, "--output", "other.json")
-    assert "warning: Tested subjects must be new to the model, got 3 of 3" in again.err
-    report = json.loads(Path("other.json").read_text())
+    assert "warning: The model has seen 3 of the 3 tested subjects" in again.err
+    report = json.loads(Path("other.json").read_text())["reports"]["test"]
     assert {unit["threshold"] for unit in report["action_units"].values()} == {0.3}
 
 
@@ -77,7 +77,7 @@ def test_the_bundled_weights_on_all_subjects_with_a_damaged_image(here, argument
     printed = here("evaluate", *arguments, "--split", "all")
     assert "all subjects: 17 frames of 9 subjects" in printed.out
     assert "AU43" in printed.out
-    assert "warning: Each image must be readable, got 1 of 18 that are not; skipped." in printed.err
+    assert "warning: 1 of 18 rows are skipped because their images cannot be read." in printed.err
     assert any(line.startswith("error: row") and "00000004.jpg" in line for line in printed.err.splitlines())
     assert {entry.name: entry.stat().st_mtime_ns for entry in BUNDLED_CHECKPOINT.iterdir()} == before
 
@@ -105,7 +105,7 @@ def test_triplets(here, arguments, tiny_config, tiny_checkpoint, tmp_path):
     printed = here("evaluate", tmp_path / "encoder", *arguments, "--split", "all", "--option", "triplets=9")
     assert "all subjects: 9 triplets" in printed.out
     assert "three-class" in printed.out
-    assert json.loads(Path("evaluation.json").read_text())["triplets"] == 9
+    assert json.loads(Path("evaluation.json").read_text())["reports"]["all"]["triplets"] == 9
 
 
 def test_crops_of_a_licensed_set_stand_beside_published_numbers(here, tiny_checkpoint, tmp_path):
@@ -119,18 +119,17 @@ def test_crops_of_a_licensed_set_stand_beside_published_numbers(here, tiny_check
         "--page", "results.md", "--workers", 0,
     )  # fmt: skip
     assert "BP4D, fold 3 (jaanet), test: 2 frames of 1 subjects" in printed.out
-    assert "must have the published 46,034 frames in this split, got 2" in printed.err
+    assert "BP4D has 46,034 frames in this split in the literature, but 2 here" in printed.err
     page = Path("results.md").read_text()
     assert "| GTLE-Net | 58.2 | 48.7 |" in page
-    assert "not comparable with the literature" in page
+    assert "the scores are not comparable" in page
 
 
 def test_calibration(here, arguments, tiny_checkpoint, tmp_path):
     trained_for(tiny_checkpoint, 1, validation_subject_ids=["render-0-1", "render-0-4"])
     printed = here("calibrate", tiny_checkpoint, *arguments)
-    assert "synthetic, fold 1 (jaanet): 4 frames of 2 validation subjects" in printed.out
-    assert "They are the subjects that training validated on" in printed.out
-    for words in ("AU12", "threshold", "calibration error", "Temperature 1 →", "negative log-likelihood"):
+    assert "synthetic, fold 1 (jaanet): 4 frames of 2 validation subjects: the subjects that training" in printed.out
+    for words in ("AU12", "threshold", "ECE", "Temperature 1.000 →", "negative log-likelihood"):
         assert words in printed.out
     assert printed.err == ""
     report = json.loads((tiny_checkpoint / "calibration.json").read_text())
@@ -139,11 +138,10 @@ def test_calibration(here, arguments, tiny_checkpoint, tmp_path):
     assert config["thresholds"][1] == report["action_units"]["AU12"]["threshold"]["after"]
     copied = here("calibrate", *arguments, "--output", tmp_path / "copy")
     assert f"are in {tmp_path / 'copy' / 'config.json'}" in copied.out
-    assert "warning: Calibration needs subjects that the model was not trained on" in copied.err
+    assert "warning: The checkpoint names no validation subjects of this data" in copied.err
     error = here("calibrate", *arguments, code=1).err
     assert error == (
-        "error: Only a checkpoint of yours can be changed in its place, got the bundled checkpoint. Pass `output`, a"
-        " new folder for a calibrated copy.\n"
+        "error: Cannot change the bundled checkpoint in place. Pass `output`, a new folder for a calibrated copy.\n"
     )
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,18 +15,31 @@ from typer.testing import CliRunner
 from hf_geaau import GeaauImageProcessor
 from hf_geaau.data import write_example
 from hf_geaau.errors import EvaluationError, MissingExtraError
-from hf_geaau.evaluation import Predictions
-from hf_geaau.evidence import gather_evidence, rendered
-from hf_geaau.evidence.blendshapes import STANDS_FOR, compare
-from hf_geaau.evidence.labelled import LabelledFace, _alarms, find_faces, read_labels
-from hf_geaau.evidence.page import failures_of
-from hf_geaau.evidence.rendered import RenderedSet, calibration_curve, gaps_of, traits_of
-from hf_geaau.evidence.scorer import Scorer, aucs
+from hf_geaau.evaluation import (
+    LabeledFace,
+    Predictions,
+    RenderedSet,
+    calibration_curve,
+    evidence_page,
+    failures_of,
+    false_alarms,
+    find_faces,
+    gap_error,
+    gather_evidence,
+    groups,
+    read_labels,
+    read_traits,
+    score_columns,
+    steadiness,
+    widest_gaps,
+)
 from hf_geaau.faces import Face
-from hf_geaau.hub import _files
+from hf_geaau.inference import Prediction, Runner
 from hf_geaau.metrics import au_auc, expected_calibration_error
-from hf_geaau.model_card import CardFacts
 from hf_geaau_cli import app
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks.mediapipe_blendshapes import STANDS_FOR, compare, open_landmarker
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +69,7 @@ def renders(tmp_path_factory):
     return folder
 
 
-def labelled(tmp_path, portrait, **more):
+def labeled(tmp_path, portrait, **more):
     photo, points = portrait
     (tmp_path / "photos").mkdir()
     Image.fromarray(photo).save(tmp_path / "photos" / "portrait.png")
@@ -70,7 +84,7 @@ def labelled(tmp_path, portrait, **more):
 
 def test_everything_is_measured_and_written(renders, tiny_checkpoint, tmp_path, portrait):
     found = gather_evidence(
-        tiny_checkpoint, renders=renders, **labelled(tmp_path, portrait), limit=30, device="cpu", batch_size=16
+        tiny_checkpoint, renders=renders, **labeled(tmp_path, portrait), limit=30, device="cpu", batch_size=16
     )
     assert json.loads((tiny_checkpoint / "evidence.json").read_text()) == found
     test = found["rendered"]["test"]
@@ -126,7 +140,6 @@ def test_everything_is_measured_and_written(renders, tiny_checkpoint, tmp_path, 
         assert Image.open(tiny_checkpoint / name).width > 150
     assert "failures.jpg" in page
     assert "calibration.png" in page
-    assert {"failures.jpg", "calibration.png"} < set(_files(tiny_checkpoint, CardFacts.read(tiny_checkpoint), False))
     assert "nan" not in page.lower()
     assert "| skin tone, typology angle: -90 to -30, dark | 31 |" in page
     assert "| 1, portrait.png |" in page
@@ -136,23 +149,22 @@ def test_steadiness_tells_what_moves_a_probability(monkeypatch):
     """A stand-in for the network that looks at the left half of what the real processor gives it."""
     processor = GeaauImageProcessor(size={"height": 32, "width": 32})
 
-    class LeftHalf(Scorer):
-        names = ["AU01"]
+    class LeftHalf(Runner):
+        action_units = ("AU01",)
 
-        def __call__(self, images, points=None):
-            aligned = {} if points is None else {"points": [face[None] for face in points]}
-            pixels = self.processor(images, **aligned, return_tensors="pt").pixel_values
-            return pixels[..., :16].mean((1, 2, 3)).numpy()[:, None], None
+        def predict(self, images, points=None, batch_size=64):
+            faces = None if points is None else [face[None] for face in points]
+            return Prediction(probabilities=self.crop(images, faces)[..., :16].mean((1, 2, 3)).numpy()[:, None])
 
-    scorer = LeftHalf(None, processor)
+    runner = LeftHalf(None, processor)
     smooth = np.broadcast_to(np.linspace(0, 250, 64).astype(np.uint8)[None, :, None], (64, 64, 3))
     lopsided, even = Image.fromarray(smooth.copy()), Image.new("RGB", (64, 64), (90, 90, 90))
-    found = rendered.steadiness(scorer, [lopsided, even])
-    assert found["mirrored"]["AU01"] > 0.2
-    assert 0 < found["point_noise"]["AU01"] < found["mirrored"]["AU01"]
-    assert rendered.steadiness(scorer, [even])["mirrored"] == {"AU01": 0.0, "mean": 0.0}
-    monkeypatch.setattr(rendered, "POINT_NOISE", 0.0)
-    assert rendered.steadiness(scorer, [lopsided])["point_noise"]["AU01"] < 0.01  # exact points change nothing
+    measured = steadiness(runner, [lopsided, even])
+    assert measured["mirrored"]["AU01"] > 0.2
+    assert 0 < measured["point_noise"]["AU01"] < measured["mirrored"]["AU01"]
+    assert steadiness(runner, [even])["mirrored"] == {"AU01": 0.0, "mean": 0.0}
+    monkeypatch.setattr(groups, "POINT_NOISE", 0.0)
+    assert steadiness(runner, [lopsided])["point_noise"]["AU01"] < 0.01  # exact points change nothing
 
 
 def test_the_command(renders, tiny_checkpoint, tmp_path):
@@ -165,31 +177,41 @@ def test_the_command(renders, tiny_checkpoint, tmp_path):
 
 
 def test_what_cannot_be_measured_is_one_line(renders, tiny_checkpoint, tmp_path, portrait):
-    photos = labelled(tmp_path, portrait)
     for message, model, arguments in (
-        ("Evidence needs `renders`, or `photos`", tiny_checkpoint, {}),
-        ("must come together, got one of them", tiny_checkpoint, {"photos": tmp_path}),
-        ("`renders` must hold test or unseen, got", tiny_checkpoint, {"renders": tmp_path}),
+        ("There is nothing to measure on. Pass `renders`, or `photos`", tiny_checkpoint, {}),
+        ("belong together, got only one of them", tiny_checkpoint, {"photos": tmp_path}),
+        ("`renders` must hold the folder test or unseen, got", tiny_checkpoint, {"renders": tmp_path}),
         ("`limit` must be at least 1, got 0", tiny_checkpoint, {"renders": renders, "limit": 0}),
-        ("`output` must be a folder where the checkpoint is not one of yours", None, {"renders": renders}),
-        ("got '.*no.task', which is not there. Fetch it from", tiny_checkpoint,
-         {**photos, "mediapipe": tmp_path / "no.task", "device": "cpu"}),
+        ("`output` is needed, because the checkpoint is no folder of yours", None, {"renders": renders}),
     ):  # fmt: skip
         with pytest.raises(EvaluationError, match=message) as error:
             gather_evidence(model, **arguments)
         assert "\n" not in str(error.value)
+
+
+def test_the_comparison_needs_mediapipe_and_its_file(tmp_path):
+    with pytest.raises(EvaluationError, match="There is no file '.*no.task', .* Fetch it from"):
+        open_landmarker(tmp_path / "no.task").__enter__()
     (tmp_path / "face_landmarker.task").write_bytes(b"")
     if "mediapipe" not in sys.modules:
-        with pytest.raises(MissingExtraError, match="needs the package mediapipe, which is missing. Install it"):
-            compare(tmp_path / "face_landmarker.task", [], np.empty((0, 0)), np.empty((0, 0)), [])
+        with pytest.raises(MissingExtraError, match="needs the package mediapipe. Install it"):
+            open_landmarker(tmp_path / "face_landmarker.task").__enter__()
+
+
+def test_a_page_of_earlier_evidence_keeps_the_comparison():
+    scores = {"faces": 4, "found": 3, "ours": {"AU12": 0.5}, "mediapipe": {"AU12": 1.0}}
+    photos = {"faces": 4, "found": 0, "problems": [], "mediapipe": scores}
+    page = evidence_page({"rendered": {}, "photos": photos})
+    assert "### Beside MediaPipe's blendshapes" in page
+    assert "| AU12 | 0.500 | 1.000 |" in page
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("no", "Labels of photos must be JSON.*JSONDecodeError"),
+        ("no", "Cannot read labels of photos from .*JSONDecodeError"),
         ('{"faces": [{"file": "a.png", "labels": {}}]}', "KeyError 'points'"),
-        ('{"faces": []}', "must name a face, got none"),
+        ('{"faces": []}', "labels no face. Add at least one"),
         ('[{"file": "a", "points": [[0,0],[1,0],[0,1],[0,2],[1,2]], "labels": {"AU12": 2}}]', "got AU12=2 for 'a'"),
         ('[{"file": "a", "points": [[0,0],[1,0],[0,1],[0,2],[1,2]], "labels": {"AU1": 1}}]', "such as AU01.*got AU1=1"),
     ],
@@ -207,11 +229,11 @@ def test_the_nearest_face_is_taken(tmp_path):
     seen = [
         Face(np.zeros(4, np.float32), 1.0, points + shift) for shift in (np.float32([100, 40]), np.float32([12, 40]))
     ]
-    faces = [LabelledFace("two.png", "", points.astype(float) + shift, {}) for shift in ([10, 38], [101, 41], [50, 40])]
+    faces = [LabeledFace("two.png", "", points.astype(float) + shift, {}) for shift in ([10, 38], [101, 41], [50, 40])]
     assert find_faces(faces, tmp_path, lambda photo: seen) == []
-    assert faces[0].found is seen[1].points
-    assert faces[1].found is seen[0].points
-    assert faces[2].found is None
+    assert faces[0].detected is seen[1].points
+    assert faces[1].detected is seen[0].points
+    assert faces[2].detected is None
 
 
 def test_groups_follow_their_faces(renders):
@@ -221,7 +243,7 @@ def test_groups_follow_their_faces(renders):
     table = pq.read_table(renders / "test" / "labels.parquet").to_pydict()
     order = np.random.default_rng(1).permutation(120)
     rows = Rows({key: [table[key][place] for place in order] for key in ("subject_id", "frame")})
-    groups = traits_of(renders / "test", rows)
+    groups = read_traits(renders / "test", rows)
     assert groups["occluder"].tolist() == [table["occluder"][place] or "none" for place in order]
     for title, name in (("hair", "hair"), ("skin tone, typology angle", "skin_ita")):
         values = np.array(table[name])[order]
@@ -237,12 +259,12 @@ def test_the_largest_gap_is_among_groups_that_are_large_enough():
         "pose": {"0-10": row(500, 0.9), "10-20": row(300, 0.8), "over 40": row(20, 0.4)},
         "light": {"soft": row(400, 0.9), "hard": row(400, 0.85)},
     }
-    gaps = gaps_of(groups)
+    gaps = widest_gaps(groups)
     assert [(gap["trait"], gap["worst"], gap["best"], gap["gap"]) for gap in gaps] == [
         ("pose", "10-20", "0-10", 0.1),
         ("light", "hard", "soft", 0.05),
     ]
-    assert gaps_of({"pose": {"0-10": row(50, 0.9)}}) == []
+    assert widest_gaps({"pose": {"0-10": row(50, 0.9)}}) == []
 
 
 def faces_of(labels, probabilities, people, **traits):
@@ -258,12 +280,12 @@ def test_the_error_of_a_gap_is_by_people_not_by_faces():
     labels, glasses = np.arange(120)[:, None] % 2, np.where(np.arange(120) < 60, "yes", "no")
     chances, people = 0.4 * labels + 0.6 * rng.random((120, 1)), np.arange(120)
     gap = {"trait": "glasses", "best": "yes", "worst": "no"}
-    once = rendered._gap_error(faces_of(labels, chances, people, glasses=glasses), gap)
+    once = gap_error(faces_of(labels, chances, people, glasses=glasses), gap)
     assert 0.01 < once < 0.15
     again = [np.repeat(values, 4, axis=0) for values in (labels, chances, people, glasses)]
-    assert rendered._gap_error(faces_of(*again[:3], glasses=again[3]), gap) == once  # more of the same tells no more
+    assert gap_error(faces_of(*again[:3], glasses=again[3]), gap) == once  # more of the same tells no more
     others = [*again[:2], np.arange(480)]
-    assert rendered._gap_error(faces_of(*others, glasses=again[3]), gap) < 0.7 * once
+    assert gap_error(faces_of(*others, glasses=again[3]), gap) < 0.7 * once
 
 
 def test_failures_are_on_the_wrong_side_of_the_threshold_and_the_worst_come_first():
@@ -293,7 +315,7 @@ def test_curve_and_error_agree():
 def test_scores_of_any_scale_have_an_auc():
     labels = np.float32([[1, 1], [0, 1], [1, -1], [0, 1]])
     scores = np.array([[3.0, 0], [-2.0, 0], [0.5, 0], [0.5, 0]])
-    found = aucs(["AU01", "AU12"], labels, scores)
+    found = score_columns(["AU01", "AU12"], labels, scores)
     chances = np.float32([[0.9], [0.1], [0.4], [0.4]])
     assert found["AU01"] == pytest.approx(au_auc(labels[:, :1], chances)["auc"][0])
     assert found["AU12"] is None
@@ -333,7 +355,8 @@ def test_blendshapes_are_compared_on_the_faces_that_mediapipe_finds(tmp_path, mo
     pictures = [(np.full((100, 100, 3), grey, np.uint8), points) for grey in (0, 50, 150, 250)]
     labels = np.float32([[1, 1], [0, 1], [0, 0], [1, 0]])
     ours = np.array([[0.5, 0.5], [0.9, 0.9], [0.1, 0.1], [0.2, 0.2]])
-    found = compare(tmp_path / "face_landmarker.task", ["AU12", "AU01"], labels, ours, pictures)
+    with open_landmarker(tmp_path / "face_landmarker.task") as find:
+        found = compare(find, ["AU12", "AU01"], labels, ours, pictures)
     assert (found["faces"], found["found"]) == (4, 3)  # not the black one
     assert found["mediapipe"] == {"AU12": 1.0, "AU01": 0.0, "mean": 0.5}
     assert found["ours"] == {"AU12": 0.5, "AU01": 1.0, "mean": 0.75}
@@ -345,5 +368,5 @@ def test_alarms_count_where_a_neutral_face_is_labelled_as_absent():
     labels = np.array([[0, 1], [0, 0], [0, -1], [-1, -1], [0, 0]], np.float32)
     said = np.array([[1, 1], [0, 0], [0, 1], [0, 1], [1, 1]], bool)
     neutral = np.array([True, True, True, True, False])  # the fourth is called neutral without any label
-    assert _alarms(said, labels, neutral).tolist() == [0.25, 0.5]
-    assert np.isnan(_alarms(said, labels, np.zeros(5, bool))).all()
+    assert false_alarms(said, labels, neutral).tolist() == [0.25, 0.5]
+    assert np.isnan(false_alarms(said, labels, np.zeros(5, bool))).all()

@@ -1,5 +1,22 @@
-"""`hf_geaau.metrics.au_mae` as a file for `evaluate.load`."""
+"""`hf_geaau.metrics.au_mae` as an `evaluate.Metric`."""
 
-from hf_geaau.metrics.modules import AUMAE
+from typing import Any
 
-__all__ = ["AUMAE"]
+import evaluate
+from numpy.typing import ArrayLike
+
+from hf_geaau.metrics import au_mae
+from hf_geaau.metrics.modules import metric_info, plain
+
+
+class AUMAE(evaluate.Metric):
+    """Mean absolute error of the intensity of each action unit.
+
+    predictions: intensities, a list of N for each frame. references: coded intensities 0 to 5, or -1 (missing).
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return metric_info(self)
+
+    def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, Any]:
+        return plain(au_mae(references, predictions))
