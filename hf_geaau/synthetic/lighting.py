@@ -66,7 +66,7 @@ def lamp_field(direction: Vector, color: Vector) -> Vector:
     return np.concatenate([[0.25], 0.5 * np.asarray(direction), second])[:, None] * color
 
 
-class _Environment:
+class Environment:
     """Collects lamps and sky."""
 
     def __init__(self) -> None:
@@ -134,13 +134,13 @@ def _side(rng: np.random.Generator) -> float:
     return float(rng.choice([-1.0, 1.0]))
 
 
-def _overcast(rng: np.random.Generator, place: _Environment) -> None:
+def _overcast(rng: np.random.Generator, place: Environment) -> None:
     place.sky(_white(rng), _slope(rng, rng.uniform(0.2, 0.5)))
     for _ in range(3):
         place.lamp(rng.uniform(-120, 120), rng.uniform(0, 80), _white(rng) * rng.uniform(0.05, 0.3), 0.3)
 
 
-def _indoor(rng: np.random.Generator, place: _Environment) -> None:
+def _indoor(rng: np.random.Generator, place: Environment) -> None:
     """Several lamps of different temperatures, and walls that throw light back."""
     place.sky(_white(rng) * rng.uniform(0.3, 0.9), _slope(rng))
     for _ in range(rng.integers(2, 9)):
@@ -148,7 +148,7 @@ def _indoor(rng: np.random.Generator, place: _Environment) -> None:
         place.lamp(rng.normal(0, 65), rng.normal(35, 25), _white(rng, 0.14) * strength, rng.uniform(0.3, 1.0))
 
 
-def _window(rng: np.random.Generator, place: _Environment) -> None:
+def _window(rng: np.random.Generator, place: Environment) -> None:
     """One large light from a side, and a dim room of another temperature."""
     side, cool = _side(rng), _white(rng)
     place.sky(_white(rng, 0.14) * rng.uniform(0.15, 0.5), _slope(rng, 0.1))
@@ -157,35 +157,35 @@ def _window(rng: np.random.Generator, place: _Environment) -> None:
         place.lamp(side * (middle + step), rng.uniform(0, 40), cool * rng.uniform(0.3, 0.6), 0.6)
 
 
-def _sun(rng: np.random.Generator, place: _Environment) -> None:
+def _sun(rng: np.random.Generator, place: Environment) -> None:
     place.lamp(rng.uniform(-80, 80), rng.uniform(15, 65), _white(rng) * [1.1, 1.0, 0.85] * rng.uniform(0.8, 2.0))
     place.sky(_white(rng) * [0.85, 1.0, 1.2] * rng.uniform(0.25, 0.6), _slope(rng, 0.3))
     place.lamp(rng.uniform(-90, 90), rng.uniform(-60, -20), _white(rng) * rng.uniform(0, 0.3), 0.0)  # from the ground
 
 
-def _hard_side(rng: np.random.Generator, place: _Environment) -> None:
+def _hard_side(rng: np.random.Generator, place: Environment) -> None:
     place.lamp(_side(rng) * rng.uniform(50, 105), rng.uniform(-5, 45), _white(rng) * rng.uniform(1.0, 2.0))
     place.sky(_white(rng) * rng.uniform(0.1, 0.35), _slope(rng, 0.1))
 
 
-def _top(rng: np.random.Generator, place: _Environment) -> None:
+def _top(rng: np.random.Generator, place: Environment) -> None:
     """From above: the sockets of the eyes and the neck lie in shade."""
     place.lamp(rng.normal(0, 40), rng.uniform(60, 85), _white(rng, 0.14) * rng.uniform(1.0, 2.0))
     place.sky(_white(rng) * rng.uniform(0.12, 0.4), _slope(rng, 0.4))
 
 
-def _back(rng: np.random.Generator, place: _Environment) -> None:
+def _back(rng: np.random.Generator, place: Environment) -> None:
     for side in (-1, 1):
         place.lamp(side * rng.uniform(110, 165), rng.uniform(0, 55), _white(rng) * rng.uniform(0.2, 2.2))
     place.sky(_white(rng) * rng.uniform(0.4, 0.8), np.array([0, 0.15, rng.uniform(-0.5, -0.1)]))
 
 
-def _flash(rng: np.random.Generator, place: _Environment) -> None:
+def _flash(rng: np.random.Generator, place: Environment) -> None:
     place.lamp(rng.normal(0, 6), rng.normal(8, 6), _white(rng, 0.05) * rng.uniform(0.7, 1.5))
     place.sky(_white(rng, 0.15) * rng.uniform(0.15, 0.7), _slope(rng))
 
 
-def _colored(rng: np.random.Generator, place: _Environment) -> None:
+def _colored(rng: np.random.Generator, place: Environment) -> None:
     """Lamps of two colours from two sides, as on stages and in bars."""
     side = _side(rng)
     for sign, strength in ((side, rng.uniform(0.5, 1.2)), (-side, rng.uniform(0.3, 0.9))):
@@ -193,20 +193,20 @@ def _colored(rng: np.random.Generator, place: _Environment) -> None:
     place.sky((_vivid(rng) + 1) / 2 * rng.uniform(0.15, 0.5), _slope(rng))
 
 
-def _under(rng: np.random.Generator, place: _Environment) -> None:
+def _under(rng: np.random.Generator, place: Environment) -> None:
     """From below, as of a screen, a fire or footlights."""
     place.lamp(rng.normal(0, 25), rng.uniform(-65, -20), _white(rng, 0.25) * rng.uniform(0.6, 1.4), 0.8)
     place.sky(_white(rng) * rng.uniform(0.2, 0.5), _slope(rng, 0.0))
 
 
-def _neon(rng: np.random.Generator, place: _Environment) -> None:
+def _neon(rng: np.random.Generator, place: Environment) -> None:
     for azimuth in (-70, 0, 70):
         color = (_vivid(rng) + 0.5) / 1.5 * rng.uniform(0.2, 0.9)
         place.lamp(azimuth + rng.normal(0, 15), rng.uniform(-30, 60), color, rng.uniform(0.2, 0.9))
     place.sky(_vivid(rng) * rng.uniform(0.15, 0.4), _slope(rng))
 
 
-def _ring(rng: np.random.Generator, place: _Environment) -> None:
+def _ring(rng: np.random.Generator, place: Environment) -> None:
     """Lamps all around the camera: no shade, flat."""
     white = _white(rng, 0.05)
     for around in np.arange(0, 360, 45):
@@ -214,7 +214,7 @@ def _ring(rng: np.random.Generator, place: _Environment) -> None:
     place.sky(_white(rng) * rng.uniform(0.05, 0.25), _slope(rng))
 
 
-_Kind = tuple[Callable[[np.random.Generator, _Environment], None], float]
+_Kind = tuple[Callable[[np.random.Generator, Environment], None], float]
 # Shares are our choice, after looking at press, party and home photos: soft light is usual, stage light rare.
 _STANDARD: dict[str, _Kind] = {
     "overcast": (_overcast, 0.17), "indoor": (_indoor, 0.27), "window": (_window, 0.17), "sun": (_sun, 0.10),
@@ -238,7 +238,7 @@ def sample_light(rng: np.random.Generator, style: str = "standard") -> Light:
     """
     kinds = _STANDARD if style == "standard" else _SHIFTED
     kind = str(rng.choice(list(kinds), p=[share for _, share in kinds.values()]))
-    place = _Environment()
+    place = Environment()
     kinds[kind][0](rng, place)
     dim = {"back": -0.5, "colored": -0.2, "neon": -0.2, "side": -0.1, "top": -0.1}.get(kind, 0.0)
     adapted = rng.uniform(0, 0.3) if kind in ("colored", "neon") else rng.uniform(0.3, 1.0)

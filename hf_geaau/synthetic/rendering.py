@@ -197,7 +197,7 @@ class Renderer:
 
     def render(self, scene: Scene) -> Render:
         """Render an aligned crop, `size` × `size`, with an alignment error like a detector's."""
-        camera_points, view = self._pose(scene)
+        camera_points, view = self.pose(scene)
         template, truth = np.array(CROP_TEMPLATE) * self.size, five_points(camera_points)
         upright = similarity_transform(truth, template)[:, :2]
         eye_distance = template[1, 0] - template[0, 0]
@@ -229,7 +229,7 @@ class Renderer:
             roll: In-plane rotation, radians, clockwise.
             backdrop: (height, width, 3) uint8 RGB to stand before; None for one of the scene's own.
         """
-        camera_points, view = self._pose(scene)
+        camera_points, view = self.pose(scene)
         points = five_points(camera_points)
         frontal = np.linalg.norm(np.diff(five_points(view.landmarks)[:2, :2], axis=0)) * view.scale
         size = eye_distance / frontal
@@ -237,7 +237,7 @@ class Renderer:
         shift = np.array(center) - linear @ points[:2].mean(0)
         return self._draw(scene, view, np.column_stack([linear, shift]), points, height, width, True, backdrop)
 
-    def _pose(self, scene: Scene) -> tuple[Array, "_View"]:
+    def pose(self, scene: Scene) -> tuple[Array, "_View"]:
         """Shape the head and look at it: landmarks on the camera plane (68, 2), y down, and what drawing needs."""
         with self._context:  # another renderer of this process may have drawn since
             look = self._prepare_look(scene.identity)
