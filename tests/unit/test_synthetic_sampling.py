@@ -259,7 +259,7 @@ def test_face_model_errors(clone, tmp_path):
     with pytest.raises(FaceModelError, match="lacks the arrays .*'expression_deltas'"):
         load_face_model(tmp_path / "part.npz")
     write_obj(clone / "FaceXModel" / "jawOpen.obj", CUBE[:5])
-    with pytest.raises(FaceModelError, match=r"jawOpen.obj' must have 8 vertices .* got 5"):
+    with pytest.raises(FaceModelError, match=r"jawOpen.obj' must have 8 vertices, as .* got 5"):
         load_face_model(clone, tmp_path / "cache")
     (clone / "FaceXModel" / "jawOpen.obj").unlink()
     with pytest.raises(FaceModelError, match="it lacks jawOpen.obj"):
