@@ -190,7 +190,8 @@ def render_dataset(
         The path of the table.
 
     Raises:
-        RenderFolderError: If another process writes to the folder, or it holds other files or renders of other settings.
+        RenderFolderError: If another process writes to the folder, or it holds other files or renders of other
+            settings.
         FaceModelError: If the face model cannot be read.
     """
     if count < 1:

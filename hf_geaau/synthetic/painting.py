@@ -14,7 +14,7 @@ Canvas = NDArray[Any]  # cv2 returns arrays of any number type, so a closer type
 """(H, W) or (H, W, C), values 0-1 unless said otherwise."""
 Mask = NDArray[Any]
 """(H, W), 0-255."""
-Points = NDArray[np.floating]
+Points = NDArray[Any]
 """(..., 2)."""
 
 FRACTION_BITS = 4

@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_geaau.errors import MissingExtraError
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
@@ -18,8 +19,7 @@ from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 from hf_geaau.synthetic.action_units import ACTION_UNITS
 from hf_geaau.synthetic.backgrounds import background, shifted_background, shoulders
 from hf_geaau.synthetic.face_model import FaceModel
-from hf_geaau.synthetic.geometry import FloatArray as Array
-from hf_geaau.synthetic.geometry import Surface, rotation, unit
+from hf_geaau.synthetic.geometry import FloatArray, Surface, rotation, unit
 from hf_geaau.synthetic.glasses import glasses_surfaces
 from hf_geaau.synthetic.hair import hair_surface, scalp_cover
 from hf_geaau.synthetic.head import EYE, LASHES, HeadMesh
@@ -41,7 +41,7 @@ from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES
 from hf_geaau.synthetic.skin import TEXTURE_SIZE, beard_mask, hair_texture, skin_texture
 from hf_geaau.synthetic.wrinkles import WRINKLE_SIZE, blend_wrinkles, wrinkle_maps
 
-_HEAD_REACH = 5.0  # in units of half a face: nothing of a head is further from its centre
+_HEAD_REACH = 5.0  # in units of half a face: nothing of a head is further from its center
 _LOOKS = 4  # people whose looks are kept
 _EYES_CLOSED = ACTION_UNITS.index(43)
 _SHUT_GAP_CM, _SUNK_CM = 0.02, 0.3
@@ -58,16 +58,16 @@ class Render:
         points: (5, 2) float32, true five points in pixels of `image`, in the order of CROP_TEMPLATE.
     """
 
-    image: Array
-    points: Array
+    image: NDArray[np.uint8]
+    points: NDArray[np.float32]
 
 
-def five_points(landmarks: Array) -> Array:
-    """Reduce (68, D) landmarks to (5, D): eyes, tip of the nose, corners of the mouth, from image-left."""
+def five_points(landmarks: FloatArray) -> FloatArray:
+    """Reduce landmarks (68, D) to the five points (5, D) of CROP_TEMPLATE."""
     return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]])
 
 
-def _lip_gap(landmarks: Array) -> float:
+def _lip_gap(landmarks: FloatArray) -> float:
     """Distance of the inner lips, cm, from (68, 3)."""
     return float(landmarks[[61, 62, 63], 1].mean() - landmarks[[65, 66, 67], 1].mean())
 
@@ -119,7 +119,7 @@ class _Look:
 
 
 class Renderer:
-    """Draws scenes of one face model.
+    """Draw scenes of one face model.
 
     Args:
         face_model: From `load_face_model`.
@@ -139,7 +139,7 @@ class Renderer:
         self._context.enable(self._context.DEPTH_TEST)
         self._look: Any = None  # a _Look once something was drawn
         self._looks: dict[int, _Look] = {}
-        self._wrinkles: dict[int, Array] = {}
+        self._wrinkles: dict[int, FloatArray] = {}
         self._targets: dict[tuple[int, int], Any] = {}
         self._build()
         self._sky, seen = _bake_visibility(self._context, self.mesh)
@@ -151,7 +151,7 @@ class Renderer:
         self._seen = np.ascontiguousarray(seen[:, self.mesh.is_skin])
 
     def close(self) -> None:
-        """Give the OpenGL context back."""
+        """Release the OpenGL context."""
         self._context.release()
 
     def _build(self) -> None:
@@ -201,8 +201,8 @@ class Renderer:
         template, truth = np.array(CROP_TEMPLATE) * self.size, five_points(camera_points)
         upright = similarity_transform(truth, template)[:, :2]
         eye_distance = template[1, 0] - template[0, 0]
-        found = truth + scene.point_jitter * eye_distance @ np.linalg.inv(upright).T  # what a detector sees
-        matrix = similarity_transform(found, template)
+        detected = truth + scene.point_jitter * eye_distance @ np.linalg.inv(upright).T
+        matrix = similarity_transform(detected, template)
         turn, log_scale, *shift = scene.crop_jitter.astype(float)
         matrix = _jitter_matrix(turn, np.exp(log_scale), np.array(shift) * self.size, self.size) @ np.vstack(
             [matrix, [0, 0, 1]]
@@ -217,7 +217,7 @@ class Renderer:
         eye_distance: float,
         center: tuple[float, float],
         roll: float = 0.0,
-        backdrop: Array | None = None,
+        backdrop: FloatArray | None = None,
     ) -> Render:
         """Render a whole photo with head, neck and shoulders.
 
@@ -237,24 +237,24 @@ class Renderer:
         shift = np.array(center) - linear @ points[:2].mean(0)
         return self._draw(scene, view, np.column_stack([linear, shift]), points, height, width, True, backdrop)
 
-    def pose(self, scene: Scene) -> tuple[Array, "_View"]:
+    def pose(self, scene: Scene) -> tuple[FloatArray, "View"]:
         """Shape the head and look at it: landmarks on the camera plane (68, 2), y down, and what drawing needs."""
         with self._context:  # another renderer of this process may have drawn since
             look = self._prepare_look(scene.identity)
         active = np.flatnonzero(scene.shape_weights)
         vertices = look.rest.copy()
         moved, step = vertices.reshape(-1), np.empty(vertices.size, np.float32)
-        for place in active:  # row by row: a matrix product would copy the rows first
-            moved += np.multiply(self.mesh.expression_deltas[place], scene.shape_weights[place], out=step)
+        for index in active:  # Row by row, because a matrix product would copy the rows first.
+            moved += np.multiply(self.mesh.expression_deltas[index], scene.shape_weights[index], out=step)
         if scene.intensities[_EYES_CLOSED] >= 1:
             self._close_lids(vertices)
         turn, focal = rotation(scene.yaw, scene.pitch, scene.roll), scene.camera.distance * look.scale
-        view = _View(vertices, vertices[self.mesh.landmarks], turn, look.scale, look.center, focal)
+        view = View(vertices, vertices[self.mesh.landmarks], turn, look.scale, look.center, focal)
         seen = (view.landmarks - look.center) @ turn.T * look.scale
         plane = seen[:, :2] / (focal - seen[:, 2:]) * focal
         return plane * [1, -1], view
 
-    def _close_lids(self, vertices: Array) -> None:
+    def _close_lids(self, vertices: FloatArray) -> None:
         """Shut eyes in place: the shapes close those of the mean face, on others a slit may stay."""
         for side, (upper, lower) in enumerate((((43, 44), (47, 46)), ((37, 38), (41, 40)))):
             pairs = self.mesh.landmarks[[*upper]], self.mesh.landmarks[[*lower]]
@@ -273,7 +273,7 @@ class Renderer:
         self._looks[id(identity)] = look  # people of one clip take turns
         if len(self._looks) > _LOOKS:
             del self._looks[next(iter(self._looks))]
-        level = look.texture
+        level: FloatArray = look.texture
         for number in range(TEXTURE_SIZE.bit_length()):
             self._skin.write(np.ascontiguousarray(level), level=number)
             level = cv2.resize(level, (max(level.shape[0] // 2, 1),) * 2, interpolation=cv2.INTER_AREA)
@@ -316,8 +316,8 @@ class Renderer:
         return self._targets[height, width]
 
     def _draw(
-        self, scene: Scene, view: "_View", matrix: Array, points: Array,
-        height: int, width: int, body: bool = False, backdrop: Array | None = None,
+        self, scene: Scene, view: "View", matrix: FloatArray, points: FloatArray,
+        height: int, width: int, body: bool = False, backdrop: FloatArray | None = None,
     ) -> Render:  # fmt: skip
         """Draw, put things before it, and photograph; `matrix` (2, 3) maps the camera plane to pixels."""
         rng = np.random.default_rng(scene.backdrop_seed)
@@ -327,7 +327,7 @@ class Renderer:
             layer = self._draw_head(scene, view, matrix * fine, tall, wide)
         # Drawn also where another takes its place: what follows draws from the same rng.
         draw = background if scene.style == "standard" else shifted_background
-        image = draw(rng, tall, wide, bright=scene.light.kind == "back")
+        image: FloatArray = draw(rng, tall, wide, bright=scene.light.kind == "back")
         if backdrop is not None:
             image = cv2.resize(backdrop, (wide, tall), interpolation=cv2.INTER_LINEAR).astype(image.dtype)
         if body:
@@ -344,10 +344,10 @@ class Renderer:
     def _draw_body(
         self,
         rng: np.random.Generator,
-        image: Array,
-        view: "_View",
-        matrix: Array,
-        color: Array,
+        image: FloatArray,
+        view: "View",
+        matrix: FloatArray,
+        color: FloatArray,
     ) -> None:
         foot = np.array([0.0, -14.5, -2.0]) - view.center
         seen = foot * view.scale
@@ -356,7 +356,7 @@ class Renderer:
         unit = np.hypot(*matrix[:, 0]) * 7.5 * view.scale
         shoulders(rng, image, (x, y), unit, matrix[:, 1] / np.hypot(*matrix[:, 1]), color)
 
-    def _draw_head(self, scene: Scene, view: "_View", matrix: Array, height: int, width: int) -> Array:
+    def _draw_head(self, scene: Scene, view: "View", matrix: FloatArray, height: int, width: int) -> FloatArray:
         """Draw the head alone: (H, W, 4) uint8 with coverage in the fourth channel."""
         import moderngl
 
@@ -391,11 +391,11 @@ class Renderer:
             context.disable(moderngl.BLEND)
         return np.frombuffer(target.read(components=4), np.uint8).reshape(height, width, 4)[::-1]
 
-    def _write_geometry(self, scene: Scene, view: "_View", turn: Array) -> None:
+    def _write_geometry(self, scene: Scene, view: "View", turn: FloatArray) -> None:
         """Upload positions, normals, and how much of the sky and of each light every vertex sees."""
         look, light = self._look, scene.light
-        towards = light.directions.astype(np.float64) @ turn  # lights in the head's frame
-        weights = np.exp(14 * (towards @ self._sky.T - 1))
+        toward = light.directions.astype(np.float64) @ turn  # lights in the head's frame
+        weights = np.exp(14 * (toward @ self._sky.T - 1))
         data, skin = self._vertex_data, self.mesh.is_skin
         data[:, :3], data[:, 3:6] = view.vertices, self.mesh.normals(view.vertices)
         data[:, 6] = self._open_sky(light.ambient.mean(1), turn) * (1 - 0.55 * look.shade)
@@ -403,19 +403,19 @@ class Renderer:
         hollow = self.mesh.relief(data[:, :3], data[:, 3:6])
         data[:, 6] *= (1 - _HOLLOW_PER_CM * hollow).clip(0.4, 1.25)
         unshaded = (1 - 0.45 * look.shade[skin]) * (1 - 0.4 * _HOLLOW_PER_CM * hollow[skin]).clip(0.6, 1.1)
-        for place, weight in enumerate(weights):
+        for lamp, weight in enumerate(weights):
             near = np.argsort(weight)[-8:]
-            data[skin, 7 + place] = (weight[near] / weight[near].sum()).astype(np.float32) @ self._seen[near] * unshaded
+            data[skin, 7 + lamp] = (weight[near] / weight[near].sum()).astype(np.float32) @ self._seen[near] * unshaded
         self._moving.write(data.take(self.mesh.source, 0))
 
-    def _open_sky(self, ambient: Array, turn: Array) -> Array:
+    def _open_sky(self, ambient: FloatArray, turn: FloatArray) -> FloatArray:
         """Share of the sky's light that reaches each vertex past the head itself: less where the bright part hides."""
         radiance = harmonics(self._sky @ turn.T) @ (ambient * RADIANCE_OF_IRRADIANCE)
         turned = (self._from_sky @ np.maximum(radiance, 0)).astype(np.float32)
         seen, all_ = self._transfer @ turned
         return (seen / np.maximum(all_, 1e-3 * all_.max())).clip(0, 1)
 
-    def _set_uniforms(self, scene: Scene, view: "_View", clip: Array, turn: Array) -> None:
+    def _set_uniforms(self, scene: Scene, view: "View", clip: FloatArray, turn: FloatArray) -> None:
         identity, light = scene.identity, scene.light
         lids = view.landmarks[[36, 37, 38, 39, 42, 43, 44, 45], :2]
         glasses = identity.glasses
@@ -445,30 +445,30 @@ class Renderer:
                         uniform.value = value
 
 
-def _jitter_matrix(turn: float, scale: float, shift: Array, size: int) -> Array:
-    """Rotate and scale around the crop's centre, then shift; (3, 3)."""
+def _jitter_matrix(turn: float, scale: float, shift: FloatArray, size: int) -> FloatArray:
+    """Rotate and scale around the crop's center, then shift; (3, 3)."""
     linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     center = np.full(2, size / 2)
     return np.vstack([np.column_stack([linear, center - linear @ center + shift]), [0, 0, 1]])
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """A shaped head before the camera: vertices (V, 3), landmarks (68, 3), rotation, and how it is placed."""
 
-    vertices: Array
-    landmarks: Array
-    turn: Array
+    vertices: FloatArray
+    landmarks: FloatArray
+    turn: FloatArray
     scale: float
-    center: Array
+    center: FloatArray
     focal: float
 
-    def matrices(self, matrix: Array, height: int, width: int) -> tuple[Array, Array]:
+    def matrices(self, matrix: FloatArray, height: int, width: int) -> tuple[FloatArray, FloatArray]:
         """Clip matrix (4, 4), and the rotation (3, 3) that carries normals into the upright picture."""
-        place = np.eye(4)
-        place[:3, :3] = self.turn * self.scale
-        place[:3, 3] = -place[:3, :3] @ self.center
-        place[2, 3] -= self.focal
+        model = np.eye(4)
+        model[:3, :3] = self.turn * self.scale
+        model[:3, 3] = -model[:3, :3] @ self.center
+        model[2, 3] -= self.focal
         lens = np.zeros((4, 4))
         lens[0, 0] = lens[1, 1] = self.focal
         near, far = max(self.focal - _HEAD_REACH, 0.4), self.focal + _HEAD_REACH
@@ -481,14 +481,14 @@ class _View:
         size = np.hypot(*matrix[:, 0])
         flat = np.eye(3)
         flat[:2, :2] = to_pixels / size * [[1], [-1]]
-        return align @ lens @ place, flat @ self.turn
+        return align @ lens @ model, flat @ self.turn
 
 
-def _bake_visibility(context: Any, mesh: HeadMesh) -> tuple[Array, Array]:
+def _bake_visibility(context: Any, mesh: HeadMesh) -> tuple[FloatArray, FloatArray]:
     """Find which directions each vertex of the neutral head sees, from shadow maps.
 
     Returns:
-        Unit vectors (D, 3) spread evenly over the sphere, and visibility (D, V) in 0–1. A light's shadow is then a
+        Unit vectors (D, 3) spread evenly over the sphere, and visibility (D, V) in 0-1. A light's shadow is then a
         small weighted sum; that expression and identity move shadows a little is left out.
     """
     number = np.arange(_BAKE_DIRECTIONS) + 0.5
@@ -506,7 +506,7 @@ def _bake_visibility(context: Any, mesh: HeadMesh) -> tuple[Array, Array]:
     target = context.framebuffer(depth_attachment=depth)
     center, reach = mesh.neutral.mean(0), 26.0
     seen = np.empty((len(sky), len(mesh.neutral)), np.float32)
-    for place, direction in enumerate(sky):
+    for index, direction in enumerate(sky):
         right = np.cross([0.1, 1, 0.02], direction)
         right /= np.linalg.norm(right)
         frame = np.stack([right, np.cross(direction, right), -direction]) / reach
@@ -520,7 +520,7 @@ def _bake_visibility(context: Any, mesh: HeadMesh) -> tuple[Array, Array]:
         spot = (mesh.neutral - center) @ frame.T
         x, y = (((spot[:, c] + 1) / 2 * _BAKE_SIZE).clip(0, _BAKE_SIZE - 1.001) for c in range(2))
         gap = (spot[:, 2] + 1) / 2 - map_[y.astype(int), x.astype(int)]
-        seen[place] = 1 - ((gap * 2 * reach - _BAKE_BIAS_CM) / 0.3).clip(0, 1)
+        seen[index] = 1 - ((gap * 2 * reach - _BAKE_BIAS_CM) / 0.3).clip(0, 1)
     for item in (array, *buffers, target, depth, program):
         item.release()
     return sky, seen
