@@ -20,10 +20,9 @@ from hf_geaau.synthetic.action_units import ACTION_UNITS
 from hf_geaau.synthetic.backgrounds import background, shifted_background, shoulders
 from hf_geaau.synthetic.face_model import FaceModel
 from hf_geaau.synthetic.geometry import FloatArray, Surface, rotation, unit
-from hf_geaau.synthetic.glasses import glasses_surfaces
-from hf_geaau.synthetic.hair import hair_surface, scalp_cover
-from hf_geaau.synthetic.head import EYE, LASHES, HeadMesh
+from hf_geaau.synthetic.head import LASHES, HeadMesh
 from hf_geaau.synthetic.lighting import RADIANCE_OF_IRRADIANCE, harmonics
+from hf_geaau.synthetic.looks import PersonLook
 from hf_geaau.synthetic.occluders import occlude
 from hf_geaau.synthetic.people import Identity
 from hf_geaau.synthetic.photography import develop
@@ -38,15 +37,15 @@ from hf_geaau.synthetic.shaders import (
     PLAIN_VERTEX,
 )  # fmt: skip
 from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES
-from hf_geaau.synthetic.skin import TEXTURE_SIZE, beard_mask, hair_texture, skin_texture
+from hf_geaau.synthetic.skin import TEXTURE_SIZE, hair_texture
+from hf_geaau.synthetic.views import View, five_points, jitter_matrix, lip_gap
+from hf_geaau.synthetic.visibility import bake_visibility
 from hf_geaau.synthetic.wrinkles import WRINKLE_SIZE, blend_wrinkles, wrinkle_maps
 
-_HEAD_REACH = 5.0  # in units of half a face: nothing of a head is further from its center
-_LOOKS = 4  # people whose looks are kept
+_LOOKS = 4  # Number of people whose looks are kept.
 _EYES_CLOSED = ACTION_UNITS.index(43)
 _SHUT_GAP_CM, _SUNK_CM = 0.02, 0.3
-_HOLLOW_PER_CM = 2.6  # share of the sky lost per cm of depth below the surroundings; our choice, by eye
-_BAKE_DIRECTIONS, _BAKE_SIZE, _BAKE_BIAS_CM = 96, 256, 0.22
+_HOLLOW_PER_CM = 2.6  # Share of the sky lost per cm of depth below the surroundings. Our choice, by eye.
 
 
 @dataclass(frozen=True)
@@ -60,16 +59,6 @@ class Render:
 
     image: NDArray[np.uint8]
     points: NDArray[np.float32]
-
-
-def five_points(landmarks: FloatArray) -> FloatArray:
-    """Reduce landmarks (68, D) to the five points (5, D) of CROP_TEMPLATE."""
-    return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]])
-
-
-def _lip_gap(landmarks: FloatArray) -> float:
-    """Distance of the inner lips, cm, from (68, 3)."""
-    return float(landmarks[[61, 62, 63], 1].mean() - landmarks[[65, 66, 67], 1].mean())
 
 
 def _connect() -> Any:
@@ -87,35 +76,6 @@ def _connect() -> Any:
         raise MissingExtraError(
             f"Rendering needs OpenGL 3.3 through EGL, got: {error}. On Debian: apt install libegl1 libgl1-mesa-dri."
         ) from error
-
-
-class _Look:
-    """What stays the same over the images of one identity: the head without expression, hair, glasses, textures."""
-
-    def __init__(self, mesh: HeadMesh, identity: Identity) -> None:
-        self.identity = identity
-        moved = identity.shape @ mesh.identity_deltas + identity.traits @ mesh.trait_deltas
-        moved += identity.resting @ mesh.expression_deltas
-        self.rest = mesh.neutral + moved.reshape(-1, 3)
-        self.rest += mesh.lash_roots * np.float32(1 - identity.eyes.lash_length)
-        back, down = identity.teeth_offset
-        self.rest[mesh.upper_teeth] -= np.array([0, down, back], np.float32)
-        self.rest[mesh.lower_teeth] -= np.array([0, 2 * back, back], np.float32)
-        self.landmarks = self.rest[mesh.landmarks]
-        skin = self.rest[mesh.is_skin]
-        self.hair = hair_surface(identity.hair, skin)
-        cover, shade = scalp_cover(identity.hair, self.rest)
-        self.cover, self.shade = cover * mesh.is_skin, shade * mesh.is_skin
-        self.glasses = glasses_surfaces(identity.glasses, self.landmarks) if identity.glasses else None
-        self.texture = skin_texture(identity, mesh.landmark_uv)
-        if identity.beard.length_cm:
-            mask = beard_mask(identity, mesh.landmark_uv)
-            place = (mesh.uv_of_vertex.clip(0, 0.999) * TEXTURE_SIZE).astype(int)
-            depth = mask[place[:, 1], place[:, 0]] * (mesh.is_face) * identity.beard.length_cm
-            down = 0.5 + 0.5 * ((self.landmarks[57, 1] - self.rest[:, 1]) / 3).clip(-0.7, 1)
-            self.rest += (depth * down)[:, None].astype(np.float32) * mesh.normals(self.rest)
-        self.center = self.landmarks.mean(0)
-        self.scale = 1 / np.abs(self.landmarks[:, :2] - self.center[:2]).max()
 
 
 class Renderer:
@@ -137,12 +97,12 @@ class Renderer:
         self.mesh = HeadMesh(face_model)
         self._context = _connect()
         self._context.enable(self._context.DEPTH_TEST)
-        self._look: Any = None  # a _Look once something was drawn
-        self._looks: dict[int, _Look] = {}
+        self._look: Any = None  # A PersonLook once something was drawn.
+        self._looks: dict[int, PersonLook] = {}
         self._wrinkles: dict[int, FloatArray] = {}
         self._targets: dict[tuple[int, int], Any] = {}
         self._build()
-        self._sky, seen = _bake_visibility(self._context, self.mesh)
+        self._sky, seen = bake_visibility(self._context, self.mesh)
         facing = np.maximum(self._sky @ self.mesh.normals(self.mesh.neutral).T, 0)
         # What each vertex gets of each harmonic of the radiance around the head, with and without the head in its way.
         basis = harmonics(self._sky)
@@ -204,7 +164,7 @@ class Renderer:
         detected = truth + scene.point_jitter * eye_distance @ np.linalg.inv(upright).T
         matrix = similarity_transform(detected, template)
         turn, log_scale, *shift = scene.crop_jitter.astype(float)
-        matrix = _jitter_matrix(turn, np.exp(log_scale), np.array(shift) * self.size, self.size) @ np.vstack(
+        matrix = jitter_matrix(turn, np.exp(log_scale), np.array(shift) * self.size, self.size) @ np.vstack(
             [matrix, [0, 0, 1]]
         )
         return self._draw(scene, view, matrix[:2], truth, self.size, self.size)
@@ -237,7 +197,7 @@ class Renderer:
         shift = np.array(center) - linear @ points[:2].mean(0)
         return self._draw(scene, view, np.column_stack([linear, shift]), points, height, width, True, backdrop)
 
-    def pose(self, scene: Scene) -> tuple[FloatArray, "View"]:
+    def pose(self, scene: Scene) -> tuple[FloatArray, View]:
         """Shape the head and look at it: landmarks on the camera plane (68, 2), y down, and what drawing needs."""
         with self._context:  # another renderer of this process may have drawn since
             look = self._prepare_look(scene.identity)
@@ -264,12 +224,12 @@ class Renderer:
             vertices += np.float32(np.clip(gap / speed, 0, 0.6)) * blink
             vertices[self.mesh.eyeballs[side], 2] -= _SUNK_CM  # else large ones pierce the lids
 
-    def _prepare_look(self, identity: Identity) -> _Look:
+    def _prepare_look(self, identity: Identity) -> PersonLook:
         if self._look is not None and self._look.identity is identity:
             return self._look
         look = self._looks.pop(id(identity), None)
         if look is None or look.identity is not identity:
-            look = _Look(self.mesh, identity)
+            look = PersonLook(self.mesh, identity)
         self._looks[id(identity)] = look  # people of one clip take turns
         if len(self._looks) > _LOOKS:
             del self._looks[next(iter(self._looks))]
@@ -316,7 +276,7 @@ class Renderer:
         return self._targets[height, width]
 
     def _draw(
-        self, scene: Scene, view: "View", matrix: FloatArray, points: FloatArray,
+        self, scene: Scene, view: View, matrix: FloatArray, points: FloatArray,
         height: int, width: int, body: bool = False, backdrop: FloatArray | None = None,
     ) -> Render:  # fmt: skip
         """Draw, put things before it, and photograph; `matrix` (2, 3) maps the camera plane to pixels."""
@@ -345,7 +305,7 @@ class Renderer:
         self,
         rng: np.random.Generator,
         image: FloatArray,
-        view: "View",
+        view: View,
         matrix: FloatArray,
         color: FloatArray,
     ) -> None:
@@ -356,7 +316,7 @@ class Renderer:
         unit = np.hypot(*matrix[:, 0]) * 7.5 * view.scale
         shoulders(rng, image, (x, y), unit, matrix[:, 1] / np.hypot(*matrix[:, 1]), color)
 
-    def _draw_head(self, scene: Scene, view: "View", matrix: FloatArray, height: int, width: int) -> FloatArray:
+    def _draw_head(self, scene: Scene, view: View, matrix: FloatArray, height: int, width: int) -> FloatArray:
         """Draw the head alone: (H, W, 4) uint8 with coverage in the fourth channel."""
         import moderngl
 
@@ -373,7 +333,7 @@ class Renderer:
         self._strands.use(2)
         context.enable(moderngl.CULL_FACE)
         self._head.render(
-            vertices=-1 if _lip_gap(view.landmarks) > _lip_gap(look.landmarks) + 0.06 else self._without_mouth
+            vertices=-1 if lip_gap(view.landmarks) > lip_gap(look.landmarks) + 0.06 else self._without_mouth
         )
         context.disable(moderngl.CULL_FACE)
         context.enable(moderngl.BLEND)
@@ -391,7 +351,7 @@ class Renderer:
             context.disable(moderngl.BLEND)
         return np.frombuffer(target.read(components=4), np.uint8).reshape(height, width, 4)[::-1]
 
-    def _write_geometry(self, scene: Scene, view: "View", turn: FloatArray) -> None:
+    def _write_geometry(self, scene: Scene, view: View, turn: FloatArray) -> None:
         """Upload positions, normals, and how much of the sky and of each light every vertex sees."""
         look, light = self._look, scene.light
         toward = light.directions.astype(np.float64) @ turn  # lights in the head's frame
@@ -415,7 +375,7 @@ class Renderer:
         seen, all_ = self._transfer @ turned
         return (seen / np.maximum(all_, 1e-3 * all_.max())).clip(0, 1)
 
-    def _set_uniforms(self, scene: Scene, view: "View", clip: FloatArray, turn: FloatArray) -> None:
+    def _set_uniforms(self, scene: Scene, view: View, clip: FloatArray, turn: FloatArray) -> None:
         identity, light = scene.identity, scene.light
         lids = view.landmarks[[36, 37, 38, 39, 42, 43, 44, 45], :2]
         glasses = identity.glasses
@@ -424,7 +384,7 @@ class Renderer:
             "light_halves": unit(light.directions + np.array([0, 0, 1])),
             "ambient": light.ambient, "exposure": 2.0**scene.camera.exposure, "hair_color": identity.hair.color,
             "skin_tone": identity.skin.tone, "oil": identity.skin.oil,
-            "lids": lids, "lip_depth": view.landmarks[[51, 57], 2].mean(), "lip_gap": _lip_gap(view.landmarks),
+            "lids": lids, "lip_depth": view.landmarks[[51, 57], 2].mean(), "lip_gap": lip_gap(view.landmarks),
             "cloth_color": scene.cloth, "collar": scene.collar, "sweep": identity.hair.sweep,
             "iris_color": identity.eyes.iris, "iris_radius": identity.eyes.iris_radius, "pupil": scene.pupil,
             "sclera_color": identity.eyes.sclera, "lash_density": identity.eyes.lash_density,
@@ -443,84 +403,3 @@ class Renderer:
                         uniform.write(np.ascontiguousarray(value, "f4").tobytes())
                     else:
                         uniform.value = value
-
-
-def _jitter_matrix(turn: float, scale: float, shift: FloatArray, size: int) -> FloatArray:
-    """Rotate and scale around the crop's center, then shift; (3, 3)."""
-    linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    center = np.full(2, size / 2)
-    return np.vstack([np.column_stack([linear, center - linear @ center + shift]), [0, 0, 1]])
-
-
-@dataclass(frozen=True)
-class View:
-    """A shaped head before the camera: vertices (V, 3), landmarks (68, 3), rotation, and how it is placed."""
-
-    vertices: FloatArray
-    landmarks: FloatArray
-    turn: FloatArray
-    scale: float
-    center: FloatArray
-    focal: float
-
-    def matrices(self, matrix: FloatArray, height: int, width: int) -> tuple[FloatArray, FloatArray]:
-        """Clip matrix (4, 4), and the rotation (3, 3) that carries normals into the upright picture."""
-        model = np.eye(4)
-        model[:3, :3] = self.turn * self.scale
-        model[:3, 3] = -model[:3, :3] @ self.center
-        model[2, 3] -= self.focal
-        lens = np.zeros((4, 4))
-        lens[0, 0] = lens[1, 1] = self.focal
-        near, far = max(self.focal - _HEAD_REACH, 0.4), self.focal + _HEAD_REACH
-        lens[2, 2], lens[2, 3] = -(far + near) / (far - near), -2 * far * near / (far - near)
-        lens[3, 2] = -1
-        to_pixels = matrix[:, :2] * [1, -1]  # the camera plane has y up, pixels have y down
-        align = np.eye(4)
-        align[0, :2], align[0, 3] = 2 * to_pixels[0] / width, 2 * matrix[0, 2] / width - 1
-        align[1, :2], align[1, 3] = -2 * to_pixels[1] / height, 1 - 2 * matrix[1, 2] / height
-        size = np.hypot(*matrix[:, 0])
-        flat = np.eye(3)
-        flat[:2, :2] = to_pixels / size * [[1], [-1]]
-        return align @ lens @ model, flat @ self.turn
-
-
-def _bake_visibility(context: Any, mesh: HeadMesh) -> tuple[FloatArray, FloatArray]:
-    """Find which directions each vertex of the neutral head sees, from shadow maps.
-
-    Returns:
-        Unit vectors (D, 3) spread evenly over the sphere, and visibility (D, V) in 0-1. A light's shadow is then a
-        small weighted sum; that expression and identity move shadows a little is left out.
-    """
-    number = np.arange(_BAKE_DIRECTIONS) + 0.5
-    polar, around = np.arccos(1 - 2 * number / _BAKE_DIRECTIONS), np.pi * (1 + 5**0.5) * number
-    sky = np.stack([np.sin(polar) * np.cos(around), np.cos(polar), np.sin(polar) * np.sin(around)], 1)
-    program = context.program(
-        vertex_shader="#version 330\nin vec3 position; uniform mat4 clip;\n"
-        "void main() { gl_Position = clip * vec4(position, 1); }",
-        fragment_shader="#version 330\nvoid main() {}",
-    )
-    solid = mesh.triangles[mesh.material[mesh.triangles[:, 0]] <= EYE]
-    buffers = context.buffer(mesh.neutral[mesh.source].tobytes()), context.buffer(solid.tobytes())
-    array = context.vertex_array(program, [(buffers[0], "3f", "position")], buffers[1])
-    depth = context.depth_texture((_BAKE_SIZE, _BAKE_SIZE))
-    target = context.framebuffer(depth_attachment=depth)
-    center, reach = mesh.neutral.mean(0), 26.0
-    seen = np.empty((len(sky), len(mesh.neutral)), np.float32)
-    for index, direction in enumerate(sky):
-        right = np.cross([0.1, 1, 0.02], direction)
-        right /= np.linalg.norm(right)
-        frame = np.stack([right, np.cross(direction, right), -direction]) / reach
-        clip = np.eye(4)
-        clip[:3, :3], clip[:3, 3] = frame, -frame @ center
-        program["clip"].write(clip.T.astype("f4").tobytes())
-        target.use()
-        target.clear(depth=1.0)
-        array.render()
-        map_ = np.frombuffer(depth.read(), "f4").reshape(_BAKE_SIZE, _BAKE_SIZE)
-        spot = (mesh.neutral - center) @ frame.T
-        x, y = (((spot[:, c] + 1) / 2 * _BAKE_SIZE).clip(0, _BAKE_SIZE - 1.001) for c in range(2))
-        gap = (spot[:, 2] + 1) / 2 - map_[y.astype(int), x.astype(int)]
-        seen[index] = 1 - ((gap * 2 * reach - _BAKE_BIAS_CM) / 0.3).clip(0, 1)
-    for item in (array, *buffers, target, depth, program):
-        item.release()
-    return sky, seen
