@@ -23,7 +23,7 @@ from hf_geaau.hub import push
 from hf_geaau.metrics import compute_metrics
 from hf_geaau.model_card import Statements
 from hf_geaau.models.zoo import BUNDLED_CHECKPOINT
-from hf_geaau.prepare import prepare
+from hf_geaau.data import prepare
 
 
 def rehearsal(folder: Path) -> Path:

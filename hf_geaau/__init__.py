@@ -27,6 +27,7 @@ register_pipeline()
 _LAZY = {
     "Face": "hf_geaau.faces",
     "FaceDetector": "hf_geaau.faces",
+    "predict_to_table": "hf_geaau.video.run",
     "predict_video": "hf_geaau.pipeline",
     "read_photo": "hf_geaau.faces",
 }
@@ -41,6 +42,7 @@ __all__ = [
     "GeaauImageProcessorPil",
     "GeaauModel",
     "facs",
+    "predict_to_table",
     "predict_video",
     "read_photo",
 ]

@@ -1,12 +1,12 @@
-"""The package's exceptions. Each carries one line: what was expected, what came, what to do."""
+"""The package's exceptions. Each message is one line: what is wrong, why, and what to do."""
 
 
 class GeaauError(Exception):
-    """Base of every error that hf_geaau raises on purpose."""
+    """Base class of all errors that hf_geaau raises on purpose."""
 
 
 class PhotoError(GeaauError, ValueError):
-    """A photo cannot be read: missing, empty, truncated, no image, or too large."""
+    """A photo cannot be read: it is missing, empty, truncated, too large, or not an image."""
 
 
 class VideoError(GeaauError, ValueError):
@@ -14,11 +14,11 @@ class VideoError(GeaauError, ValueError):
 
 
 class TableError(GeaauError, ValueError):
-    """A table of results cannot be read, written or gone on with."""
+    """A table of results cannot be read, written or resumed."""
 
 
 class FaceNotFoundError(GeaauError, ValueError):
-    """No face was found, or its five points cannot be aligned."""
+    """No face was found, or too few for what was asked."""
 
 
 class FaceModelError(GeaauError, ValueError):
@@ -26,11 +26,11 @@ class FaceModelError(GeaauError, ValueError):
 
 
 class CheckpointError(GeaauError, ValueError):
-    """A checkpoint directory is missing, foreign or unsafe to load."""
+    """A checkpoint is missing, not of this package, damaged, or unsafe to load."""
 
 
 class DeviceError(GeaauError, ValueError):
-    """The device asked for is not there."""
+    """The requested device is not available."""
 
 
 class MissingExtraError(GeaauError, ImportError):
@@ -38,19 +38,19 @@ class MissingExtraError(GeaauError, ImportError):
 
 
 class DatasetError(GeaauError, ValueError):
-    """A dataset's files do not hold what its layout says, or an option does not fit it."""
+    """A dataset's files do not match its layout, or an option does not fit it."""
 
 
 class DatasetNotFoundError(GeaauError, FileNotFoundError):
-    """A dataset, or a part of it, is not where it was looked for."""
+    """A dataset, or a part of it, does not exist at its path."""
 
 
 class TrainingError(GeaauError, ValueError):
-    """A recipe is wrong, or training cannot go on."""
+    """A recipe is wrong, or training cannot continue."""
 
 
 class MetricError(GeaauError, ValueError):
-    """Labels or predictions cannot be scored: a wrong shape, a foreign value, NaN, or nothing at all."""
+    """Labels or predictions cannot be scored: their shape or values are wrong, or there are none."""
 
 
 class EvaluationError(GeaauError, ValueError):
@@ -58,16 +58,16 @@ class EvaluationError(GeaauError, ValueError):
 
 
 class LicenseError(GeaauError, PermissionError):
-    """Something would publish data that its licence forbids to publish."""
+    """An operation would publish data, or weights trained on it, against its license."""
 
 
 class CardError(GeaauError, ValueError):
-    """A model card lacks something, above all what only a human knows."""
+    """A model card is incomplete, above all where only a human knows the answer."""
 
 
 class HubError(GeaauError, OSError):
-    """The Hub is out of reach, or refuses."""
+    """The Hub cannot be reached, or refuses a request."""
 
 
 class DatasetWarning(UserWarning):
-    """A dataset can be used, but its numbers may not be comparable with published ones."""
+    """A dataset can be used, but results on it may not be comparable with published ones."""

@@ -6,6 +6,7 @@ orders are those of the published 12-AU (BP4D, BP4D+) and 8- and 12-AU (DISFA) p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,10 +17,10 @@ class ActionUnit:
     """One action unit.
 
     Attributes:
-        number: Its FACS number.
-        name: Its FACS name.
-        muscle: The muscle, or muscles, that produce it.
-        region: Where on the face it shows: brow, eye, cheek, nose, mouth or chin.
+        number: FACS number.
+        name: FACS name.
+        muscle: The muscle or muscles that produce it.
+        region: Part of the face where it shows: brow, eye, cheek, nose, mouth or chin.
     """
 
     number: int
@@ -64,6 +65,7 @@ ACTION_UNITS: dict[int, ActionUnit] = {
     )
 }
 
+# The AUs of each benchmark, in the order of its published results.
 BP4D = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
 BP4D_PLUS = BP4D
 DISFA = (1, 2, 4, 6, 9, 12, 25, 26)
@@ -118,10 +120,13 @@ AUList = str | Sequence[int] | Sequence[str]
 
 
 def numbers(units: AUList) -> tuple[int, ...]:
-    """Give the FACS numbers of a benchmark's name, of labels such as 'AU06', or of numbers.
+    """Return the FACS numbers of an AU list.
+
+    Args:
+        units: Name of a benchmark (a key of `ORDERS`), labels such as "AU06", or FACS numbers.
 
     Raises:
-        ValueError: For an unknown benchmark or AU, or one that occurs twice.
+        ValueError: If the benchmark or an AU is unknown, or an AU occurs twice.
 
     Example:
         >>> numbers("disfa")
@@ -131,9 +136,9 @@ def numbers(units: AUList) -> tuple[int, ...]:
     """
     if isinstance(units, str):
         if units not in ORDERS:
-            raise ValueError(f"An AU list must be one of {', '.join(ORDERS)}, or AU numbers, got '{units}'.")
+            raise ValueError(f"`units` must be one of {', '.join(ORDERS)}, or a list of AUs, got '{units}'.")
         return ORDERS[units]
-    result = tuple(int(str(unit).upper().removeprefix("AU")) for unit in units)
+    result = tuple(_number(unit) for unit in units)
     unknown = [number for number in result if number not in ACTION_UNITS]
     if unknown or len(set(result)) != len(result):
         raise ValueError(
@@ -142,8 +147,15 @@ def numbers(units: AUList) -> tuple[int, ...]:
     return result
 
 
+def _number(unit: int | str) -> int:
+    try:
+        return int(str(unit).upper().removeprefix("AU"))
+    except ValueError:
+        raise ValueError(f"An AU must be a number or a label such as 'AU06', got '{unit}'.") from None
+
+
 def labels(units: AUList) -> list[str]:
-    """Give the two-digit labels of an AU list.
+    """Return the two-digit labels of an AU list.
 
     Example:
         >>> labels([6, 12])
@@ -153,15 +165,15 @@ def labels(units: AUList) -> list[str]:
 
 
 def regions(units: AUList) -> list[list[list[float]]]:
-    """Give, for each AU, the boxes of the aligned crop in which FACS says that it shows.
+    """Return the boxes of the aligned crop in which each AU shows, by FACS.
 
     Returns:
         For each AU its boxes: x0, y0, x1, y1 as fractions of the crop side, in the frame of the model's
         `CROP_TEMPLATE`. The boxes of one AU do not overlap.
 
     Source:
-        The manual's appearance changes name the places; the boxes, drawn generously on the crop template, are our
-        choice.
+        The manual's appearance changes name the parts of the face; the boxes, drawn generously on the crop template,
+        are our choice.
 
     Example:
         >>> regions([1])
@@ -171,10 +183,10 @@ def regions(units: AUList) -> list[list[list[float]]]:
 
 
 def index_map(source: AUList, target: AUList) -> tuple[list[int], list[int]]:
-    """Give the positions of the shared AUs in two AU lists, in the target's order.
+    """Return the positions of the shared AUs in two AU lists, in the target's order.
 
     Returns:
-        Positions in `source`, and the positions in `target` that they go to.
+        Their positions in `source`, and their positions in `target`.
 
     Example:
         >>> index_map("bp4d", "disfa")
@@ -185,19 +197,19 @@ def index_map(source: AUList, target: AUList) -> tuple[list[int], list[int]]:
     return [source.index(number) for number in shared], [target.index(number) for number in shared]
 
 
-def remap(values: ArrayLike, source: AUList, target: AUList) -> NDArray:
-    """Reorder the last axis from one AU list to another; an AU that the source lacks becomes -1 (not labelled).
+def remap(values: ArrayLike, source: AUList, target: AUList) -> NDArray[Any]:
+    """Reorder the last axis from one AU list to another; an AU that the source lacks becomes -1 (not labeled).
 
     Args:
         values: (..., len(source)) labels or intensities.
-        source: AU list of `values`.
-        target: AU list wanted.
+        source: AU list of the last axis of `values`.
+        target: AU list of the result.
 
     Returns:
         (..., len(target)), of the same dtype.
 
     Raises:
-        ValueError: If the last axis does not fit `source`.
+        ValueError: If the last axis does not have the AUs of `source`.
 
     Example:
         >>> remap([[1, 0, 1]], [1, 6, 12], [12, 25, 1]).tolist()
@@ -207,7 +219,7 @@ def remap(values: ArrayLike, source: AUList, target: AUList) -> NDArray:
     source, target = numbers(source), numbers(target)
     if values.shape[-1:] != (len(source),):
         raise ValueError(
-            f"The last axis must have {len(source)} AUs ({', '.join(labels(source))}), got {values.shape}."
+            f"The last axis of `values` must have {len(source)} AUs ({', '.join(labels(source))}), got {values.shape}."
         )
     take, put = index_map(source, target)
     result = np.full((*values.shape[:-1], len(target)), -1, dtype=values.dtype)

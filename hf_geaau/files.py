@@ -2,9 +2,10 @@
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -67,6 +68,8 @@ class FolderClaim:
         error: Class of the errors raised.
         content: What the folder holds, in the plural, for messages: "crops", "renders".
         may_hold: Names that a folder without a record may already hold. Hidden files are always allowed.
+        start_over: Remove what an earlier run left, once the folder is locked.
+        hint: What to do if the settings differ, for the message.
 
     Attributes:
         recorded: The content of the record, including keys that are not compared.
@@ -91,11 +94,15 @@ class FolderClaim:
         error: type[GeaauError] = GeaauError,
         content: str = "results",
         may_hold: tuple[str, ...] = (),
+        start_over: bool = False,
+        hint: str = "Pass another output, or the same settings.",
     ) -> None:
-        self.folder, self._error, self._content = Path(folder), error, content
+        self.folder, self._error, self._content, self._hint = Path(folder), error, content, hint
         self.record = self.folder / record
         self._lock = self._acquire()
         try:
+            if start_over and self.record.is_file():
+                self._clear()
             self.is_resumed = self.record.is_file()
             if self.is_resumed:
                 self.recorded = self._compared(json.loads(json.dumps(settings)))
@@ -111,6 +118,13 @@ class FolderClaim:
         """Add or change keys of the record that are not settings, such as the minutes spent."""
         self.recorded = {**self.recorded, **values}
         self._write(self.recorded)
+
+    def remove(self) -> None:
+        """Delete the folder and release it."""
+        self._clear()
+        self.release()
+        with suppress(OSError):  # someone else may have claimed it in the meantime
+            self.folder.rmdir()
 
     def release(self) -> None:
         """Let other processes write to the folder. Calling it again has no effect."""
@@ -143,24 +157,33 @@ class FolderClaim:
             raise self._unwritable(error) from error
         return lock
 
+    def _clear(self) -> None:
+        """Remove everything but the lock; the record last, as it marks the rest as ours."""
+        paths = [path for path in self.folder.iterdir() if path.name != LOCK_FILE]
+        for path in sorted(paths, key=lambda path: path == self.record):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
     def _compared(self, settings: dict[str, Any]) -> dict[str, Any]:
         try:
-            found = json.loads(self.record.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            recorded = dict(json.loads(self.record.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
             raise self._error(
                 f"Cannot read the settings in '{self.record}' ({error}). Pass another output, or remove that folder."
             ) from error
         changed = [
-            f"{name} was {found.get(name)!r}, is {value!r}"
+            f"{name} was {_short(recorded.get(name))}, is {_short(value)}"
             for name, value in settings.items()
-            if found.get(name) != value
+            if recorded.get(name) != value
         ]
         if changed:
             raise self._error(
                 f"Cannot resume: '{self.folder}' holds {self._content} made with other settings"
-                f" ({'; '.join(changed)}). Pass another output, or the same settings."
+                f" ({'; '.join(changed)}). {self._hint}"
             )
-        return dict(found)
+        return recorded
 
     def _refuse_other_files(self, allowed: set[str]) -> None:
         other = sorted(
@@ -181,3 +204,9 @@ class FolderClaim:
     def _unwritable(self, error: OSError) -> GeaauError:
         reason = os.strerror(error.errno) if error.errno else str(error)
         return self._error(f"Cannot write to '{self.folder}': {reason}. Check the disk and the rights.")
+
+
+def _short(value: object) -> str:
+    """Return a value on one short line: a list of inputs may be long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"

@@ -1,8 +1,8 @@
-"""Share checkpoints on the Hub: what goes along, what never does, and who may see it.
+"""Share checkpoints on the Hub: what is pushed, what never is, and who may see it.
 
 Only the files that loading needs, the card and the numbers behind it are pushed; labels, crops, optimizer states, logs
-and pickles never are. Weights whose data is licensed go to a private repository, unless somebody states why they may be
-public.
+and pickles never are. Weights trained on licensed data go to a private repository, unless somebody states why they may
+be public.
 """
 
 import json
@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
 
 from hf_geaau.errors import CardError, CheckpointError, GeaauError, HubError, LicenseError
 from hf_geaau.files import whole_file
@@ -23,6 +26,7 @@ from hf_geaau.model_card import (
     publication_section,
     read_json,
 )
+from hf_geaau.models.geaau.licensing_geaau import keep_private
 from hf_geaau.models.zoo import reason_and_remedy, why_out_of_reach
 
 if TYPE_CHECKING:
@@ -30,18 +34,45 @@ if TYPE_CHECKING:
 
 CODE = Path(__file__).parent / "models" / "geaau"
 MAIN_FOLD = "1"
-"""The fold whose weights `main` holds. Fixed in advance: to take the best on its test fold would be to choose by test
-data."""
+"""The fold whose weights `main` holds. Fixed in advance: taking the best on its test fold would choose by test data."""
 
 MODEL_CLASSES = ("GeaauModel", "GeaauForExpressionEmbedding")
 
-# Beside the weights. Everything else in the folder stays where it is.
-_PUSHED = ("evaluation.json", "calibration.png", "failures.jpg")  # the pictures are those of `hf-geaau evidence`
+# Pushed beside the weights; nothing else in the folder is. The pictures are those of `hf-geaau evidence`.
+_PUSHED = ("evaluation.json", "calibration.png", "failures.jpg")
+
+
+class LicenseCallback(TrainerCallback):
+    """Apply the rule of `keep_private` to a `Trainer` that pushes.
+
+    A Trainer uploads its folder by itself, past the model's own methods. With this callback among its `callbacks`, it
+    stops before anything is uploaded to a public repository if the data binds the weights.
+
+    Raises:
+        PermissionError: When the Trainer is made, and before each push.
+
+    Example:
+        >>> Trainer(model, arguments, callbacks=[LicenseCallback()])  # doctest: +SKIP
+    """
+
+    def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Check as soon as the Trainer is made."""
+        if args.push_to_hub:
+            self.on_push_begin(args, state, control, **kwargs)
+
+    def on_push_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
+    ) -> None:
+        """Check before a push."""
+        config = getattr(model, "config", None)
+        if state.is_world_process_zero and getattr(config, "model_type", None) == "geaau":
+            repo_id = args.hub_model_id or Path(args.output_dir).absolute().name
+            keep_private(config, repo_id, args.hub_private_repo, args.hub_token)
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push did.
+    """The result of a push.
 
     Attributes:
         url: Of the repository.
@@ -66,16 +97,16 @@ def push(
     revision: str | None = None,
     token: str | None = None,
 ) -> Pushed:
-    """Push a checkpoint, or the folds of a training, with a card.
+    """Push a checkpoint, or the folds of a training, with a model card.
 
     Args:
         directory: What `hf-geaau train` or `save_pretrained` wrote. With folds.json and folders fold1, fold2, …, each
             fold goes to a revision of its own name, and `main` gets fold 1 and the mean results.
-        repo_id: Such as "owner/name"; made if it is not there.
-        statements: What only a human knows. Not needed where the folder holds a README.md that somebody wrote.
+        repo_id: Such as "owner/name"; created if it is missing.
+        statements: What only a human knows. Not needed if the folder holds a README.md that somebody wrote.
         private: Whether only its owners see it. None: private if the data binds the weights, else public.
-        may_publish: Why weights bound by a licence may be public; goes into the card.
-        trained_on: Datasets that the weights have seen, where the config does not say it.
+        may_publish: Why weights bound by a license may be public; goes into the card.
+        trained_on: Datasets that the weights were trained on, if the config does not say it.
         remote_code: Add the code of the model, for machines without hf_geaau.
         revision: Branch to push to; None for main.
         token: Of the Hub; None for the one that `hf auth login` stored.
@@ -83,8 +114,8 @@ def push(
     Raises:
         CheckpointError: If the folder holds no complete checkpoint in safetensors.
         CardError: If something that only a human knows is missing.
-        LicenseError: If weights bound by a licence would become public, or nobody says what they were trained on.
-        HubError: If the Hub is out of reach or refuses.
+        LicenseError: If bound weights would become public, or nothing says what they were trained on.
+        HubError: If the Hub is unreachable or refuses.
     """
     directory, statements = Path(directory), statements or Statements()
     checkpoints = _checkpoints(directory, revision)
@@ -101,9 +132,9 @@ def push(
 
 
 def export_remote_code(directory: str | Path) -> list[str]:
-    """Put the model's code into a checkpoint: `trust_remote_code=True` then loads it where hf_geaau is not installed.
+    """Add the model's code to a checkpoint, so that `trust_remote_code=True` loads it without hf_geaau.
 
-    Where hf_geaau is installed, its own code is used nevertheless.
+    If hf_geaau is installed, its own code is used nevertheless.
 
     Args:
         directory: A checkpoint; its two JSON files get an `auto_map`.
@@ -124,7 +155,7 @@ def export_remote_code(directory: str | Path) -> list[str]:
 
 
 def _code(facts: CardFacts) -> dict[str, bytes]:
-    """Give the model files, and the two JSON files that name their classes.
+    """Return the model files, and the two JSON files that name their classes.
 
     The map is written by hand: `register_for_auto_class` would make every later `save_pretrained` copy code, would
     forget AutoModel, and would give the torchvision processor for `backend="pil"`.
@@ -153,23 +184,25 @@ def _json(content: dict[str, Any]) -> bytes:
 
 
 def _checkpoints(directory: Path, revision: str | None) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """Give branch -> folder and folds.json; the folds first, so that `main` is complete only at the end."""
+    """Return folder and folds.json of each branch; the folds first, so that `main` is complete only at the end."""
     if not directory.is_dir():
-        raise CheckpointError(f"A push needs a checkpoint's directory, got '{directory}', which is none.")
+        raise CheckpointError(f"Cannot push '{directory}': it is not a directory. Pass the directory of a checkpoint.")
     folds = read_json(directory / "folds.json", optional=True)
     if not folds:
         return {revision or "main": (directory, {})}
     if revision is not None:
         raise CheckpointError(
-            f"Folds go to revisions of their own, got revision '{revision}' for '{directory}'. Leave it out."
+            f"`revision` must be left out for folds, which go to revisions of their own, got '{revision}'."
         )
     numbers = sorted(folds.get("folds") or {})
     if MAIN_FOLD not in numbers:
-        raise CheckpointError(f"folds.json must have fold {MAIN_FOLD}, got {', '.join(numbers) or 'none'}.")
+        raise CheckpointError(
+            f"Cannot push the folds in '{directory}': folds.json has no fold {MAIN_FOLD}. Train it first."
+        )
     branches: dict[str, tuple[Path, dict[str, Any]]] = {f"fold{n}": (directory / f"fold{n}", {}) for n in numbers}
     for folder, _ in branches.values():
         if not folder.is_dir():
-            raise CheckpointError(f"Each fold needs its folder, got none at '{folder}'. Train it first.")
+            raise CheckpointError(f"Cannot push the folds: '{folder}' is missing. Train that fold first.")
     return {**branches, "main": (directory / f"fold{MAIN_FOLD}", folds)}
 
 
@@ -177,28 +210,30 @@ def _facts(folder: Path, folds: dict[str, Any], trained_on: Iterable[str]) -> Ca
     facts = CardFacts.read(folder, folds)
     if facts.config.get("model_type") != "geaau":
         raise CheckpointError(
-            f"A checkpoint must be of model type 'geaau', got '{facts.config.get('model_type')}' in '{folder}'."
+            f"Cannot push '{folder}': its model type is '{facts.config.get('model_type')}', not 'geaau'."
         )
     if not facts.parameters:
-        raise CheckpointError(f"A checkpoint must hold weights in safetensors, got none in '{folder}'.")
+        raise CheckpointError(
+            f"Cannot push '{folder}': it holds no weights in safetensors. Save it with save_pretrained."
+        )
     names = list(dict.fromkeys([*facts.trained_on, *trained_on]))
     if not names:
         raise LicenseError(
-            f"Somebody must say what the weights were trained on, got no `trained_on` in '{folder / 'config.json'}'."
-            " Pass `--trained-on NAME` for each dataset."
+            f"Cannot tell what the weights were trained on: '{folder / 'config.json'}' has no `trained_on`. Pass"
+            " `--trained-on NAME` for each dataset."
         )
     return replace(facts, config={**facts.config, "trained_on": names})
 
 
 def _visibility(bound: list[str], repo_id: str, private: bool | None, may_publish: str | None) -> bool:
     if may_publish is not None and not may_publish.strip():
-        raise CardError("`--i-may-publish` needs the reason, got nothing. Say which agreement allows it.")
+        raise CardError("`--i-may-publish` must give a reason, got an empty text. Say which agreement allows it.")
     if not bound or may_publish:
         return bool(private)
     if private is False:
         raise LicenseError(
-            f"Weights trained on {', '.join(bound)} must stay private, got '{repo_id}' as public. Leave it"
-            ' private, or, if your agreement allows it, say why with `--i-may-publish "reason"`.'
+            f"Cannot push weights trained on {', '.join(bound)} to the public '{repo_id}'. Push privately, or, if your"
+            ' agreement allows it, say why with `--i-may-publish "reason"`.'
         )
     return True
 
@@ -206,27 +241,29 @@ def _visibility(bound: list[str], repo_id: str, private: bool | None, may_publis
 def _card(
     folder: Path, facts: CardFacts, repo_id: str, statements: Statements, may_publish: str | None, **details: Any
 ) -> str:
-    """Make the card, or take the one that somebody wrote."""
+    """Return the card that somebody wrote, or a new one."""
     readme = folder / "README.md"
     written = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     if not written.strip() or is_generated(written):
         return str(make_card(facts, repo_id, statements, may_publish=may_publish, **details))
     check_written_card(written, f"'{readme}'")
     if facts.bound and not statements.data_agreement.strip():
-        raise CardError('A card needs what only you know, got nothing for data_agreement. Pass `--data-agreement "…"`.')
+        raise CardError(
+            'Cannot write the card without data_agreement, which only you know. Pass `--data-agreement "…"`.'
+        )
     return written + publication_section(facts, statements, may_publish)
 
 
 def _files(folder: Path, facts: CardFacts, remote_code: bool) -> dict[str, bytes | Path]:
-    """Give what is pushed beside the card: a list of names that may pass, not one of those that may not."""
+    """Return what is pushed beside the card: only files that are known, instead of all but those that are not."""
     files: dict[str, bytes | Path] = {path.name: path for path in sorted(folder.glob("model*.safetensors"))}
     files |= {path.name: path for path in folder.glob("model*.safetensors.index.json")}
     files |= {name: folder / name for name in _PUSHED if (folder / name).is_file()}
     if facts.folds:
         folds = {number: _report(report) for number, report in facts.folds["folds"].items()}
         files["folds.json"] = _json({**facts.folds, "folds": folds})
-    if facts.report:
-        files["evaluation.json"] = _json(_report(facts.report))
+    if facts.reports:
+        files["evaluation.json"] = _json({"reports": {name: _report(report) for name, report in facts.reports.items()}})
     config = {name: value for name, value in facts.config.items() if name not in ("_name_or_path", "auto_map")}
     processor = {name: value for name, value in facts.processor.items() if name != "auto_map"}
     files |= {"config.json": _json(config), "preprocessor_config.json": _json(processor)}
@@ -234,7 +271,7 @@ def _files(folder: Path, facts: CardFacts, remote_code: bool) -> dict[str, bytes
 
 
 def _report(report: dict[str, Any]) -> dict[str, Any]:
-    """Leave out where the checkpoint lay: a path of somebody's machine."""
+    """Leave out the path of the checkpoint, which is of somebody's machine."""
     return {name: value for name, value in report.items() if name != "checkpoint"}
 
 
@@ -246,16 +283,16 @@ def _upload(
 ) -> Pushed:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-    for files in commits.values():  # before a repository is made for nothing
-        _ask_about(files["README.md"].decode())
+    for files in commits.values():  # before a repository is created for nothing
+        _validate(files["README.md"].decode())
     api = HfApi(token=token)
     url = api.create_repo(repo_id, private=bool(private), exist_ok=True)
     repo_id = url.repo_id
     is_private = bool(api.repo_info(repo_id).private)
     if must_be_private and not is_private:
         raise LicenseError(
-            f"These weights must stay private, got '{repo_id}', which exists and is public. Make it private, choose"
-            ' another name, or, if your agreement allows it, say why with `--i-may-publish "reason"`.'
+            f"Cannot push bound weights to '{repo_id}', which exists and is public. Make it private, choose another"
+            ' name, or, if your agreement allows it, say why with `--i-may-publish "reason"`.'
         )
     for branch, files in commits.items():
         if branch != "main":
@@ -267,11 +304,11 @@ def _upload(
     return Pushed(str(url), is_private, {branch: sorted(files) for branch, files in commits.items()})
 
 
-def _ask_about(card: str) -> None:
-    """Let the Hub check a card's metadata.
+def _validate(card: str) -> None:
+    """Let the Hub validate the metadata of a card.
 
     Raises:
-        CardError: With what it finds wrong.
+        CardError: With what is wrong.
     """
     from huggingface_hub import ModelCard
 
@@ -282,25 +319,24 @@ def _ask_about(card: str) -> None:
             found = "; ".join(entry["message"] for entry in json.loads(str(error))["errors"])
         except (ValueError, KeyError, TypeError):
             found = " ".join(str(error).split())
-        raise CardError(f"The Hub must accept a card's metadata, got one that it refuses: {found}.") from error
+        raise CardError(f"The Hub refuses the metadata of the card: {found}.") from error
 
 
 def _stale(api: "HfApi", repo_id: str, branch: str, files: set[str]) -> list[str]:
-    """Name what an earlier push left that would be loaded with, or instead of, the new files: code and weights."""
+    """Return code and weights of an earlier push that would be loaded with, or instead of, the new files."""
     present = {sibling.rfilename for sibling in api.model_info(repo_id, revision=branch).siblings or []}
-    ours = {path.name for path in CODE.glob("*_geaau.py")}
-    return sorted(name for name in present - files if name in ours or name.endswith((".safetensors", ".bin")))
+    return sorted(name for name in present - files if name.endswith(("_geaau.py", ".safetensors", ".bin")))
 
 
 @contextmanager
 def _one_line(repo_id: str) -> Iterator[None]:
-    """Turn a failure of the Hub's client into one line."""
+    """Raise a failure of the Hub's client as a `HubError` of one line."""
     if reason := why_out_of_reach():
-        raise HubError(f"A push needs the Hub, got '{repo_id}': {reason}. Go online and push again.")
+        raise HubError(f"Cannot push to '{repo_id}': {reason}. Go online and push again.")
     try:
         yield
     except GeaauError:
         raise
     except Exception as error:  # the client raises its own, httpx's, OSError and ValueError
         reason, remedy = reason_and_remedy(error)
-        raise HubError(f"A push must be accepted by the Hub, got '{repo_id}': {reason}. {remedy}") from error
+        raise HubError(f"Cannot push to '{repo_id}': {reason}. {remedy}") from error

@@ -2,12 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from hf_geaau.faces import Face, FaceDetector
+from hf_geaau.models.loading import check_device, load_checkpoint
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +123,99 @@ class Runner:
             faces = None if points is None else [face[None] for face in points[batch]]
             parts.append(self(self.crop(list(images[batch]), faces)))
         return Prediction.concatenate(parts)
+
+
+class FaceAnalyzer:
+    """Find the faces of an image, cut them out, and predict their action units.
+
+    The three steps are separate so that a stream can run them in several threads and fill batches across images. They
+    are safe to call from several threads.
+
+    Args:
+        runner: Cuts crops and runs the network.
+        detector: Finds faces; None for `FaceDetector()`.
+        aligned: Images are face crops, already aligned to the model's template: each is one face, without detection.
+        min_score: Faces with a lower detector score are dropped.
+
+    Example:
+        >>> from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
+        >>> model = GeaauModel(GeaauConfig(backbone="test_resnet", image_size=64, action_units=[12, 25])).eval()
+        >>> runner = Runner(model, GeaauImageProcessor(size={"height": 64, "width": 64}))
+        >>> face, = FaceAnalyzer(runner, aligned=True)(np.zeros((64, 64, 3), np.uint8))
+        >>> face.action_units, face.probabilities.shape
+        (('AU12', 'AU25'), (2,))
+    """
+
+    def __init__(
+        self, runner: Runner, detector: FaceDetector | None = None, *, aligned: bool = False, min_score: float = 0.6
+    ) -> None:
+        self.runner, self.detector = runner, detector or FaceDetector()
+        self.aligned, self.min_score = aligned, min_score
+
+    def __call__(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Find and analyze the faces of one (H, W, 3) RGB image, largest first."""
+        faces = self.find(image)
+        return self.analyze(faces, self.crop(image, faces)) if faces else []
+
+    def find(self, image: NDArray[np.uint8]) -> list[Face]:
+        """Find the faces, largest first; an aligned crop is one face that fills it.
+
+        Args:
+            image: (H, W, 3) RGB.
+        """
+        size = image.shape[1], image.shape[0]
+        if self.aligned:
+            points = np.asarray(self.runner.image_processor.crop_template, np.float32) * size
+            return [Face(np.array([0, 0, *size], np.float32), 1.0, points)]
+        return self.detector(image, min_score=self.min_score)
+
+    def crop(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> torch.Tensor:
+        """Cut out faces: (n, 3, H, W) `pixel_values` of n faces, at least one, of one image."""
+        return self.runner.crop(image, None if self.aligned else np.stack([face.points for face in faces]))
+
+    def analyze(self, faces: Sequence[Face], crops: torch.Tensor) -> list[Face]:
+        """Predict the action units of faces.
+
+        Args:
+            faces: n of them, of any images.
+            crops: (n, 3, H, W), from `crop`.
+
+        Returns:
+            The faces with what the model predicts of them, in the same order.
+        """
+        prediction = self.runner(crops)
+        values: list[dict[str, Any]] = [{} for _ in faces]
+        for name in ("probabilities", "intensities", "embedding", "masks"):
+            if (rows := getattr(prediction, name)) is not None:
+                for value, row in zip(values, rows, strict=True):
+                    value[name] = row
+        shared: dict[str, Any] = {}
+        if prediction.probabilities is not None:
+            shared = {"action_units": self.runner.action_units, "thresholds": self.runner.thresholds}
+        return [replace(face, **value, **shared) for face, value in zip(faces, values, strict=True)]
+
+
+def load_analyzer(
+    model: str | Path | None = None, *, device: str | None = None, keep: Sequence[str] = (), **options: Any
+) -> FaceAnalyzer:
+    """Load a checkpoint that predicts action units, for streams.
+
+    Args:
+        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint.
+        device: Such as "cuda:1"; None for the accelerator if there is one. On CUDA the weights become bfloat16.
+        keep: Which of "embedding" and "masks" to keep.
+        **options: `aligned` and `min_score` of `FaceAnalyzer`.
+
+    Raises:
+        CheckpointError: If the checkpoint does not load or predicts no AUs.
+        DeviceError: If torch cannot use the device.
+    """
+    if device is not None:
+        check_device(device)
+    network, image_processor = load_checkpoint(model, must_predict=True)
+    target = torch.device(device) if device is not None else best_device()
+    network = network.to(target, torch.bfloat16 if target.type == "cuda" else None)
+    return FaceAnalyzer(Runner(network, image_processor, keep=keep), **options)
 
 
 def best_device() -> torch.device:

@@ -1,28 +1,31 @@
 """The pipeline "facial-action-unit-detection": photo or video -> faces -> action units."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from torch.utils.data import Dataset
 from transformers import AutoModelForImageClassification
 from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.pipelines.base import ChunkPipeline
+from transformers.pipelines.base import Pipeline
 
-from hf_geaau.errors import CheckpointError, PhotoError, VideoError
-from hf_geaau.faces import Face, FaceDetector
-from hf_geaau.faces.photos import read_photo
-from hf_geaau.models.geaau import GeaauModel
-from hf_geaau.models.geaau.guard_geaau import keep_private
+from hf_geaau.errors import CheckpointError, GeaauError, PhotoError, VideoError
+from hf_geaau.faces import Face, FaceDetector, read_photo
+from hf_geaau.inference import FaceAnalyzer, Runner
+from hf_geaau.models.geaau.licensing_geaau import keep_private
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.video.sources import Source, find_sources, is_video
-from hf_geaau.video.stream import FaceStream, SeenFace, SeenFrame, Settings, SourceEnd
+from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings
+from hf_geaau.video.tables import face_row
 from hf_geaau.video.tracking import head_pose
 
 TASK = "facial-action-unit-detection"
+BATCH_SIZE = 16
 
 
 def register_pipeline() -> None:
@@ -37,17 +40,19 @@ def register_pipeline() -> None:
         )
 
 
-class FacialActionUnitPipeline(ChunkPipeline):
-    """Detect the faces of photos and the action units of each face.
+class FacialActionUnitPipeline(Pipeline):
+    """Detect the faces of photos and videos, and the action units of each face.
 
-    Every face of every photo is one item of the batch: `batch_size=32` fills batches across photos.
+    Reading, detection and the network run at the same time in several threads, and batches are filled across photos.
 
     Args (on construction or per call):
         aligned: The inputs are face crops, already aligned to the model's template; no detection.
         min_score: Faces with a lower detector score are dropped. Default 0.6.
         return_masks: Add "masks", (N, h, w) float32, the LAM mask of each AU over the crop.
         return_embedding: Add "embedding", (D,) float32, the expression embedding.
-        on_error: "raise", or "return" to get the `PhotoError` in place of a photo's faces and go on with the rest.
+        on_error: "raise", or "return" to get the error in place of an input's faces and continue with the rest.
+        batch_size: Faces per forward pass. Default 16.
+        num_workers: Threads that detect and analyze. Default: one per core.
 
     Example:
         >>> from transformers import pipeline
@@ -61,7 +66,7 @@ class FacialActionUnitPipeline(ChunkPipeline):
     _load_feature_extractor = False
     _load_tokenizer = False
 
-    def __init__(self, *args: Any, face_detector: FaceDetector | None = None, **kwargs: Any):
+    def __init__(self, *args: Any, face_detector: FaceDetector | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.model.config.model_type != "geaau":
             raise CheckpointError(f"'{TASK}' needs a model of type 'geaau', got '{self.model.config.model_type}'.")
@@ -71,89 +76,59 @@ class FacialActionUnitPipeline(ChunkPipeline):
         """Detect action units.
 
         Args:
-            inputs: A path, http(s) URL, PIL image, array or tensor, as `hf_geaau.read_photo` takes them, the path of
-                a video, or a list or generator of photos.
-            **kwargs: The arguments of the class, and `batch_size`.
+            inputs: A path, http(s) URL, PIL image, array or tensor, as `hf_geaau.read_photo` takes them, or the path
+                of a video; a list of these; or a generator or a torch dataset of these, whose results are lazy: it is
+                read a limited number of photos ahead, in another thread.
+            **kwargs: The arguments of the class; for videos also `every`, `fps`, `detect_every` and `smooth_s` of
+                `hf_geaau.video.stream.Settings`.
 
         Returns:
             For each photo a list of faces, largest first: {"box": {"xmin", "ymin", "xmax", "ymax"}, "score",
             "points": 5×[x, y], "action_units": {"AU01": probability, ...}, "present": [...]}. Boxes and points are in
             pixels of the upright photo; an AU is present if its probability reaches the config's threshold. A
-            checkpoint that predicts intensities adds "intensities": {"AU01": 0 to 5, ...}. For a video one list of the
-            faces of all its frames, each with "frame", "time_s" and "track_id" as well; `predict_video` gives them one
-            by one.
+            checkpoint that predicts intensities adds "intensities": {"AU01": 0 to 5, ...}. For a video, one list of
+            the faces of all its frames, each also with "frame", "time_s", "track_id", and "roll" and "yaw" of the
+            head in degrees; `predict_video` yields them one by one.
 
         Raises:
             PhotoError: If a photo cannot be read, unless `on_error="return"`.
-            VideoError: If a video cannot be read.
+            VideoError: If a video cannot be read, unless `on_error="return"`.
             CheckpointError: If masks are asked for and the checkpoint has none.
         """
-        if isinstance(inputs, list | tuple) and any(is_video(source) for source in inputs):
-            return [self(source, **kwargs) for source in inputs]
-        if is_video(inputs):
-            return list(self._faces_of_video(os.fspath(inputs), **kwargs))
-        return super().__call__(inputs, **kwargs)
+        settings = self._settings(kwargs)
+        preprocess, _, postprocess = self._sanitize_parameters(**kwargs)
+        preprocess, postprocess = {**self._preprocess_params, **preprocess}, {**self._postprocess_params, **postprocess}
+        on_error = postprocess.pop("on_error", "raise")
+        keep = self._kept(**postprocess)
+        if not isinstance(inputs, list | tuple | Dataset | Iterator) and not is_video(inputs):
+            return self._run_one(inputs, preprocess, postprocess, on_error)
+        stream = FaceStream(self.analyzer(**preprocess, keep=keep), settings)
+        if isinstance(inputs, list | tuple):
+            return list(_results(stream, inputs, on_error))
+        if isinstance(inputs, Dataset):
+            return _DatasetResults(stream, inputs, on_error)
+        if isinstance(inputs, Iterator):
+            return _results(stream, inputs, on_error)
+        (result,) = _results(stream, [inputs], on_error)  # a video
+        return result
 
-    def _faces_of_video(self, path: str, **kwargs: Any) -> Iterator[dict[str, Any]]:
-        names = ("aligned", "min_score", "return_masks", "return_embedding")
-        given = {name: kwargs.pop(name) for name in names if name in kwargs}
-        kwargs.setdefault("batch_size", self._batch_size or 16)
-        for name in ("on_error", "num_workers"):
-            kwargs.pop(name, None)
-        for item in self.stream([Source("video", path)], Settings(**kwargs), **given):
-            if isinstance(item, SourceEnd):
-                if item.error is not None:
-                    raise item.error
-                return
-            for seen in item.faces:
-                where = {"frame": item.number, "time_s": item.time_s, "track_id": seen.track}
-                yield {**where, **self.describe(seen, **_masks_and_embedding(given))}
-
-    def stream(
-        self,
-        sources: list[Source],
-        settings: Settings | None = None,
-        *,
-        aligned: bool | None = None,
-        min_score: float | None = None,
-        return_masks: bool = False,
-        return_embedding: bool = False,
-        done: int = 0,
-        checkpoint: Mapping[str, Any] | None = None,
-    ) -> Iterator[SeenFrame | SourceEnd]:
-        """Go through photos, videos and cameras; decoding, detection and the network work at the same time.
+    def analyzer(
+        self, *, aligned: bool | None = None, min_score: float | None = None, keep: Sequence[str] = ()
+    ) -> FaceAnalyzer:
+        """Return the pipeline's detector and model for `hf_geaau.video.stream.FaceStream`.
 
         Args:
-            sources: From `hf_geaau.video.sources.find_sources`.
-            settings: How; see `hf_geaau.video.stream.Settings`.
-            aligned: The inputs are face crops, as on construction.
-            min_score: As on construction.
-            return_masks: Keep each face's LAM masks.
-            return_embedding: Keep each face's expression embedding.
-            done: How many of the sources to leave out, being done.
-            checkpoint: Where to go on in the first of the rest, from `SeenFrame.checkpoint`.
-
-        Returns:
-            A generator of frames with their faces, and of the ends of the sources; `describe` makes a face readable.
+            aligned: The inputs are face crops; None for what was given on construction.
+            min_score: Faces with a lower score are dropped; None for what was given on construction.
+            keep: Which of "embedding" and "masks" to keep.
         """
         defaults = self._preprocess_params
-        network = _StreamNetwork(
-            self,
-            bool(defaults.get("aligned", False) if aligned is None else aligned),
-            float(defaults.get("min_score", 0.6) if min_score is None else min_score),
-            {"masks": return_masks, "embedding": return_embedding},
+        return FaceAnalyzer(
+            Runner(self.model, self.image_processor, keep=keep),
+            self.face_detector,
+            aligned=bool(defaults.get("aligned", False) if aligned is None else aligned),
+            min_score=float(defaults.get("min_score", 0.6) if min_score is None else min_score),
         )
-        return FaceStream(network, settings or Settings()).run(sources, done, checkpoint)
-
-    def describe(self, seen: SeenFace, return_masks: bool = False, return_embedding: bool = False) -> dict[str, Any]:
-        """Make a face of `stream` what a face of a photo is, with "roll" and "yaw" of the head in degrees."""
-        result = self._describe(seen.face, seen.values["probabilities"], seen.values.get("intensities"))
-        result["roll"], result["yaw"] = head_pose(seen.face.points)
-        if return_masks and "masks" in seen.values:
-            result["masks"] = seen.values["masks"]
-        if return_embedding:
-            result["embedding"] = seen.values["embedding"]
-        return result
 
     def push_to_hub(self, repo_id: str, *args: Any, **kwargs: Any) -> Any:
         """Push as every transformers pipeline does; weights whose data is licensed go to private repositories only."""
@@ -171,112 +146,91 @@ class FacialActionUnitPipeline(ChunkPipeline):
         if on_error not in (None, "raise", "return"):
             raise ValueError(f"`on_error` must be 'raise' or 'return', got '{on_error}'.")
         if min_score is not None and not 0 <= min_score <= 1:
-            raise ValueError(f"`min_score` must lie in [0, 1], got {min_score}.")
-        preprocess = {"aligned": aligned, "min_score": min_score, "on_error": on_error}
-        postprocess = {"return_masks": return_masks, "return_embedding": return_embedding}
-        return _given(preprocess), {}, _given(postprocess)
+            raise ValueError(f"`min_score` must be between 0 and 1, got {min_score}.")
+        postprocess = {"return_masks": return_masks, "return_embedding": return_embedding, "on_error": on_error}
+        return _given({"aligned": aligned, "min_score": min_score}), {}, _given(postprocess)
 
-    def preprocess(
-        self, source: Any, aligned: bool = False, min_score: float = 0.6, on_error: str = "raise"
-    ) -> Iterator[dict[str, Any]]:
-        """Yield one item per face; a photo without one yields an empty item, so that its place is kept."""
-        error = None
-        faces: list[Face] = []
+    def _run_one(
+        self, photo: Any, preprocess: dict[str, Any], postprocess: dict[str, Any], on_error: str
+    ) -> list[dict[str, Any]] | PhotoError:
+        """Analyze one photo in this thread: starting the threads of a stream takes longer than they save."""
         try:
-            photo = read_photo(source)
-            faces = [self._whole(photo)] if aligned else self.face_detector(photo, min_score=min_score)
-        except PhotoError as problem:
+            result: list[dict[str, Any]] = self.run_single(photo, preprocess, {}, postprocess)
+        except PhotoError as error:
             if on_error == "raise":
                 raise
-            error = problem
-        if not faces:
-            size = self.image_processor.size
-            blank = torch.zeros(1, 3, size["height"], size["width"])
-            yield {"pixel_values": blank, "face": None, "error": error, "is_last": True}
-            return
-        points = None if aligned else np.stack([face.points for face in faces])
-        pixel_values = self.image_processor(photo, points=points, return_tensors="pt").pixel_values
-        for index, face in enumerate(faces):
-            is_last = index == len(faces) - 1
-            yield {"pixel_values": pixel_values[index : index + 1], "face": face, "error": None, "is_last": is_last}
+            return error
+        return result
 
-    def _whole(self, crop: Image.Image) -> Face:
-        points = np.asarray(self.image_processor.crop_template, np.float32) * crop.size
-        return Face(box=np.array([0, 0, *crop.size], np.float32), score=1.0, points=points)
+    # The three steps of the base class call the analyzer that a stream runs.
+
+    def preprocess(self, source: Any, **options: Any) -> dict[str, Any]:
+        """Return the faces of one photo and their crops."""
+        analyzer, image = self.analyzer(**options), np.asarray(read_photo(source))
+        faces = analyzer.find(image)
+        return {"faces": faces, "pixel_values": analyzer.crop(image, faces) if faces else None}
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
-        output = self.model(pixel_values=model_inputs["pixel_values"])
-        optional = {"intensities": output.intensities, "masks": output.au_masks}
-        return {
-            "probabilities": (output.logits.float() / self.model.config.temperature).sigmoid(),
-            "embedding": output.expression_embedding.float(),
-            **{name: value.float() for name, value in optional.items() if value is not None},
-            **{key: model_inputs[key] for key in ("face", "error", "is_last")},
-        }
+        faces, crops = model_inputs["faces"], model_inputs["pixel_values"]
+        return {"faces": self.analyzer(keep=("masks", "embedding")).analyze(faces, crops) if faces else []}
 
-    def postprocess(
-        self, model_outputs: list[dict[str, Any]], return_masks: bool = False, return_embedding: bool = False
-    ) -> list[dict[str, Any]] | PhotoError:
-        """Gather the faces of one photo."""
-        if model_outputs[0]["error"] is not None:
-            return model_outputs[0]["error"]
-        results = []
-        for output in model_outputs:
-            if output["face"] is None:
-                continue
-            intensities = output["intensities"][0].numpy() if "intensities" in output else None
-            result = self._describe(output["face"], output["probabilities"][0].numpy(), intensities)
-            if return_masks and "masks" not in output:
-                raise CheckpointError("Masks need a checkpoint with head='lam', got one with head='pooled'.")
-            if return_masks:
-                result["masks"] = output["masks"][0].numpy()
-            if return_embedding:
-                result["embedding"] = output["embedding"][0].numpy()
-            results.append(result)
-        return results
+    def postprocess(self, model_outputs: dict[str, list[Face]], on_error: str = "raise", **options: bool) -> Any:
+        """Return the faces of one photo as dictionaries."""
+        kept = self._kept(**options)
+        dropped: dict[str, Any] = dict.fromkeys({"masks", "embedding"}.difference(kept))
+        return [replace(face, **dropped).to_dict() for face in model_outputs["faces"]]
 
-    def _describe(self, face: Face, probabilities: np.ndarray, intensities: np.ndarray | None = None) -> dict[str, Any]:
-        config = self.model.config
-        names = [config.id2label[index] for index in range(config.num_labels)]
-        present = probabilities >= np.asarray(config.thresholds, np.float32)
-        return {
-            "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), map(float, face.box), strict=True)),
-            "score": float(face.score),
-            "points": np.asarray(face.points, float).tolist(),
-            "action_units": dict(zip(names, probabilities.tolist(), strict=True)),
-            "present": [name for name, is_present in zip(names, present, strict=True) if is_present],
-            **({} if intensities is None else {"intensities": dict(zip(names, intensities.tolist(), strict=True))}),
-        }
+    def _settings(self, kwargs: dict[str, Any]) -> Settings:
+        """Take what concerns the stream out of the arguments of a call."""
+        names = ("every", "fps", "detect_every", "smooth_s", "batch_size", "workers")
+        chosen = _given({name: kwargs.pop(name, None) for name in names})
+        workers = kwargs.pop("num_workers", self._num_workers) or None  # 0 is the default of transformers
+        return Settings(**{"batch_size": self._batch_size or BATCH_SIZE, "workers": workers, **chosen})
+
+    def _kept(self, return_masks: bool = False, return_embedding: bool = False) -> list[str]:
+        if return_masks and self.model.config.head != "lam":
+            raise CheckpointError(
+                f"Masks need a checkpoint with head='lam', got one with head='{self.model.config.head}'."
+            )
+        wanted = {"masks": return_masks, "embedding": return_embedding}
+        return [name for name, is_wanted in wanted.items() if is_wanted]
 
 
-class _StreamNetwork:
-    """The pipeline's detector, image processor and model, as a stream wants them."""
+class _DatasetResults:
+    """Results over a torch dataset, computed while they are iterated over; their number is that of the dataset."""
 
-    def __init__(
-        self, pipe: FacialActionUnitPipeline, aligned: bool, min_score: float, wanted: dict[str, bool]
-    ) -> None:
-        self.pipe, self.aligned, self.min_score = pipe, aligned, min_score
-        self.unwanted = [name for name, is_wanted in wanted.items() if not is_wanted]
+    def __init__(self, stream: FaceStream, inputs: Any, on_error: str) -> None:
+        self.stream, self.inputs, self.on_error = stream, inputs, on_error
 
-    def find(self, image: np.ndarray) -> list[Face]:
-        if self.aligned:
-            return [self.pipe._whole(Image.fromarray(image))]
-        return self.pipe.face_detector(image, min_score=self.min_score)
+    def __len__(self) -> int:
+        return len(self.inputs)
 
-    def crop(self, image: np.ndarray, points: np.ndarray) -> torch.Tensor:
-        return self.pipe.image_processor(
-            image, points=None if self.aligned else points, return_tensors="pt"
-        ).pixel_values
-
-    def analyse(self, crops: torch.Tensor) -> dict[str, np.ndarray]:
-        output = self.pipe.forward({"pixel_values": crops, "face": None, "error": None, "is_last": True})
-        for name in (*self.unwanted, "face", "error", "is_last"):
-            output.pop(name, None)
-        return {name: values.numpy() for name, values in output.items()}
+    def __iter__(self) -> Iterator[Any]:
+        has_length = hasattr(self.inputs, "__len__") and hasattr(self.inputs, "__getitem__")
+        items = (self.inputs[index] for index in range(len(self.inputs))) if has_length else iter(self.inputs)
+        return _results(self.stream, items, self.on_error)
 
 
-def _masks_and_embedding(given: Mapping[str, Any]) -> dict[str, bool]:
-    return {name: bool(given.get(name)) for name in ("return_masks", "return_embedding")}
+def _results(stream: FaceStream, inputs: Iterable[Any], on_error: str) -> Iterator[list[dict[str, Any]] | GeaauError]:
+    """Yield the faces of each input, or its error."""
+    sources = (Source("video" if is_video(each) else "photo", each) for each in inputs)
+    faces: list[dict[str, Any]] = []
+    with closing(stream.run(sources)) as items:
+        for item in items:
+            if isinstance(item, AnalyzedFrame):
+                faces += [_result(item, face) for face in item.faces]
+            elif item.error is not None and on_error == "raise":
+                raise item.error
+            else:
+                yield faces if item.error is None else item.error
+                faces = []
+
+
+def _result(frame: AnalyzedFrame, face: Face) -> dict[str, Any]:
+    if frame.source.kind == "photo":
+        return face.to_dict()
+    where = {"frame": frame.number, "time_s": frame.time_s, "track_id": face.track_id}
+    return {**where, **face.to_dict(), **dict(zip(("roll", "yaw"), head_pose(face.points), strict=True))}
 
 
 def predict_video(
@@ -296,16 +250,16 @@ def predict_video(
 
     Args:
         path: A video, anything else that `hf-geaau predict` takes, or the number of a camera.
-        model: Hub id or directory, or a pipeline that is loaded already; None for the bundled checkpoint.
+        model: Hub id or directory, or a loaded pipeline; None for the bundled checkpoint.
         every: Take every n-th frame.
-        fps: Take about so many frames a second instead.
-        detect_every: Detect faces in every k-th of these frames, and carry them on in between; None for every third,
-            or, with `every` or `fps`, in all.
+        fps: Take about this many frames per second instead.
+        detect_every: Detect faces in every k-th of these frames and carry them on in between. None: every third, or,
+            with `every` or `fps`, every one.
         smooth: Time constant in seconds of the smoothing of probabilities over time; 0 for none.
         batch_size: Faces per forward pass.
-        workers: Threads that compute; None for one per core.
+        workers: Threads that detect and analyze; None for one per core.
         min_score: Faces with a lower detector score are dropped.
-        device: Such as "cuda"; None for what is there.
+        device: Such as "cuda"; None for the accelerator if there is one.
 
     Yields:
         A row per face and frame, as in the table of `hf-geaau predict`: `pandas.DataFrame(predict_video(path))`.
@@ -317,21 +271,18 @@ def predict_video(
         >>> for row in predict_video("clip.mp4", fps=5):  # doctest: +SKIP
         ...     print(row["time_s"], row["track_id"], row["AU12"])
     """
-    from hf_geaau.video.tables import row_of
-
     pipe = model if isinstance(model, FacialActionUnitPipeline) else load_pipeline(model, **_given({"device": device}))
     choices = _given({"fps": fps, "workers": workers, "detect_every": detect_every})
     settings = Settings(every=every, smooth_s=smooth, batch_size=batch_size, **choices)
     found = find_sources([str(path) if isinstance(path, int) else path])
     if not found.sources:
         raise VideoError(" ".join(found.problems))
-    for item in pipe.stream(found.sources, settings, min_score=min_score):
-        if isinstance(item, SourceEnd):
-            if item.error is not None:
-                raise item.error
-            continue
-        for index, seen in enumerate(item.faces):
-            yield row_of(item, index, seen.track, pipe.describe(seen))
+    for item in FaceStream(pipe.analyzer(min_score=min_score), settings).run(found.sources):
+        if isinstance(item, AnalyzedFrame):
+            for index, face in enumerate(item.faces):
+                yield face_row(item, index, face)
+        elif item.error is not None:
+            raise item.error
 
 
 def load_pipeline(
@@ -347,23 +298,19 @@ def load_pipeline(
     Args:
         model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint.
         revision: Branch, tag or commit of a Hub repository, such as "fold2".
-        token: Of the Hub; None for the one that `hf auth login` stored.
+        token: Hub token; None for the one that `hf auth login` stored.
         dtype: Of the weights, such as "bfloat16"; None for the checkpoint's own.
-        **kwargs: Handed to the pipeline, such as `device`, `batch_size`, `min_score`.
+        **kwargs: Arguments of the pipeline, such as `device`, `batch_size`, `min_score`.
 
     Raises:
         CheckpointError: If the checkpoint is missing, of another model type, or not in safetensors, or the Hub does
-            not give it: at once, where transformers asks for 23 seconds (measured) when the host cannot be resolved.
+            not serve it. Unlike transformers, which retries for 23 seconds (measured) if the host cannot be resolved,
+            this fails at once.
         DeviceError: If torch cannot use the device.
     """
     if isinstance(kwargs.get("device"), str):
         check_device(kwargs["device"])
-    network, processor = load_checkpoint(model, revision, token)
-    if not isinstance(network, GeaauModel):
-        raise CheckpointError(
-            f"'{TASK}' needs a checkpoint that predicts AUs, got an expression encoder in '{model}'. Train the second"
-            " stage from it first, see `GeaauModel.from_expression_encoder`."
-        )
+    network, processor = load_checkpoint(model, revision, token, must_predict=True)
     if dtype is not None:
         network = network.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
     return FacialActionUnitPipeline(model=network, image_processor=processor, task=TASK, **kwargs)

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from ._benchmark import benchmark
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
 from ._evaluate import calibrate, evaluate
@@ -18,7 +17,7 @@ from ._hub import models, push
 from ._plot import plot
 from ._predict import predict
 from ._similar import similar
-from ._train import train
+from ._train import train, train_rendered
 
 app = typer.Typer(
     help="Detect facial action units (AUs) with GTLE-Net.",
@@ -28,8 +27,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    predict, plot, similar, render, prepare, example_data, download_fec, train, evaluate, calibrate, evidence,
-    benchmark, push, models,
+    predict, plot, similar, render, prepare, example_data, download_fec, train, train_rendered, evaluate, calibrate,
+    evidence, push, models,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)

@@ -1,4 +1,4 @@
-"""What `hf-geaau predict --annotate` writes: pictures of photos, and videos with overlays."""
+"""What `hf-geaau predict --annotate` writes: annotated photos and mask sheets, and videos with overlays."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,47 +8,51 @@ import typer
 from PIL import Image
 
 if TYPE_CHECKING:
-    from hf_geaau.pipeline import FacialActionUnitPipeline
-    from hf_geaau.video.stream import SeenFrame
+    from collections.abc import Sequence
+
+    from hf_geaau.faces import Face
+    from hf_geaau.inference import FaceAnalyzer
+    from hf_geaau.video.overlay import OverlayWriter
+    from hf_geaau.video.run import SourceReport, Tally
+    from hf_geaau.video.sources import Source
+    from hf_geaau.video.stream import AnalyzedFrame
 
 
 class Annotator:
     """Draws frames into a folder: NUMBER_NAME.jpg and mask sheets for photos, NUMBER_NAME.mp4 for videos.
 
+    A `RunObserver`.
+
     Args:
-        folder: Made if it is not there.
-        pipe: The pipeline, for its crops and names.
-        heat_map: Action unit whose mask is laid over faces of videos, such as "AU12".
-        blur: Make faces unrecognisable.
-        aligned: The inputs are crops.
-        count: How many inputs there are.
+        folder: Created if it is missing.
+        analyzer: The run's analyzer, for its crops and names.
+        heat_map: Action unit whose mask is drawn over faces of videos, such as "AU12".
+        blur: Make faces unrecognizable.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        pipe: "FacialActionUnitPipeline",
-        heat_map: str | None,
-        blur: bool,
-        aligned: bool,
-        count: int,
-    ) -> None:
+    needs_whole_videos = True  # a video cannot be appended to
+
+    def __init__(self, folder: Path, analyzer: "FaceAnalyzer", heat_map: str | None, blur: bool) -> None:
         from hf_geaau.plots import require_matplotlib
 
         require_matplotlib()
-        labels = list(pipe.model.config.id2label.values())
-        if heat_map is not None and heat_map not in labels:
+        units = analyzer.runner.action_units
+        if heat_map is not None and heat_map not in units:
             raise typer.BadParameter(
-                f"must be an AU of this model ({', '.join(labels)}), got '{heat_map}'.", param_hint="--heat-map"
+                f"must be an AU of this model ({', '.join(units)}), got '{heat_map}'.", param_hint="--heat-map"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.pipe, self.blur, self.aligned, self.count = folder, pipe, blur, aligned, count
-        self.heat_map = None if heat_map is None else labels.index(heat_map)
-        self._video: Any = None
-        self._part: Path | None = None
-        self._target: Path | None = None
+        self.folder, self.analyzer, self.blur = folder, analyzer, blur
+        self.heat_map = None if heat_map is None else units.index(heat_map)
+        self._digits = 1
+        self._video: OverlayWriter | None = None
+        self._target = folder
 
-    def add(self, item: "SeenFrame", faces: list[dict[str, Any]]) -> None:
+    def start(self, sources: "Sequence[Source]", done: int) -> None:
+        """Number the files with as many digits as their count has."""
+        self._digits = len(str(len(sources)))
+
+    def frame(self, frame: "AnalyzedFrame") -> None:
         """Draw one frame or photo.
 
         Raises:
@@ -56,76 +60,75 @@ class Annotator:
         """
         from hf_geaau.errors import VideoError
 
-        assert item.image is not None
-        picture = Image.fromarray(item.image)
+        assert frame.image is not None
+        picture = Image.fromarray(frame.image)
         if self.blur:
             from hf_geaau.plots import blur_faces
 
-            boxes = [seen.face.box for seen in item.faces] + item.missing
-            picture = blur_faces(picture, boxes)
-        target = self.folder / f"{item.place + 1:0{len(str(self.count))}d}_{_stem(item.source.location)}"
-        if item.source.kind == "photo":
-            try:
-                self._draw_photo(picture, faces, target)
-            except OSError as error:
-                raise VideoError(
-                    f"Pictures must be writable, got {error.strerror or error} in '{self.folder}'. Free space or mend"
-                    " the disk."
-                ) from error
-        else:
-            self._draw_frame(item, picture, faces, target.with_name(f"{target.name}.mp4"))
-
-    def end(self) -> None:
-        """Finish a video: now it takes its name."""
-        if self._video is None:
+            picture = blur_faces(
+                picture, [box.tolist() for box in (*(face.box for face in frame.faces), *frame.missing)]
+            )
+        target = self.folder / f"{frame.source_index + 1:0{self._digits}d}_{_stem(frame.source.name)}"
+        if frame.source.kind != "photo":
+            self._draw_frame(frame, picture, target.with_name(f"{target.name}.mp4"))
             return
-        self._video.close()
-        assert self._part is not None
-        assert self._target is not None
-        self._part.replace(self._target)
-        self._video = None
+        try:
+            self._draw_photo(picture, frame.faces, target)
+        except OSError as error:
+            raise VideoError(
+                f"Cannot write pictures to '{self.folder}': {error.strerror or error}. Free space or repair the disk."
+            ) from error
 
-    def drop(self) -> None:
-        """Leave no half video behind."""
+    def end(self, source: "SourceReport", tally: "Tally") -> None:
+        """Finish a video and give it its name."""
         if self._video is not None:
-            self._video.drop()
-            assert self._part is not None
-            self._part.unlink(missing_ok=True)
+            self._video.close()
+            Path(self._video.path).replace(self._target)
             self._video = None
 
-    def _draw_photo(self, picture: Image.Image, faces: list[dict[str, Any]], target: Path) -> None:
+    def close(self) -> None:
+        """Remove a video that is not finished."""
+        if self._video is not None:
+            self._video.drop()
+            Path(self._video.path).unlink(missing_ok=True)
+            self._video = None
+
+    def _draw_photo(self, picture: Image.Image, faces: "list[Face]", target: Path) -> None:
         from hf_geaau.files import whole_file
         from hf_geaau.plots import annotate_photo, save_mask_sheet
 
-        if faces and not self.aligned:
+        runner, is_aligned = self.analyzer.runner, self.analyzer.aligned
+        if faces and not is_aligned:
             with whole_file(target.with_name(f"{target.name}.jpg")) as part:
-                annotate_photo(picture, faces).save(part, "JPEG", quality=92)
+                annotate_photo(picture, [face.to_dict() for face in faces]).save(part, "JPEG", quality=92)
         for index, face in enumerate(faces):
-            if "masks" not in face:
+            if face.masks is None:
                 continue
-            points = None if self.aligned else face["points"]
-            crop = self.pipe.image_processor(picture, points=points, do_rescale=False, do_normalize=False)
+            points = None if is_aligned else face.points
+            crop = runner.image_processor(picture, points=points, do_rescale=False, do_normalize=False)
             path = target.with_name(f"{target.name}_face{index + 1}_masks.png")
-            save_mask_sheet(crop.pixel_values[0], face, path)
+            save_mask_sheet(crop.pixel_values[0], face.to_dict(), path)
 
-    def _draw_frame(self, item: "SeenFrame", picture: Image.Image, faces: list[dict[str, Any]], target: Path) -> None:
+    def _draw_frame(self, frame: "AnalyzedFrame", picture: Image.Image, target: Path) -> None:
         from hf_geaau.plots import annotate_photo
         from hf_geaau.video.overlay import OverlayWriter
 
         if self._video is None:
-            self._target, self._part = target, target.with_name(f".{target.name}.partial")
-            self._video = OverlayWriter(self._part)
-        size = self.pipe.image_processor.size
-        for seen, face in zip(item.faces, faces, strict=True):
-            face["track_id"] = seen.track
-            matrix = self.pipe.image_processor.crop_matrices(face["points"])
-            face["to_crop"] = matrix / np.array([[size["width"]], [size["height"]]])
-        has_masks = all("masks" in face for face in faces)
-        drawn = annotate_photo(picture, faces, self.heat_map if has_masks else None)
-        self._video.add(drawn, item.time_s or 0.0)
+            self._video = OverlayWriter(target.with_name(f".{target.name}.partial"))
+            self._target = target
+        has_masks = all(face.masks is not None for face in frame.faces)
+        faces = [self._described(face) for face in frame.faces]
+        self._video.add(annotate_photo(picture, faces, self.heat_map if has_masks else None), frame.time_s or 0.0)
+
+    def _described(self, face: "Face") -> dict[str, Any]:
+        """Return what `annotate_photo` takes, with the matrix to the unit square of the crop."""
+        processor = self.analyzer.runner.image_processor
+        size = np.array([[processor.size["width"]], [processor.size["height"]]])
+        to_crop = processor.crop_matrices(face.points) / size
+        return {**face.to_dict(), "track_id": face.track_id, "to_crop": to_crop}
 
 
 def _stem(location: str) -> str:
-    """Make a file name of a path or URL."""
+    """Return a file name for a path or URL."""
     stem = Path(location.split("?")[0]).stem
     return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in stem)[:100] or "photo"

@@ -1,13 +1,16 @@
-"""What the commands share: where they write, progress, one-line complaints, NAME=VALUE options."""
+"""What the commands share: consoles, progress, one-line errors and warnings, NAME=VALUE options."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from hf_geaau.metrics import Table
 
 out = Console()
 err = Console(stderr=True)
@@ -18,6 +21,11 @@ OptionList = Annotated[
 ]
 
 
+def say(message: str, console: Console = out) -> None:
+    """Print a line as it is, without markup, colors or wrapping."""
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
 def complain(message: str) -> None:
     """Print an error as one line on stderr."""
     err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
@@ -25,16 +33,16 @@ def complain(message: str) -> None:
 
 @contextmanager
 def progress(description: str, total: int, shown: bool = True) -> Iterator[Any]:
-    """Show a progress bar on stderr; gives a function that takes how many are done."""
+    """Show a progress bar on stderr, and yield a function that takes the number of finished items."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Into a file, a bar that is wiped at the end would leave nothing but an empty line.
+    # In a file, a bar that is removed at the end would leave an empty line.
     with Progress(*columns, console=err, disable=not (shown and err.is_terminal), transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda done, total=total: bar.update(task, completed=done, total=total)
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' progress bars and advice out of a command's output."""
+    """Keep the progress bars and advice of libraries out of a command's output."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from transformers.utils import logging
 
@@ -60,7 +68,7 @@ def parsed(options: list[str] | None) -> dict[str, Any]:
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
-    """Show our warnings as one line, without the place in the code."""
+    """Show the package's warnings as one line, without the position in the code."""
     import warnings
 
     from hf_geaau.errors import DatasetWarning
@@ -68,11 +76,26 @@ def one_line_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         show = warnings.showwarning
 
-        def show_short(message: Any, category: type[Warning], *place: Any, **arguments: Any) -> None:
+        def show_short(message: Any, category: type[Warning], *position: Any, **arguments: Any) -> None:
             if issubclass(category, DatasetWarning):
                 err.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
             else:
-                show(message, category, *place, **arguments)
+                show(message, category, *position, **arguments)
 
         warnings.showwarning = show_short
         yield
+
+
+def show_table(table: "Table") -> None:
+    """Print a table of `hf_geaau.metrics`; the row "mean" is set apart."""
+    from rich.box import SIMPLE
+    from rich.table import Table as RichTable
+
+    shown = RichTable(box=SIMPLE, padding=0, show_edge=False)  # ten columns fit into 80 characters
+    for title, letter in zip(table.header, table.align, strict=True):
+        shown.add_column(title, justify="right" if letter == "r" else "left")
+    for row in table.rows:
+        if is_mean := row[0] == "mean":
+            shown.add_section()
+        shown.add_row(*row, style="bold" if is_mean else None)
+    out.print(shown)

@@ -1,4 +1,4 @@
-"""Commands that make data: render, prepare, example-data, download-fec."""
+"""Commands that write data: render, prepare, example-data, download-fec."""
 
 import os
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import OptionList, one_line_warnings, out, parsed, progress
+from ._console import OptionList, one_line_warnings, parsed, progress, say
 
 
 class Style(StrEnum):
@@ -34,7 +34,7 @@ def render(
 ) -> None:
     """Render faces with known action units: JPEG files and labels.parquet.
 
-    Started again with the same arguments, it goes on where it stopped.
+    Started again with the same arguments, it resumes where it stopped.
     """
     from hf_geaau.synthetic import render_dataset
 
@@ -51,7 +51,7 @@ def render(
             style=style.value,
             progress=show_done,
         )
-    out.print(f"{count} images in {output}", highlight=False)
+    say(f"{count} images in {output}")
 
 
 def prepare(
@@ -60,18 +60,18 @@ def prepare(
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where the crops go.")],
     size: Annotated[int, typer.Option(help="Side of the crops in pixels.")] = 224,
     faceless: Annotated[
-        str, typer.Option(help="A frame without a face: cut like its 'neighbour' in the sequence, or 'drop' it.")
-    ] = "neighbour",
+        str, typer.Option(help="A frame without a face: cut like its 'neighbor' in the sequence, or 'drop' it.")
+    ] = "neighbor",
     min_score: Annotated[float, typer.Option(help="Detections with a lower score count as no face.")] = 0.6,
     workers: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
     option: OptionList = None,
 ) -> None:
     """Cut the face crops of a dataset once: parquet shards that datasets.load_dataset reads.
 
-    Started again with the same arguments, it goes on where it stopped. The crops of licensed data are licensed too:
+    Started again with the same arguments, it resumes where it stopped. The crops of licensed data are licensed too:
     do not publish them.
     """
-    from hf_geaau.prepare import prepare as prepare_crops
+    from hf_geaau.data import prepare as prepare_crops
 
     with one_line_warnings(), progress("images", 1) as show_done:
         report = prepare_crops(
@@ -85,37 +85,39 @@ def prepare(
             progress=show_done,
             **parsed(option),
         )
-    out.print(f"{report.rows} rows in {report.folder}", markup=False, highlight=False, soft_wrap=True)
+    say(f"{report.rows} rows in {report.folder}")
     for action, count in report.problems.items():
-        out.print(f"{count} {action}; see {report.path}", markup=False, highlight=False, soft_wrap=True)
+        say(f"{count} {action}; see {report.path}")
 
 
 def example_data(
     name: Annotated[str, typer.Argument(metavar="NAME", help="bp4d, bp4d_plus, disfa, fec or synthetic.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where; a new or empty folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     face_model: Annotated[Path | None, typer.Option(help="ICT-FaceKit, to render the faces. Default: drawn.")] = None,
     option: OptionList = None,
 ) -> None:
-    """Write a small imitation of a dataset's official layout, with invented labels and faces."""
-    from hf_geaau.data import write_example
+    """Write a small imitation of a dataset's official layout, with invented labels and faces, and show the layout."""
+    from hf_geaau.data import dataset_class, write_example
 
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise typer.BadParameter(f"must be a new or empty folder, got '{folder}'.", param_hint="DIR")
     write_example(name, folder, **parsed(option), **({"face_model": face_model} if face_model else {}))
-    out.print(f"An imitation of {name}, all invented, in {folder}", markup=False, highlight=False, soft_wrap=True)
+    say(f"An imitation of {name}, all invented, in {folder}")
+    layout = dataset_class(name).LAYOUT.strip("\n")
+    say(f"The layout of {name}:\n{layout}")
 
 
 def download_fec(
     data_dir: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with FEC's two csv files.")],
     workers: Annotated[int, typer.Option(help="Connections at a time.")] = 8,
     rate: Annotated[float, typer.Option(help="Requests per second to one host, at most.")] = 5.0,
-    timeout: Annotated[float, typer.Option(help="Seconds that a server may take.")] = 20.0,
-    retries: Annotated[int, typer.Option(help="Repetitions after a passing trouble.")] = 3,
-    retry_dead: Annotated[bool, typer.Option("--retry-dead", help="Ask for dead links once more.")] = False,
+    timeout: Annotated[float, typer.Option(help="Seconds that a server may take to answer.")] = 20.0,
+    retries: Annotated[int, typer.Option(help="Repetitions after a temporary failure.")] = 3,
+    retry_dead: Annotated[bool, typer.Option("--retry-dead", help="Request dead links again.")] = False,
 ) -> None:
     """Fetch the photos of FEC into DIR/images; dead links are listed in DIR/dead_links.csv.
 
-    Started again, it goes on where it stopped. The photos belong to their owners: do not pass them on.
+    Started again, it resumes where it stopped. The photos belong to their owners: do not pass them on.
     """
     from hf_geaau.data.fec import download_fec as fetch
 
@@ -129,10 +131,7 @@ def download_fec(
             retry_dead=retry_dead,
             progress=show_done,
         )
-    out.print(
-        f"{report.fetched} photos fetched, {report.present} were there, {len(report.dead)} links gave none; see"
-        f" {report.path}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+    say(
+        f"{report.fetched} photos fetched, {report.present} were present, {len(report.dead)} dead links; see"
+        f" {report.path}"
     )

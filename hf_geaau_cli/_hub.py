@@ -66,7 +66,7 @@ def models() -> None:
     for entry in ZOO:
         row = zoo_row(entry)
         out.print(row.pop("checkpoint"), style="bold", highlight=False)
-        # A line each, because the terms of a licence do not fit a table's column.
+        # A line each, because the terms of a license do not fit a table's column.
         for name, value in row.items():
             out.print(f"  {name:10} {value}", markup=False, highlight=False, soft_wrap=True)
     out.print("A recipe makes its weights: hf-geaau train RECIPE --data-dir CROPS --output DIR", highlight=False)

@@ -1,23 +1,50 @@
 """The benchmarks as `datasets`: from the directory their owners send to train and test, in one call.
 
 One module per dataset; each defines a class that says what its files look like and how its folds are drawn, and names
-it `DATASET`. A new file beside them is a new dataset: `list_datasets()` finds it. `_base` holds what they share.
+it `DATASET`. `loading.DATASETS` lists the modules, `base` holds what they share, `crops` cuts and opens face crops, and
+`imitations` writes small invented trees of each layout.
 
 Nothing here downloads, copies or uploads licensed data: `load` reads the copy you hold under your own agreement, and
 what it returns refuses a public `push_to_hub`.
 """
 
-from ._base import AUDataset, DatasetNotes, Sequence, class_weights, get_dataset, list_datasets, load, write_example
-from ._crops import open_aligned
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .base import AUDataset, DatasetNotes, Fold, Recording
+from .columns import class_weights, column_array
+from .loading import dataset_class, get_dataset, list_datasets, load
+
+if TYPE_CHECKING:
+    from .crops import PrepareReport, open_aligned, prepare
+    from .imitations import write_example
+
+_LAZY = {  # crops needs the face detector, and imitations draw
+    "PrepareReport": "hf_geaau.data.crops",
+    "open_aligned": "hf_geaau.data.crops",
+    "prepare": "hf_geaau.data.crops",
+    "write_example": "hf_geaau.data.imitations",
+}
 
 __all__ = [
     "AUDataset",
     "DatasetNotes",
-    "Sequence",
+    "Fold",
+    "PrepareReport",
+    "Recording",
     "class_weights",
+    "column_array",
+    "dataset_class",
     "get_dataset",
     "list_datasets",
     "load",
     "open_aligned",
+    "prepare",
     "write_example",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'hf_geaau.data' has no attribute '{name}'")

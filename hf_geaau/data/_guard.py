@@ -1,52 +1,134 @@
 """Refuse to publish licensed data by accident.
 
-What `load` returns is a `Dataset` like any other, whose `push_to_hub` refuses a public repository. The usual
-transforms (map, filter, select, shuffle, …) hand the guard on. It is a guard rail, not a lock: `concatenate_datasets`,
-files that you write and upload, and other libraries do not know it. The licence binds all the same.
+What `load` returns for licensed data are subclasses of the classes of `datasets` whose `push_to_hub` refuses a public
+repository. The usual transforms return the same subclasses. It is a guard rail, not a lock: `concatenate_datasets`,
+files that you write and upload, and other libraries do not know it. The license binds all the same.
 """
 
-from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 import datasets
 
 from hf_geaau.errors import LicenseError
 
-_TRANSFORMS = (
-    "add_column", "cast", "cast_column", "filter", "flatten", "flatten_indices", "map", "remove_columns",
-    "rename_column", "rename_columns", "repeat", "select", "select_columns", "shard", "shuffle", "skip", "sort", "take",
-    "to_iterable_dataset", "train_test_split", "with_format", "with_transform",
-)  # fmt: skip
-
 
 def guard(dataset: Any) -> Any:
-    """Make a dataset, or dictionary of datasets, refuse a public `push_to_hub`."""
-    if isinstance(dataset, dict):
-        for name, split in dataset.items():
-            dataset[name] = guard(split)
-    if (kind := _GUARDED.get(type(dataset))) is not None:
-        dataset.__class__ = kind
-    return dataset
+    """Return a dataset, or a dictionary of datasets, that refuses a public `push_to_hub`; anything else as it is."""
+    if isinstance(dataset, datasets.DatasetDict):
+        return LicensedDatasetDict({name: guard(split) for name, split in dataset.items()})
+    if isinstance(dataset, datasets.IterableDatasetDict):
+        return LicensedIterableDatasetDict({name: guard(split) for name, split in dataset.items()})
+    kind = {datasets.Dataset: LicensedDataset, datasets.IterableDataset: LicensedIterableDataset}.get(type(dataset))
+    if kind is None:
+        return dataset
+    licensed = object.__new__(kind)
+    vars(licensed).update(vars(dataset))  # the same rows, format and fingerprint
+    return licensed
 
 
-def _push_to_hub(original: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(original)
-    def push_to_hub(self: Any, repo_id: str, *arguments: Any, private: bool | None = None, **options: Any) -> Any:
-        info = (next(iter(self.values())) if isinstance(self, dict) else self).info
-        if not private or _is_public(repo_id, options.get("token")):
+class _Licensed:
+    """Refuses a public repository, and hands that on to the results of transforms."""
+
+    def push_to_hub(self, repo_id: str, *args: Any, private: bool | None = None, **kwargs: Any) -> Any:
+        """Push to a private repository.
+
+        Raises:
+            LicenseError: Unless `private=True` is passed and the repository is private or new.
+        """
+        info: Any = next(iter(self.values())).info if isinstance(self, dict) else vars(self)["_info"]
+        if not private or _is_public(repo_id, kwargs.get("token")):
             raise LicenseError(
-                f"Licensed data must not be published, got push_to_hub({repo_id!r}) for '{info.dataset_name}'. Its "
-                f"licence: {info.license}. Keep it on your machines, or pass `private=True` for a private repository "
-                "of people whom your agreement covers."
+                f"Cannot push '{info.dataset_name}' to '{repo_id}': it is licensed and must not be published"
+                f" ({info.license}). Keep it on your machines, or pass `private=True` for a private repository of"
+                " people whom your agreement covers."
             )
-        return original(self, repo_id, *arguments, private=True, **options)
+        return super().push_to_hub(repo_id, *args, private=True, **kwargs)  # type: ignore[misc]
 
-    return push_to_hub
+    def add_column(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().add_column(*args, **kwargs))  # type: ignore[misc]
+
+    def cast(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().cast(*args, **kwargs))  # type: ignore[misc]
+
+    def cast_column(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().cast_column(*args, **kwargs))  # type: ignore[misc]
+
+    def filter(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().filter(*args, **kwargs))  # type: ignore[misc]
+
+    def flatten(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().flatten(*args, **kwargs))  # type: ignore[misc]
+
+    def flatten_indices(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().flatten_indices(*args, **kwargs))  # type: ignore[misc]
+
+    def map(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().map(*args, **kwargs))  # type: ignore[misc]
+
+    def remove_columns(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().remove_columns(*args, **kwargs))  # type: ignore[misc]
+
+    def rename_column(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().rename_column(*args, **kwargs))  # type: ignore[misc]
+
+    def rename_columns(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().rename_columns(*args, **kwargs))  # type: ignore[misc]
+
+    def repeat(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().repeat(*args, **kwargs))  # type: ignore[misc]
+
+    def select(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().select(*args, **kwargs))  # type: ignore[misc]
+
+    def select_columns(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().select_columns(*args, **kwargs))  # type: ignore[misc]
+
+    def shard(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().shard(*args, **kwargs))  # type: ignore[misc]
+
+    def shuffle(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().shuffle(*args, **kwargs))  # type: ignore[misc]
+
+    def skip(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().skip(*args, **kwargs))  # type: ignore[misc]
+
+    def sort(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().sort(*args, **kwargs))  # type: ignore[misc]
+
+    def take(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().take(*args, **kwargs))  # type: ignore[misc]
+
+    def to_iterable_dataset(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().to_iterable_dataset(*args, **kwargs))  # type: ignore[misc]
+
+    def train_test_split(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().train_test_split(*args, **kwargs))  # type: ignore[misc]
+
+    def with_format(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().with_format(*args, **kwargs))  # type: ignore[misc]
+
+    def with_transform(self, *args: Any, **kwargs: Any) -> Any:
+        return guard(super().with_transform(*args, **kwargs))  # type: ignore[misc]
+
+
+class LicensedDataset(_Licensed, datasets.Dataset):
+    """A `datasets.Dataset` that refuses a public repository."""
+
+
+class LicensedDatasetDict(_Licensed, datasets.DatasetDict):
+    """A `datasets.DatasetDict` that refuses a public repository."""
+
+
+class LicensedIterableDataset(_Licensed, datasets.IterableDataset):
+    """A `datasets.IterableDataset` that refuses a public repository."""
+
+
+class LicensedIterableDatasetDict(_Licensed, datasets.IterableDatasetDict):
+    """A `datasets.IterableDatasetDict` that refuses a public repository."""
 
 
 def _is_public(repo_id: str, token: str | None) -> bool:
-    """Tell whether a repository exists and is public: `private=True` would not change that."""
+    """Whether a repository exists and is public: `private=True` would not change that."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import BucketNotFoundError, RepositoryNotFoundError
 
@@ -56,32 +138,3 @@ def _is_public(repo_id: str, token: str | None) -> bool:
         return not HfApi(token=token).repo_info(repo_id, repo_type="dataset").private
     except (BucketNotFoundError, RepositoryNotFoundError):
         return False
-
-
-def _handing_on(original: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(original)
-    def transform(self: Any, *arguments: Any, **options: Any) -> Any:
-        return guard(original(self, *arguments, **options))
-
-    return transform
-
-
-def _guarded(kind: type) -> type:
-    """Make a subclass of a kind of dataset that refuses, and whose transforms refuse too."""
-    methods = {name: _handing_on(getattr(kind, name)) for name in _TRANSFORMS if hasattr(kind, name)}
-    methods["push_to_hub"] = _push_to_hub(kind.push_to_hub)  # type: ignore[attr-defined]
-    # The module makes them picklable, for `num_proc` and data loaders.
-    return type(f"Licensed{kind.__name__}", (kind,), {"__doc__": __doc__, "__module__": __name__, **methods})
-
-
-LicensedDataset = _guarded(datasets.Dataset)
-LicensedDatasetDict = _guarded(datasets.DatasetDict)
-LicensedIterableDataset = _guarded(datasets.IterableDataset)
-LicensedIterableDatasetDict = _guarded(datasets.IterableDatasetDict)
-
-_GUARDED = {
-    datasets.Dataset: LicensedDataset,
-    datasets.DatasetDict: LicensedDatasetDict,
-    datasets.IterableDataset: LicensedIterableDataset,
-    datasets.IterableDatasetDict: LicensedIterableDatasetDict,
-}

@@ -5,10 +5,10 @@ columns are read by position. Source: public loaders and the README of forever20
 are. The licensed release itself was not at hand.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from hf_geaau import facs
 from hf_geaau.errors import DatasetError
 
-from . import _examples, _frames, _labels
-from ._base import DatasetNotes, Sequence, choose
+from . import label_files
+from .base import DatasetNotes, Fold, Recording, choose
 from .bp4d import BP4D, Key
+from .frame_files import Frames
 
-# Column = position; the AU each position holds. Position 0 is the frame, 35 the flag called AU 99.
 HEADER = (1, 1, 2, 4, 5, 6, 7, *range(9, 21), 22, 23, 24, *range(27, 40), 99)
-_FLAG = len(HEADER) - 1
+"""The AU that each column holds. Column 0 is the frame, 35 the flag called AU 99."""
+FLAG = len(HEADER) - 1
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,13 @@ AUCoding/AU_INT/AU06/F001_T1_AU06.csv  (AU 6, 10, 12, 14, 17) no header: frame,i
             "F067 M039 M006 F059 F003 F007 F049 M053 F081 F055 M012 F082 F015 F036",
         )
     )
-    MEGRAPHAU_FOLDS: ClassVar[tuple[int, ...]] = ()
+    HAS_MEGRAPHAU_FOLDS: ClassVar[bool] = False
     PART_FRAMES: ClassVar[tuple[tuple[int, int], ...]] = ()
     TOTAL_FRAMES: ClassVar[int] = 197_756
     DROP_LIST: ClassVar[Mapping[str, tuple[tuple[int, int], ...]]] = {}
     TASKS: ClassVar[tuple[str, ...]] = ("T1", "T6", "T7", "T8")
     OLD_TASKS: ClassVar[tuple[str, ...]] = ()
+    AUS: ClassVar[tuple[int, ...]] = facs.BP4D_PLUS
 
     unreliable: str = "mask"
 
@@ -71,75 +73,47 @@ AUCoding/AU_INT/AU06/F001_T1_AU06.csv  (AU 6, 10, 12, 14, 17) no header: frame,i
         super().__post_init__()
         choose("unreliable", self.unreliable, ("mask", "keep", "drop"))
 
-    def sequences(self, data_dir: Path, notes: DatasetNotes) -> list[Sequence]:
+    def read(self, data_dir: Path, notes: DatasetNotes) -> list[Recording]:
         """Read all labels and match them with images."""
-        found = super().sequences(data_dir, notes)
+        recordings = super().read(data_dir, notes)
         if self.unreliable == "drop":
-            found = [sequence.select(np.any(sequence.labels >= 0, axis=1)) for sequence in found]
-        return found
+            recordings = [recording.select(np.any(recording.labels >= 0, axis=1)) for recording in recordings]
+        return recordings
 
-    def expected(self, fold: int | None, protocol: str) -> dict[str, int]:
-        """Give the published total; sizes of the folds are not published."""
+    def published_counts(self, fold: Fold) -> dict[str, int]:
+        """Return the published total; sizes of the folds are not published."""
         return {} if self.unreliable == "drop" else {"train+test": self.TOTAL_FRAMES}
 
     def _columns(self, header: list[str], path: Path) -> list[int]:
-        """Give the positions of frame number, AUs and flag; the header is only checked."""
+        """Return the columns of frame number, AUs and flag; the header is only checked."""
         wanted = [HEADER.index(number, 1) for number in self.aus]
-        if len(header) != len(HEADER) or any(header[column] != str(HEADER[column]) for column in (*wanted, _FLAG)):
+        if len(header) != len(HEADER) or any(header[column] != str(HEADER[column]) for column in (*wanted, FLAG)):
             raise DatasetError(
-                f"The header must be that of BP4D+ ({len(HEADER)} columns: 1, 1, 2, 4, 5, …, 39, 99), got "
-                f"{len(header)} columns in {str(path)!r}, line 1. Is this BP4D? Its name is 'bp4d'."
+                f"The header of {str(path)!r} ({len(header)} columns) is not that of BP4D+ ({len(HEADER)} columns: 1, "
+                "1, 2, 4, 5, …, 39, 99). Is this BP4D? Its name is 'bp4d'."
             )
-        return [0, *wanted, _FLAG]
+        return [0, *wanted, FLAG]
 
     def _decode(self, cells: NDArray[np.int32], path: Path) -> NDArray[np.int8]:
         """Turn cells into labels: 9 becomes -1, and so do all labels of an unreliable frame."""
-        _labels.check_values(cells, (0, 1, 9), path, 1)
+        label_files.check_values(cells, (0, 1, 9), path, 1)
         labels = super()._decode(cells[:, :-1], path)
         if self.unreliable != "keep":
             labels[cells[:, -1] == 1] = -1
         return labels
 
-    def _offset(self, recordings: dict[Key, tuple[NDArray[Any], _frames.Frames]]) -> int:
-        """Give -1, the release's own numbering, unless the files say that they were renumbered."""
+    def _offset(self, recordings: dict[Key, tuple[NDArray[np.int32], Frames]]) -> int:
+        """Return -1, the release's own numbering, unless the files show that they were renumbered."""
         if self.frame_offset is not None or not recordings:
             return -1 if self.frame_offset is None else self.frame_offset
         for key, (frames, images) in recordings.items():
             first, last = int(frames[0]), int(frames[-1])
             if first - 1 not in images.names and last in images.names and last - 1 in images.names:
                 raise DatasetError(
-                    f"Image n - 1 must belong to label frame n in BP4D+, got images {first}-{last} for frames "
-                    f"{first}-{last} of {'_'.join(key)}. If your frames were renumbered, pass `frame_offset=0`."
+                    f"The images of {'_'.join(key)} have the numbers of its label frames, {first}-{last}; in BP4D+ the "
+                    "image of label frame n is image n - 1. If your frames were renumbered, pass `frame_offset=0`."
                 )
         return -1
-
-    @classmethod
-    def _aus(cls) -> tuple[int, ...]:
-        return facs.BP4D_PLUS
-
-    @classmethod
-    def _release_offset(cls) -> int:
-        return -1
-
-    @classmethod
-    def _full_blocks(cls) -> dict[Key, range]:
-        keys = [(subject, task) for part in cls.PARTS for subject in part for task in cls.TASKS]
-        counts = _examples.shares(cls.TOTAL_FRAMES, len(keys))
-        return {key: range(1, count + 1) for key, count in zip(keys, counts, strict=True)}
-
-    @classmethod
-    def _occurrence_lines(cls, block: range, levels: NDArray[np.int8], not_codable: int) -> Iterator[str]:
-        """Write the header of BP4D+, and flag the last frames, as many as are not codable, as unreliable."""
-        yield ",".join(map(str, HEADER))
-        columns = [HEADER.index(number, 1) for number in cls._aus()]
-        for row, frame in enumerate(block):
-            cells = [frame, *[0] * (len(HEADER) - 1)]
-            for column, level in zip(columns, levels[row].tolist(), strict=True):
-                cells[column] = int(level > 0)
-            if row < not_codable:
-                cells[1] = 9
-            cells[_FLAG] = int(row >= len(block) - not_codable)
-            yield ",".join(map(str, cells))
 
 
 DATASET = BP4DPlus

@@ -4,22 +4,20 @@ Source of every fact here: the public label and path lists of ZhiwenShao/PyTorch
 CVI-SZU/MDHR, counted by us, and public loaders for the layout. The licensed release itself was not at hand.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hf_geaau import facs
 from hf_geaau.errors import DatasetError
 
-from . import _examples, _frames, _labels
-from ._base import AUDataset, DatasetNotes, Sequence, choose, not_found, require
+from . import frame_files, label_files
+from .base import AUDataset, DatasetNotes, Recording, choose, require
 
 CAMERAS = ("left", "right")
 _SUBJECT = re.compile(r"SN\d{3}")
@@ -58,7 +56,7 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
         ("SN006", "SN011", "SN012", "SN013", "SN018", "SN021", "SN024", "SN028", "SN031"),
         ("SN003", "SN004", "SN005", "SN007", "SN008", "SN017", "SN023", "SN025", "SN029"),
     )
-    MEGRAPHAU_FOLDS: ClassVar[tuple[int, ...]] = (3, 2, 1)
+    HAS_MEGRAPHAU_FOLDS: ClassVar[bool] = True
     PART_FRAMES: ClassVar[tuple[tuple[int, int], ...]] = ((43_604, 43_173), (43_605, 40_344), (43_605, 42_627))
     # 4,670 frames with bad landmarks, counted from 1: exactly those that JAA-Net's lists lack.
     DROP_LIST: ClassVar[Mapping[str, tuple[tuple[int, int], ...]]] = {
@@ -106,40 +104,42 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
         """Find label files, and videos or folders of frames."""
         subjects = self._subjects(data_dir)
         labels = [path for folder in subjects.values() for path in folder.glob("*.txt")]
-        return labels + list(self._image_places(data_dir).values())
+        return labels + list(self._image_paths(data_dir).values())
 
-    def sequences(self, data_dir: Path, notes: DatasetNotes) -> list[Sequence]:
+    def read(self, data_dir: Path, notes: DatasetNotes) -> list[Recording]:
         """Read all labels and match them with images."""
-        labels, places = self._subjects(data_dir), self._image_places(data_dir)
-        for subject in sorted(places.keys() - labels.keys()):
+        labels, paths = self._subjects(data_dir), self._image_paths(data_dir)
+        for subject in sorted(paths.keys() - labels.keys()):
             notes.add(
-                f"Each recording must have its labels, got {str(places[subject])!r} but no folder "
-                f"'ActionUnit_Labels/{subject}' in {str(data_dir)!r}. Copy it from the release."
+                f"{str(paths[subject])!r} has no labels: there is no folder 'ActionUnit_Labels/{subject}' in "
+                f"{str(data_dir)!r}. Copy it from the release."
             )
-        for subject in sorted(labels.keys() - places.keys()):
+        for subject in sorted(labels.keys() - paths.keys()):
             notes.add(
-                f"Each label folder must have its {'frames' if self.frames_dir else 'video'}, got "
-                f"{str(labels[subject])!r} but none of {subject} in {str(self._image_root(data_dir))!r}. Copy them."
+                f"The label folder {str(labels[subject])!r} has no {'frames' if self.frames_dir else 'video'} of "
+                f"{subject} in {str(self._image_root(data_dir))!r}. Copy them."
             )
-        subjects = sorted(labels.keys() & places.keys())
-        levels = self._levels({subject: labels[subject] for subject in subjects}, notes)
+        levels = self._levels({subject: labels[subject] for subject in sorted(labels.keys() & paths.keys())}, notes)
+        recordings = [self._recording(subject, *coded) for subject, coded in levels.items()]
         if self.frames_dir is None:
-            return [self._from_video(subject, *levels[subject], places[subject], notes) for subject in levels]
-        images = {subject: _frames.in_folder(places[subject]) for subject in levels}
+            return [self._add_video(recording, paths[recording.subject_id], notes) for recording in recordings]
+        images = {subject: frame_files.in_folder(paths[subject]) for subject in levels}
         offset = self.frame_offset
         if offset is None:
-            votes = {subject: _frames.offset_of(levels[subject][0], images[subject]) for subject in levels}
-            offset = _frames.agree(votes, "frame_offset")
-        return [self._from_frames(subject, *levels[subject], images[subject], offset, notes) for subject in levels]
+            votes = {subject: frame_files.offset_of(levels[subject][0], images[subject]) for subject in levels}
+            offset = frame_files.common_offset(votes, "frame_offset")
+        return [
+            frame_files.add_images(recording, images[recording.subject_id], offset, notes) for recording in recordings
+        ]
 
     def _subjects(self, data_dir: Path) -> dict[str, Path]:
         """Find the label folders by subject."""
         root = data_dir / "ActionUnit_Labels"
         if not root.is_dir():
-            raise not_found(self, data_dir, "no folder 'ActionUnit_Labels'")
+            raise self.not_found(data_dir, "no folder 'ActionUnit_Labels'")
         found = {path.name: path for path in sorted(root.iterdir()) if _SUBJECT.fullmatch(path.name) and path.is_dir()}
         if not found:
-            raise not_found(self, data_dir, f"no folder such as 'SN001' in {str(root)!r}")
+            raise self.not_found(data_dir, f"no folder such as 'SN001' in {str(root)!r}")
         for subject, path in found.items():
             self._check_subject(subject, path)
         return found
@@ -147,8 +147,8 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
     def _check_subject(self, subject: str, path: Path) -> None:
         if not any(subject in part for part in self.PARTS):
             raise DatasetError(
-                f"Subjects must be those of DISFA's folds, got {subject!r} in {str(path)!r}. Remove it, or check that "
-                "this is DISFA and not DISFA+."
+                f"Subject {subject!r} of {str(path)!r} is in no fold of DISFA. Remove it, or check that this is DISFA "
+                "and not DISFA+."
             )
 
     def _image_root(self, data_dir: Path) -> Path:
@@ -156,23 +156,23 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
             return Path(self.frames_dir).expanduser().absolute()
         return data_dir / f"Videos_{str(self.camera).capitalize()}Camera"
 
-    def _image_places(self, data_dir: Path) -> dict[str, Path]:
+    def _image_paths(self, data_dir: Path) -> dict[str, Path]:
         """Find the videos of the chosen camera, or the folders of frames, by subject."""
         root = self._image_root(data_dir)
         if not root.is_dir():
-            raise not_found(self, data_dir, f"no folder {str(root)!r}")
+            raise self.not_found(data_dir, f"no folder {str(root)!r}")
         if self.frames_dir is not None:
-            places = {path.name: path for path in root.iterdir() if _SUBJECT.fullmatch(path.name) and path.is_dir()}
+            paths = {path.name: path for path in root.iterdir() if _SUBJECT.fullmatch(path.name) and path.is_dir()}
         else:
-            require("av", "._video", "hf_geaau.data.disfa")  # also makes `datasets` able to open frames of videos
+            require("av", ".video_frames", "hf_geaau.data.disfa")  # also makes `datasets` able to open frames of videos
             name = re.compile(rf"{self.camera}Video(SN\d{{3}})_comp\.avi", re.IGNORECASE)
             matches = [(name.fullmatch(path.name), path) for path in root.iterdir()]
-            places = {match[1].upper(): path for match, path in matches if match}
-        for subject, path in places.items():
+            paths = {match[1].upper(): path for match, path in matches if match}
+        for subject, path in paths.items():
             self._check_subject(subject, path)
-        if not places:
-            raise not_found(self, data_dir, f"no recordings of DISFA's subjects in {str(root)!r}")
-        return places
+        if not paths:
+            raise self.not_found(data_dir, f"no recordings of DISFA's subjects in {str(root)!r}")
+        return paths
 
     def _levels(
         self, folders: dict[str, Path], notes: DatasetNotes
@@ -184,13 +184,13 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
             missing = [path for path in files if not path.is_file()]
             if missing:
                 notes.add(
-                    f"Each subject must have a label file per AU, got no {missing[0].name!r} in "
-                    f"{str(missing[0].parent)!r}. Copy it from the release."
+                    f"The label file {missing[0].name!r} is missing in {str(missing[0].parent)!r}. Copy it from the "
+                    "release."
                 )
             else:
                 complete[subject] = files
         flat = [path for files in complete.values() for path in files]
-        values = dict(zip(flat, _labels.read_columns(flat, 2, (0, 1)), strict=True))
+        values = dict(zip(flat, label_files.read_columns(flat, 2, (0, 1)), strict=True))
         found = {}
         for subject, files in complete.items():
             frames = values[files[0]][:, 0]
@@ -202,143 +202,40 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
     def _check(
         self, values: NDArray[np.int32], frames: NDArray[np.int32], path: Path, first: Path, notes: DatasetNotes
     ) -> None:
-        for start, stop in _labels.check_frames(values[:, 0], path, 0):
+        for start, stop in label_files.check_frames(values[:, 0], path, 0):
             notes.add(
-                f"Coded frames must be one block, got none of frames {start}-{stop} in {str(path)!r}. Frames without a "
-                "label cannot be used; copy the file again from the release."
+                f"Frames {start}-{stop} are missing in {str(path)!r}, and coded frames are one block in the release. "
+                "Copy the file again."
             )
         if not np.array_equal(values[:, 0], frames):
             raise DatasetError(
-                f"The label files of a subject must have the same frames, got {len(values)} lines in {str(path)!r} and "
-                f"{len(frames)} in {str(first)!r}. One seems to be cut off; copy it again from the release."
+                f"The label files of a subject have different frames: {len(values)} lines in {str(path)!r} and "
+                f"{len(frames)} in {str(first)!r}. One seems to be truncated; copy it again from the release."
             )
-        _labels.check_values(values[:, 1], range(6), path, 0)
+        label_files.check_values(values[:, 1], range(6), path, 0)
 
-    def _sequence(self, subject: str, frames: NDArray[Any], levels: NDArray[np.int8], images: list[str]) -> Sequence:
-        return Sequence(subject, subject, frames, (levels >= self.threshold).astype(np.int8), levels, images)
+    def _recording(self, subject: str, frames: NDArray[np.int32], levels: NDArray[np.int8]) -> Recording:
+        """Return the labels of a recording, without images."""
+        return Recording(subject, subject, frames, (levels >= self.threshold).astype(np.int8), levels, [])
 
-    def _from_video(
-        self, subject: str, frames: NDArray[Any], levels: NDArray[np.int8], video: Path, notes: DatasetNotes
-    ) -> Sequence:
-        """Label frame n is the n-th frame of the video; frames after the last label are not used."""
-        from ._video import VideoFrames, frame_url
+    def _add_video(self, recording: Recording, path: Path, notes: DatasetNotes) -> Recording:
+        """Return the labeled frames that the video has, with their URLs.
 
-        reader = VideoFrames(video)
-        declared = reader.declared_count
-        reader.close()
-        keep = frames <= declared if declared else np.ones(len(frames), bool)
-        if not keep.all():
-            notes.add(
-                f"A video must have a frame for each label, got {declared} frames and labels up to frame {frames[-1]} "
-                f"for {str(video)!r}. The video ends early; copy it again. Labels are never moved to fit."
-            )
-        urls = [frame_url(video, frame - 1) for frame in frames[keep].tolist()]
-        return self._sequence(subject, frames[keep], levels[keep], urls)
-
-    def _from_frames(
-        self,
-        subject: str,
-        frames: NDArray[Any],
-        levels: NDArray[np.int8],
-        images: _frames.Frames,
-        offset: int,
-        notes: DatasetNotes,
-    ) -> Sequence:
-        there = _frames.with_image(frames, images, offset, subject, notes)
-        paths = [images.path(frame + offset) for frame in frames[there].tolist()]
-        return self._sequence(subject, frames[there], levels[there], paths)
-
-    @classmethod
-    def write_example(
-        cls,
-        folder: str | os.PathLike[str],
-        *,
-        subjects_per_part: int = 2,
-        frames: int = 12,
-        extra_frames: int = 9,
-        cameras: tuple[str, ...] = CAMERAS,
-        extracted: str | None = None,
-        digits: int = 1,
-        first_image: int = 0,
-        full_size: bool = False,
-        faces: bool = True,
-        size: int = 160,
-        face_model: str | os.PathLike[str] | None = None,
-    ) -> Path:
-        """Write a small imitation of the release, with invented labels and faces; give its folder.
-
-        Args:
-            folder: Where; made if missing.
-            subjects_per_part: People of each part of the folds.
-            frames: Labelled frames of each person.
-            extra_frames: How many more frames a video has than labels, as in the release.
-            cameras: Whose videos to write; the right camera's are mirrored. () for none.
-            extracted: Also write extracted frames, PNG, into this folder below `folder`.
-            digits: To how many the numbers of extracted frames are padded.
-            first_image: Number of the first extracted frame, 0 or 1.
-            full_size: Write all people with the published numbers of frames, in videos of 16 pixels.
-            faces: Draw faces; without, images are of one color that says their number.
-            size: Side of the images.
-            face_model: ICT-FaceKit (see `hf_geaau.synthetic.load_face_model`): render the faces.
-
-        Example:
-            >>> import tempfile
-            >>> folder = DISFA.write_example(tempfile.mkdtemp(), subjects_per_part=1, frames=2, faces=False)
-            >>> sorted(path.name for path in folder.iterdir())
-            ['ActionUnit_Labels', 'Videos_LeftCamera', 'Videos_RightCamera']
+        Label frame n is the n-th frame of the video; frames after the last label are not used.
         """
-        members = [subject for part in cls.PARTS for subject in (part if full_size else part[:subjects_per_part])]
-        for identity, subject in enumerate(members):
-            count = (4844 if subject == "SN010" else 4845) if full_size else frames
-            levels = _examples.random_levels([identity, count], count, len(facs.DISFA_12))
-            if full_size or not faces:
-                images = [_flat(number, 16 if full_size else size) for number in range(count + extra_frames)]
-            else:  # the last expression lasts to the end of the video
-                rows = levels[np.minimum(np.arange(count + extra_frames), count - 1)]
-                images = [
-                    _examples.picture(identity, number, row, facs.DISFA_12, size, face_model)
-                    for number, row in enumerate(rows)
-                ]
-            _write_recording(Path(folder), subject, levels, images, cameras)
-            if extracted is not None:
-                place = Path(folder) / extracted / subject
-                place.mkdir(parents=True, exist_ok=True)
-                for number, image in enumerate(images[:count], first_image):
-                    image.save(place / f"{number:0{digits}d}.png")
-        return Path(folder)
+        from .video_frames import VideoFrames, frame_url
 
-
-def _write_recording(
-    root: Path, subject: str, levels: NDArray[np.int8], images: list[Image.Image], cameras: tuple[str, ...]
-) -> None:
-    for column, unit in enumerate(facs.DISFA_12):
-        lines = [f"{frame},{level}" for frame, level in enumerate(levels[:, column].tolist(), 1)]
-        _examples.write_lines(root / "ActionUnit_Labels" / subject / f"{subject}_au{unit}.txt", lines)
-    for camera in cameras:
-        place = root / f"Videos_{camera.capitalize()}Camera"
-        place.mkdir(parents=True, exist_ok=True)
-        _write_video(place / f"{camera.capitalize()}Video{subject}_comp.avi", images, camera == "right")
-
-
-def _flat(number: int, size: int) -> Image.Image:
-    """Make an image whose color tells its number, modulo 1,000, even after lossy coding."""
-    return Image.new("RGB", (size, size), (25 * (number // 100 % 10), 25 * (number // 10 % 10), 25 * (number % 10)))
-
-
-def _write_video(path: Path, images: list[Image.Image], mirrored: bool) -> None:
-    """Encode a video with a key frame every 12 frames, so that seeking has something to get wrong."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=20)
-        stream.width, stream.height = images[0].size
-        stream.pix_fmt = "yuv420p"
-        stream.bit_rate = 4_000_000
-        stream.gop_size = 12
-        for image in images:
-            shown = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
-            container.mux(stream.encode(av.VideoFrame.from_image(shown)))
-        container.mux(stream.encode())
+        video = VideoFrames(path)
+        declared, frames = video.declared_count, recording.frames
+        video.close()
+        has_image = frames <= declared if declared else np.ones(len(frames), bool)
+        if not has_image.all():
+            notes.add(
+                f"The video {str(path)!r} has {declared} frames, and its labels reach frame {frames[-1]}. The video "
+                "ends early; copy it again. Labels are never moved to fit."
+            )
+        recording.images = [frame_url(path, frame - 1) for frame in frames.tolist()]
+        return recording.select(has_image)
 
 
 DATASET = DISFA

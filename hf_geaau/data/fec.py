@@ -1,8 +1,8 @@
 """FEC, Google's Facial Expression Comparison data: photos by URL, triplets of faces, and votes on the odd one out.
 
 The two csv files hold no photos. `download_fec` (or `hf-geaau download-fec`) fetches them into the folder `images`,
-each under the SHA-1 of its URL; photos you have already may keep the file name of their URL where that is unique. Many
-of the links are dead by now; triplets that lack a photo are left out, with a warning that counts them.
+each under the SHA-1 of its URL; photos that you have already may keep the file name of their URL if that is unique.
+Many of the links are dead by now; triplets that lack a photo are left out, with a warning that gives their number.
 
 Source: Vemulapalli & Agarwala, "A compact embedding for facial expression similarity", CVPR 2019 (arXiv 1811.11283),
 and the notes that come with the files, as public loaders quote them.
@@ -14,7 +14,7 @@ import io
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,15 +24,13 @@ from numpy.typing import NDArray
 
 from hf_geaau.errors import DatasetError, DatasetWarning
 
-from ._base import AUDataset, DatasetNotes, choose, not_found
-from ._download import REPORT, DownloadReport, Manners, fetch_all
-from ._example_faces import example_face
-from ._triplets import TripletBlock, triplet_features, triplet_table
+from .base import AUDataset, Block, DatasetNotes, Fold, choose
+from .downloads import REPORT, DownloadReport, DownloadSettings, fetch_all
+from .triplets import TripletBlock, triplet_features
 
 if TYPE_CHECKING:
     import datasets
     import pandas as pd
-    import pyarrow as pa
 
 CSV_FILES = {
     "train": "faceexp-comparison-data-train-public.csv",
@@ -51,7 +49,7 @@ MIN_VOTES = 6
 # pixels. Our choice.
 BOX_SLACK = 0.05
 
-# If the vote says image i, counted from 1, is the odd one: which go first, second and last.
+# By the odd image, counted from 0: which image comes first, second and last.
 _ORDERS = np.array([[1, 2, 0], [0, 2, 1], [0, 1, 2]])
 
 
@@ -70,7 +68,7 @@ class FEC(AUDataset):
 
     NAME = "fec"
     TITLE = "FEC (Google facial expression comparison)"
-    LICENSE = "Annotations by Google; the photos belong to their owners, under many licences"
+    LICENSE = "Annotations by Google; the photos belong to their owners, under many licenses"
     HOMEPAGE = "https://research.google/resources/datasets/google-facial-expression/"
     CITATION = (
         "Vemulapalli and Agarwala: A compact embedding for facial expression similarity. CVPR 2019, arXiv 1811.11283."
@@ -96,135 +94,72 @@ class FEC(AUDataset):
         """None: FEC has no AU labels."""
         return ()
 
-    def part_of(self, fold: int, protocol: str) -> int:
-        """Check the fold: 1 is the split of FEC's owners."""
-        if fold != 1 or isinstance(fold, bool):
+    def fold(self, number: int | None, protocol: str = "jaanet") -> Fold:
+        """Return the only fold, 1: the division of FEC's owners."""
+        if number is not None and (number != 1 or isinstance(number, bool)):
             raise DatasetError(
-                f"`fold` must be 1 for FEC, got {fold!r}. FEC has one division, the train and test files of its "
+                f"`fold` must be 1 for FEC, got {number!r}. FEC has one division, the train and test files of its "
                 "owners; None puts both in one split."
             )
-        return 0
+        return Fold(number, protocol, None if number is None else 0)
 
     def files(self, data_dir: Path) -> list[Path]:
         """Find the csv files and the image folder."""
         tables = [data_dir / name for name in CSV_FILES.values() if (data_dir / name).is_file()]
         if not tables:
-            raise not_found(self, data_dir, f"neither {' nor '.join(CSV_FILES.values())}")
+            raise self.not_found(data_dir, f"neither {' nor '.join(CSV_FILES.values())}")
         if not (data_dir / IMAGES).is_dir():
-            raise not_found(
-                self, data_dir, f"no folder {IMAGES}; fetch the photos with `hf-geaau download-fec {data_dir}`"
+            raise self.not_found(
+                data_dir, f"no folder {IMAGES}; fetch the photos with `hf-geaau download-fec {data_dir}`"
             )
         return [*tables, data_dir / IMAGES]
 
-    def sequences(self, data_dir: Path, notes: DatasetNotes) -> list[TripletBlock]:
-        """Read the triplets that the voters agree on and whose three photos are there."""
+    def read(self, data_dir: Path, notes: DatasetNotes) -> list[TripletBlock]:
+        """Read the triplets that the voters agree on and whose three photos are present."""
         self.files(data_dir)
         tables = {split: data_dir / name for split, name in CSV_FILES.items() if (data_dir / name).is_file()}
-        found = {split: read_triplets(path, split, self.agreement, notes) for split, path in tables.items()}
-        paths = local_paths(data_dir / IMAGES, [block.images for block in found.values()])
+        by_split = {split: read_triplets(path, split, self.agreement, notes) for split, path in tables.items()}
+        paths = local_paths(data_dir / IMAGES, [block.images for block in by_split.values()])
         blocks, lost, total = [], 0, 0
-        for block in found.values():
+        for block in by_split.values():
             flat = [paths[url] for url in block.images.reshape(-1)]
-            there = np.array([path is not None for path in flat], dtype=np.bool_).reshape(-1, 3)
-            complete: NDArray[np.bool_] = np.asarray(there.all(axis=1))
+            has_photo = np.array([path is not None for path in flat], dtype=np.bool_).reshape(-1, 3)
+            complete: NDArray[np.bool_] = np.asarray(has_photo.all(axis=1))
             block.images = np.array(flat, dtype=object).reshape(-1, 3)
             blocks += block.select(complete).blocks()
             lost, total = lost + int((~complete).sum()), total + len(block)
         if lost:
             missing = sum(path is None for path in paths.values())
-            self._report_loss(data_dir, lost, total, missing, len(paths))
+            self._warn_of_loss(data_dir, lost, total, f"{missing} of {len(paths)} photos are missing")
         return blocks
 
-    def _report_loss(self, data_dir: Path, lost: int, total: int, missing: int, photos: int) -> None:
+    def _warn_of_loss(self, data_dir: Path, lost: int, total: int, missing: str) -> None:
         remedy = f"Fetch them with `hf-geaau download-fec {data_dir}`; its report names the dead links."
         if lost == total:
-            raise not_found(self, data_dir, f"no triplet with all three photos in {IMAGES}. {remedy[:-1]}")
+            raise self.not_found(data_dir, f"no triplet with all three photos in {IMAGES}. {remedy[:-1]}")
         warnings.warn(
-            f"FEC must have the photos of {total} triplets, got {lost} triplets without ({missing} of {photos} photos "
-            f"are missing); they are left out, and results on the rest compare with others' only roughly. {remedy}",
+            f"{lost} of {total} triplets of FEC lack a photo ({missing}). They are left out, and results on the rest "
+            f"compare with others' only roughly. {remedy}",
             DatasetWarning,
             stacklevel=2,
         )
 
     def features(self) -> "datasets.Features":
-        """Give the columns."""
+        """Return the columns."""
         return triplet_features()
 
-    def table(self, sequence: TripletBlock) -> "pa.Table":
-        """Turn triplets into rows."""
-        return triplet_table(sequence)
-
-    def splits(self, sequences: list[TripletBlock], fold: int | None, protocol: str) -> dict[str, list[TripletBlock]]:
+    def splits(self, blocks: Sequence[Block], fold: Fold) -> dict[str, list[Block]]:
         """Divide as the owners did."""
-        if fold is None:
-            return {"train": sequences}
-        return {split: [block for block in sequences if block.split == split] for split in CSV_FILES}
-
-    @classmethod
-    def write_example(
-        cls,
-        folder: str | os.PathLike[str],
-        *,
-        triplets: int = 12,
-        photos: int = 9,
-        extra_votes: bool = True,
-        own_names: bool = False,
-        missing_photos: int = 0,
-        disagreement: bool = True,
-        size: int = 160,
-        base_url: str = "http://photos.invalid",
-        face_model: str | os.PathLike[str] | None = None,
-    ) -> Path:
-        """Write a small imitation of FEC: two ragged csv files and a folder of photos.
-
-        Args:
-            folder: Where; made if missing.
-            triplets: Rows of the train file; the test file has half as many.
-            photos: Distinct photos, two faces side by side in every third; train and test share none.
-            extra_votes: Give every third row seven votes instead of six, so that rows differ in length.
-            own_names: Name photos as their URLs do, not by the SHA-1 of the URL.
-            missing_photos: How many photos to leave out, as dead links do.
-            disagreement: Let the voters of the last row of each file disagree.
-            size: Height of the photos in pixels.
-            base_url: What the URLs begin with.
-            face_model: ICT-FaceKit, to render the faces instead of drawing them.
-
-        Returns:
-            The folder.
-        """
-        folder = Path(folder)
-        (folder / IMAGES).mkdir(parents=True, exist_ok=True)
-        moods: tuple[dict[int, float], ...] = ({12: 4.5, 6: 3.0}, {4: 4.5, 15: 4.0}, {1: 4.5, 2: 4.5, 26: 4.5})
-        for offset, (split, count) in enumerate((("train", triplets), ("test", (triplets + 1) // 2))):
-            rng = np.random.default_rng(offset)
-            places = []
-            for number in range(photos):
-                mood = number % len(moods)
-                url = f"{base_url}/{split}/{split}_{number:04d}_b.jpg"
-                faces = [example_face(1000 * offset + number, size, intensities=moods[mood], face_model=face_model)]
-                if number % 3 == 2:
-                    faces.append(example_face(1000 * offset + 500 + number, size, face_model=face_model))
-                if number >= missing_photos:
-                    name = own_name(url) if own_names else image_name(url)
-                    _beside(faces).save(folder / IMAGES / name, format="JPEG", quality=92)
-                share = 1 / len(faces)
-                places.append((mood, [url, 0.18 * share, 0.82 * share, 0.2, 0.98]))
-            rows = [
-                _example_row(
-                    rng, places, row, 7 if extra_votes and row % 3 == 0 else 6, disagreement and row == count - 1
-                )
-                for row in range(count)
-            ]
-            with (folder / CSV_FILES[split]).open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows(rows)
-        return folder
-
-
-DATASET = FEC
+        if fold.number is None:
+            return {"train": list(blocks)}
+        return {
+            split: [block for block in blocks if isinstance(block, TripletBlock) and block.split == split]
+            for split in CSV_FILES
+        }
 
 
 def image_name(url: str) -> str:
-    """Name the file that holds the photo of a URL: the SHA-1 of the URL, and .jpg whatever the format.
+    """Return the name of the file that holds the photo of a URL: its SHA-1, and .jpg whatever the format.
 
     Example:
         >>> image_name("http://example.org/a.jpg")
@@ -233,39 +168,34 @@ def image_name(url: str) -> str:
     return hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest() + ".jpg"
 
 
-def own_name(url: str) -> str:
-    """Give the file name that a URL ends in, without a query.
+def url_name(url: str) -> str:
+    """Return the file name that a URL ends in, without a query.
 
     Example:
-        >>> own_name("http://example.org/a/photo_b.jpg?size=large")
+        >>> url_name("http://example.org/a/photo_b.jpg?size=large")
         'photo_b.jpg'
     """
     return url.partition("?")[0].partition("#")[0].rpartition("/")[2]
 
 
 def local_paths(folder: Path, images: list[NDArray[np.object_]]) -> dict[str, str | None]:
-    """Find the file of each URL, None where there is none.
+    """Return the path of each URL's file, None where there is none.
 
     A file with the URL's own name counts only if no other URL of the csv files ends in that name.
     """
     urls = dict.fromkeys(url for block in images for url in block.reshape(-1))
     with os.scandir(folder) as entries:
-        there = {entry.name for entry in entries}
-    shared = Counter(own_name(url) for url in urls)
-    result: dict[str, str | None] = {}
+        on_disk = {entry.name for entry in entries}
+    counts = Counter(url_name(url) for url in urls)
+    paths: dict[str, str | None] = {}
     for url in urls:
-        name, own = image_name(url), own_name(url)
-        if name in there:
-            result[url] = str(folder / name)
-        elif own in there and shared[own] == 1:
-            result[url] = str(folder / own)
-        else:
-            result[url] = None
-    return result
+        names = [image_name(url)] + ([url_name(url)] if counts[url_name(url)] == 1 else [])
+        paths[url] = next((str(folder / name) for name in names if name in on_disk), None)
+    return paths
 
 
 def read_urls(data_dir: str | os.PathLike[str], *, agreement: float = 2 / 3) -> list[str]:
-    """List the distinct URLs that the usable triplets of both csv files need.
+    """Return the distinct URLs that the usable triplets of both csv files need.
 
     Raises:
         DatasetNotFoundError: If there is no csv file.
@@ -273,7 +203,7 @@ def read_urls(data_dir: str | os.PathLike[str], *, agreement: float = 2 / 3) -> 
     folder, notes = Path(data_dir), DatasetNotes("warn")
     tables = [(split, folder / name) for split, name in CSV_FILES.items() if (folder / name).is_file()]
     if not tables:
-        raise not_found(FEC(), folder, f"neither {' nor '.join(CSV_FILES.values())}")
+        raise FEC().not_found(folder, f"neither {' nor '.join(CSV_FILES.values())}")
     blocks = [read_triplets(path, split, agreement, notes) for split, path in tables]
     notes.warn(FEC.TITLE)
     return list(dict.fromkeys(url for block in blocks for url in block.images.reshape(-1)))
@@ -285,41 +215,39 @@ def download_fec(
     agreement: float = 2 / 3,
     retry_dead: bool = False,
     progress: Callable[[int, int], None] | None = None,
-    **manners: Any,
+    **settings: Any,
 ) -> DownloadReport:
-    """Fetch the photos that the csv files name into `data_dir/images`; run again, it goes on where it stopped.
+    """Fetch the photos that the csv files name into `data_dir/images`; a second run resumes where the first stopped.
 
-    Only photos of triplets that the voters agree on are fetched. A photo counts as there under either of its names, see
-    the module's page. Links that are gone for good are listed in `data_dir/dead_links.csv` and not asked for again.
+    Only photos of triplets that the voters agree on are fetched. A photo counts as present under either of its names,
+    see `image_name` and `url_name`. Dead links are listed in `data_dir/dead_links.csv` and not requested again.
 
     Args:
         data_dir: The folder with the csv files.
         agreement: As for `load`.
-        retry_dead: Ask for the photos of dead links once more.
-        progress: Called with photos done and in all.
-        **manners: See `Manners`: workers, rate, timeout, retries, back_off, user_agent.
+        retry_dead: Request dead links again.
+        progress: Called with the number of photos done and the number of all photos.
+        **settings: See `DownloadSettings`: workers, rate, timeout, retries, back_off, user_agent.
 
     Raises:
         DatasetNotFoundError: If there is no csv file.
         DatasetError: If a file cannot be written, for instance on a full disk.
     """
-    for option in manners:
-        choose("option", option, [entry.name for entry in fields(Manners)])
+    for option in settings:
+        choose("option", option, [entry.name for entry in fields(DownloadSettings)])
     folder = Path(data_dir).expanduser().absolute()
     urls = read_urls(folder, agreement=agreement)
     images = folder / IMAGES
     try:
         images.mkdir(exist_ok=True)
     except OSError as error:
-        raise DatasetError(
-            f"`data_dir` must be writable, got {str(folder)!r} ({error.strerror}). Check its rights."
-        ) from error
+        raise DatasetError(f"Cannot write to {str(folder)!r}: {error.strerror}. Check its rights.") from error
     paths = local_paths(images, [np.array(urls, dtype=object)])
     return fetch_all(
         urls,
         images,
         lambda url: Path(paths[url] or image_name(url)).name,
-        manners=Manners(**manners),
+        settings=DownloadSettings(**settings),
         report=folder / REPORT,
         retry_dead=retry_dead,
         progress=progress,
@@ -329,42 +257,32 @@ def download_fec(
 def read_triplets(path: Path, split: str, agreement: float, notes: DatasetNotes) -> TripletBlock:
     """Read one csv file; `images` of the result are URLs.
 
-    Rows differ in length, because the number of votes does: they are grouped by length, and each group is read by
-    pyarrow at once.
+    Rows differ in length, because the number of votes does.
 
     Args:
         path: The file.
         split: Name of the split, for the ids of the triplets.
         agreement: Least share of the votes for one odd image.
-        notes: Takes rows that cannot be right.
+        notes: Takes invalid rows.
     """
     lines = [line.rstrip(b"\r,") for line in path.read_bytes().split(b"\n")]
     widths = np.array([_width(line) for line in lines])
-    wrong = (widths > 0) & ((widths < FIRST_VOTE + 1) | (widths % 2 == 1))
-    for place in np.flatnonzero(wrong):
+    is_row = (widths > FIRST_VOTE) & (widths % 2 == 0)
+    for index in np.flatnonzero((widths > 0) & ~is_row):
         notes.add(
-            f"A row must have 16 columns and pairs of annotator and vote, got {widths[place]} columns in {path}, "
-            f"line {place + 1}. {_REMEDY}"
+            f"A row must have 16 columns and pairs of annotator and vote, got {widths[index]} columns in {path}, "
+            f"line {index + 1}. {_REMEDY}"
         )
-    groups = []
-    for width in np.unique(widths[(widths > 0) & ~wrong]):
-        places = np.flatnonzero(widths == width)
-        groups.append(_Rows.read(path, lines, places, int(width)))
-    if not groups:
-        raise DatasetError(f"{path} must hold triplets, got no usable row. Fetch the file again.")
-    blocks = [group.triplets(split, agreement, notes) for group in groups]
-    names = [name for block in blocks for name in block.triplet_ids]
-    order = np.argsort([int(name.rpartition("-")[2]) for name in names], kind="stable")
-    fields = ("images", "boxes", "types", "agreement", "votes")
-    joined = TripletBlock(split, names, *(np.concatenate([getattr(block, key) for block in blocks]) for key in fields))
-    return joined.select(order)
+    if not is_row.any():
+        raise DatasetError(f"No usable row of triplets in {path}. Fetch the file again.")
+    return _Rows.read(path, lines, np.flatnonzero(is_row), widths[is_row]).triplets(split, agreement, notes)
 
 
 _REMEDY = 'Fetch the file again, or pass `problems="warn"` to leave such rows out.'
 
 
 def _width(line: bytes) -> int:
-    """Count the columns of a line; 0 if it is empty."""
+    """Return the number of columns of a line; 0 if it is empty."""
     if not line.strip():
         return 0
     if b'"' not in line:
@@ -374,70 +292,84 @@ def _width(line: bytes) -> int:
 
 @dataclass
 class _Rows:
-    """The rows of one length: URLs (T, 3), boxes (T, 3, 4) in the file's order, type names (T,), votes (T, V)."""
+    """The rows of a file.
+
+    Attributes:
+        path: The file.
+        lines: (T,) indices of the rows in the file.
+        urls: (T, 3).
+        boxes: (T, 3, 4), in the file's order.
+        types: (T,) names.
+        votes: (T, V) votes for the odd image, counted from 1; of each row the first ones count.
+        vote_counts: (T,) number of votes.
+    """
 
     path: Path
-    places: NDArray[np.int64]
+    lines: NDArray[np.int64]
     urls: NDArray[np.object_]
     boxes: NDArray[np.float64]
     types: NDArray[np.object_]
     votes: NDArray[np.float64]
+    vote_counts: NDArray[np.int64]
 
     @classmethod
-    def read(cls, path: Path, lines: list[bytes], places: NDArray[np.int64], width: int) -> "_Rows":
-        text = b"".join(lines[place] + b"\n" for place in places)
+    def read(cls, path: Path, content: list[bytes], lines: NDArray[np.int64], widths: NDArray[np.int64]) -> "_Rows":
         boxes = [column for columns in BOX_COLUMNS for column in columns]
-        votes = list(range(FIRST_VOTE, width, 2))
+        votes = list(range(FIRST_VOTE, int(widths.max()), 2))
+        text = b"".join(content[line] + b"\n" for line in lines)
         table = _read_csv(path, text, [*URL_COLUMNS, TYPE_COLUMN], [*boxes, *votes])
         return cls(
             path,
-            places,
-            table[[f"f{column}" for column in URL_COLUMNS]].to_numpy(dtype=object),
-            table[[f"f{column}" for column in boxes]].to_numpy(np.float64).reshape(-1, 3, 4),
-            table[f"f{TYPE_COLUMN}"].to_numpy(dtype=object),
-            table[[f"f{column}" for column in votes]].to_numpy(np.float64),
+            lines,
+            table[list(URL_COLUMNS)].to_numpy(dtype=object),
+            table[boxes].to_numpy(np.float64).reshape(-1, 3, 4),
+            table[TYPE_COLUMN].to_numpy(dtype=object),
+            table[votes].to_numpy(np.float64),
+            (widths - FIRST_VOTE + 1) // 2,
         )
 
     def triplets(self, split: str, agreement: float, notes: DatasetNotes) -> TripletBlock:
         """Check the rows, and order the images of those whose voters agree."""
-        sound = self._check(notes)
+        valid = self._check(notes)
         counts = np.stack([(self.votes == number).sum(axis=1) for number in (1, 2, 3)], axis=1)
-        total = self.votes.shape[1]
-        odd, share = counts.argmax(axis=1), counts.max(axis=1) / total
+        odd, share = counts.argmax(axis=1), counts.max(axis=1) / self.vote_counts
         agreed = (share >= agreement - 1e-9) & (share > 0.5)
-        keep = np.flatnonzero(sound & agreed)
+        keep = np.flatnonzero(valid & agreed)
         order = _ORDERS[odd[keep]]
         names = {name: index for index, name in enumerate(TYPES)}
         boxes = np.clip(self.boxes[keep], 0, 1)[:, :, [0, 2, 1, 3]]  # to left, top, right, bottom
         return TripletBlock(
             split,
-            [f"{split}-{place + 1}" for place in self.places[keep]],
+            [f"{split}-{line + 1}" for line in self.lines[keep]],
             np.take_along_axis(self.urls[keep], order, axis=1),
             np.take_along_axis(boxes, order[:, :, None], axis=1).astype(np.float32),
             np.array([names[name] for name in self.types[keep]], dtype=np.int64),
             share[keep].astype(np.float32),
-            np.full(len(keep), total, np.int32),
+            self.vote_counts[keep].astype(np.int32),
         )
 
     def _check(self, notes: DatasetNotes) -> NDArray[np.bool_]:
-        """Tell which rows can be right, and report the others."""
-        left, right, top, bottom = (self.boxes[:, :, place] for place in range(4))
+        """Return which rows are valid, and report the others."""
+        left, right, top, bottom = (self.boxes[:, :, column] for column in range(4))
         with np.errstate(invalid="ignore"):
             inside = ((self.boxes >= -BOX_SLACK) & (self.boxes <= 1 + BOX_SLACK)).all(axis=(1, 2))
             boxes: NDArray[np.bool_] = np.asarray(inside & ((left < right) & (top < bottom)).all(axis=1))
         kinds = np.isin(self.types.astype(str), TYPES)
-        votes: NDArray[np.bool_] = np.asarray(np.isin(self.votes, (1, 2, 3)).all(axis=1))
-        enough: NDArray[np.bool_] = np.full(len(votes), self.votes.shape[1] >= MIN_VOTES, dtype=np.bool_)
-        checks: tuple[tuple[NDArray[np.bool_], str, Callable[[int], str]], ...] = (
+        votes: NDArray[np.bool_] = np.isin(self.votes, (1, 2, 3)).sum(axis=1) == self.vote_counts
+        enough: NDArray[np.bool_] = self.vote_counts >= MIN_VOTES
+        checks: tuple[tuple[NDArray[np.bool_], str, Callable[[int], str]], ...] = (  # valid rows, rule, what is wrong
             (boxes, "A face box must be left < right, top < bottom, as fractions from 0 to 1,", self._box),
             (kinds, f"A triplet type must be one of {', '.join(TYPES)},", lambda row: repr(self.types[row])),
-            (votes, "A vote must be 1, 2 or 3,", lambda row: "another in " + _shown(self.votes[row])),
-            (enough, f"A triplet must have at least {MIN_VOTES} votes,", lambda row: str(self.votes.shape[1])),
+            (votes, "A vote must be 1, 2 or 3,", lambda row: "another in " + self._votes(row)),
+            (enough, f"A triplet must have at least {MIN_VOTES} votes,", lambda row: str(self.vote_counts[row])),
         )
-        for sound, rule, shown in checks:
-            for row in np.flatnonzero(~sound).tolist():
-                notes.add(f"{rule} got {shown(row)} in {self.path}, line {self.places[row] + 1}. {_REMEDY}")
+        for valid, rule, describe in checks:
+            for row in np.flatnonzero(~valid).tolist():
+                notes.add(f"{rule} got {describe(row)} in {self.path}, line {self.lines[row] + 1}. {_REMEDY}")
         return boxes & kinds & votes & enough
+
+    def _votes(self, row: int) -> str:
+        return _shown(self.votes[row, : self.vote_counts[row]])
 
     def _box(self, row: int) -> str:
         for number, box in enumerate(self.boxes[row], 1):
@@ -452,54 +384,23 @@ def _shown(values: NDArray[np.float64]) -> str:
 
 
 def _read_csv(path: Path, text: bytes, strings: list[int], numbers: list[int]) -> "pd.DataFrame":
-    """Parse rows of one length; numbers that are none become NaN."""
+    """Parse columns by number; missing cells, and cells that are no number, become NaN."""
     import pandas as pd
-    import pyarrow as pa
-    from pyarrow import csv as arrow_csv
 
-    def parse(number_type: pa.DataType) -> pd.DataFrame:
-        kinds = {f"f{column}": pa.string() for column in strings} | {f"f{column}": number_type for column in numbers}
-        return arrow_csv.read_csv(
+    try:
+        table = pd.read_csv(
             io.BytesIO(text),
-            read_options=arrow_csv.ReadOptions(autogenerate_column_names=True),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=kinds, include_columns=list(kinds), strings_can_be_null=False
-            ),
-        ).to_pandas()
-
-    try:
-        return parse(pa.float64())
-    except pa.ArrowInvalid:
-        pass  # one cell or more is no number: find out which
-    try:
-        table = parse(pa.string())
-    except pa.ArrowInvalid as error:
-        raise DatasetError(f"{path} must be UTF-8 csv, got {error}. Fetch the file again.") from error
-    for column in numbers:
-        table[f"f{column}"] = pd.to_numeric(table[f"f{column}"], errors="coerce")
+            names=range(max(numbers) + 1),
+            usecols=[*strings, *numbers],
+            dtype=dict.fromkeys(strings, object),
+            na_values=dict.fromkeys(numbers, ""),
+            keep_default_na=False,
+            low_memory=False,
+        )
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise DatasetError(f"Cannot parse {path} as UTF-8 csv: {error}. Fetch the file again.") from error
+    table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
     return table
 
 
-def _beside(faces: list[Any]) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(np.hstack([np.asarray(face) for face in faces]))
-
-
-def _example_row(
-    rng: np.random.Generator, places: list[tuple[int, list[Any]]], row: int, votes: int, disagree: bool
-) -> list[Any]:
-    """Make a row: two faces of one mood and one of another, or three moods, and votes for the odd one."""
-    moods = sorted({mood for mood, _ in places})
-    of_mood = {mood: [place for own, place in places if own == mood] for mood in moods}
-    pair, other = rng.choice(moods, 2, replace=False)
-    similar = [of_mood[pair][index] for index in rng.choice(len(of_mood[pair]), 2, replace=False)]
-    odd = int(rng.integers(3))
-    three = [*similar]
-    three.insert(odd, of_mood[other][int(rng.integers(len(of_mood[other])))])
-    cells = [cell for place in three for cell in place] + [TYPES[1 if row % 2 else 2]]
-    for annotator in range(votes):
-        minority = annotator % 2 == 0 if disagree else annotator == votes - 1
-        choice = (odd + 1) % 3 if minority else odd
-        cells += [f"annotator_{annotator}", choice + 1]
-    return cells
+DATASET = FEC

@@ -266,8 +266,8 @@ def _known_validation(model: str | os.PathLike[str] | None, dataset: Any, fold: 
     if theirs != fold and None in (theirs, fold):
         return []
     if fold is not None:
-        other = dataset.part_of(theirs, trained.get("protocol") or "jaanet")
-        if other != dataset.part_of(fold, protocol):
+        other = dataset.fold(theirs, trained.get("protocol") or "jaanet")
+        if other.part != dataset.fold(fold, protocol).part:
             return []
     return list(trained.get("validation_subject_ids") or [])
 

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hf_geaau import facs, metrics
-from hf_geaau.data import get_dataset, open_aligned
-from hf_geaau.data._base import AUDataset
+from hf_geaau.data import AUDataset, get_dataset, open_aligned
 from hf_geaau.errors import DatasetWarning, EvaluationError
 from hf_geaau.files import whole_file
 from hf_geaau.metrics.folds import mean_of_folds, pooled_folds
@@ -288,9 +287,8 @@ def _training_subjects(trained: dict[str, Any], dataset: AUDataset, people: set[
         return set(listed) | set(trained.get("validation_subject_ids") or [])
     if trained.get("fold") is None:
         return people
-    rows = [SimpleNamespace(subject_id=person) for person in people]
-    test = dataset.splits(rows, trained["fold"], trained.get("protocol") or "jaanet")["test"]
-    return people - {row.subject_id for row in test}
+    fold = dataset.fold(trained["fold"], trained.get("protocol") or "jaanet")
+    return {person for person in people if dataset.part_of(person) != fold.part}
 
 
 def _unit_notes(model_units: Sequence[int], dataset: AUDataset) -> list[str]:
@@ -310,7 +308,9 @@ def _unit_notes(model_units: Sequence[int], dataset: AUDataset) -> list[str]:
 def _count_notes(dataset: AUDataset, fold: int | None, protocol: str, split: str, found: int) -> list[str]:
     # Crops may have been cut with the drop list or without; both counts are published.
     kinds = [dataset, replace(dataset, drop_listed=True)] if dataset.DROP_LIST else [dataset]
-    counts = [kind.expected(fold, protocol).get("train" if split == "all" else split) for kind in kinds]
+    counts = [
+        kind.published_counts(kind.fold(fold, protocol)).get("train" if split == "all" else split) for kind in kinds
+    ]
     published = counts[0]
     if published is None or found in counts:
         return []

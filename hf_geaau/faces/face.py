@@ -15,8 +15,8 @@ class Face:
         box: (4,) float32, xyxy in pixels of the upright photo, inside the photo.
         score: YuNet's score of the upright face, 0 to 1.
         points: (5, 2) float32, x then y, in photo pixels: image-left eye, image-right eye, nose tip, image-left and
-            image-right mouth corner, left and right as seen with the face turned upright. They may lie outside the
-            photo.
+            image-right mouth corner, left and right as seen with the face turned upright. Single points may lie outside
+            the photo, but those of a detected face can always be aligned (see `can_be_aligned`).
         track_id: Identity within a video; None in a photo.
         action_units: Names of the predicted AUs, N, such as "AU12".
         probabilities: (N,) float32, calibrated.
@@ -77,3 +77,26 @@ class Face:
         return result | {
             name: value for name, value in (("masks", self.masks), ("embedding", self.embedding)) if value is not None
         }
+
+
+def can_be_aligned(points: NDArray[np.floating], size: tuple[int, int]) -> bool:
+    """Return whether a crop can be aligned to these points: what `GeaauImageProcessor` checks, without an exception.
+
+    Args:
+        points: (5, 2), x then y, in pixels of the photo, in the order of `Face.points`.
+        size: (width, height) of the photo in pixels.
+
+    Returns:
+        True if the mean of the points lies in the photo (0 <= mean < size), and the eyes and the way from the eyes
+        down to the mouth span at least one square pixel, the image-left eye being on the left. False for NaN.
+
+    Example:
+        >>> points = np.array([[30, 40], [70, 40], [50, 60], [35, 80], [65, 80]])
+        >>> can_be_aligned(points, (100, 100)), can_be_aligned(points - 60, (100, 100))
+        (True, False)
+    """
+    points = np.asarray(points, np.float64)
+    center = points.mean(0)
+    eyes, down = points[1] - points[0], points[3:].mean(0) - points[:2].mean(0)
+    is_inside = bool(((center >= 0) & (center < size)).all())
+    return is_inside and bool(eyes[0] * down[1] - eyes[1] * down[0] >= 1)

@@ -1,7 +1,7 @@
-"""The zoo, and where a checkpoint lies: in the package, in a folder, or on the Hub.
+"""The model zoo, and where a checkpoint is found: in the package, in a folder, or on the Hub.
 
-Whatever keeps a Hub checkpoint from loading is one line, at once: the Hub is asked only if it can be reached, and not
-again and again.
+Whatever keeps a Hub checkpoint from loading is reported at once, on one line: the Hub is asked only if it is reachable,
+and without retries.
 """
 
 import socket
@@ -20,7 +20,7 @@ CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 BUNDLED_CHECKPOINT = CHECKPOINTS / "geaau-efficientnet_lite2-synthetic"
 
 REACH_SECONDS = 1.5
-"""How long the Hub may take to accept a connection before it counts as out of reach. Our choice."""
+"""How long the Hub may take to accept a connection before it counts as unreachable. Our choice."""
 
 LOADED_FILES = ("config.json", "preprocessor_config.json", "model*.safetensors", "model*.safetensors.index.json")
 """What loading needs; nothing else of a repository is fetched, above all no code and no pickle."""
@@ -33,7 +33,7 @@ class ZooEntry:
     """A checkpoint of the zoo.
 
     Attributes:
-        name: How it is called, in `hf-geaau models` and for `--model` where it is bundled.
+        name: Its name in `hf-geaau models` and for `--model` where it is bundled.
         data: Names of the datasets it is trained on, see `hf_geaau.data.list_datasets`.
         action_units: FACS numbers of its outputs; () for an expression encoder.
         recipe: For `hf-geaau train`, where the weights are not published.
@@ -74,7 +74,7 @@ ZOO = (
 def find_checkpoint(
     name: str | Path | None = None, revision: str | None = None, token: str | bool | None = None
 ) -> Path:
-    """Give the folder of a checkpoint; fetch it from the Hub if need be.
+    """Return the folder of a checkpoint; fetch it from the Hub if needed.
 
     Args:
         name: A directory, a name of the zoo, or a Hub id; None for the bundled checkpoint.
@@ -82,8 +82,8 @@ def find_checkpoint(
         token: Of the Hub; None for the one that `hf auth login` stored.
 
     Returns:
-        The folder: the one given, the bundled one, or a snapshot in the Hub's cache. A snapshot that is there already
-        is used where the Hub is out of reach or `HF_HUB_OFFLINE=1` is set.
+        The folder: the one given, the bundled one, or a snapshot in the Hub's cache. A cached snapshot is used
+        if the Hub is unreachable or `HF_HUB_OFFLINE=1` is set.
 
     Raises:
         CheckpointError: If there is none, or only a pickle. The message names repository, file, reason and remedy.
@@ -97,22 +97,20 @@ def find_checkpoint(
         if source == entry.name and entry.is_bundled:
             return entry.path
     if source.startswith((".", "/", "~")) or "\\" in source or source.count("/") > 1:
-        raise CheckpointError(
-            f"A checkpoint must be a directory or a Hub id, got '{source}', which is not there. Check the path."
-        )
+        raise CheckpointError(f"Cannot find the checkpoint '{source}': there is no such directory. Check the path.")
     if source in [entry.name for entry in ZOO]:
-        raise CheckpointError(f"A checkpoint must have published weights, got '{source}'. {_suggestion(source)}")
+        raise CheckpointError(f"Cannot load '{source}': its weights are not published. {_suggestion(source)}")
     return _fetch(source, revision, token)
 
 
 def _check_directory(directory: Path) -> None:
-    """Say what a local checkpoint lacks, before transformers looks for it on the Hub."""
+    """Name what a local checkpoint lacks, before transformers looks for it on the Hub."""
     if not directory.is_dir():
-        raise CheckpointError(f"A checkpoint must be a directory or a Hub id, got the file '{directory}'.")
+        raise CheckpointError(f"Cannot load the checkpoint '{directory}': it is a file. Pass its directory.")
     files = [path.name for path in directory.iterdir()]
     if "config.json" not in files:
         raise CheckpointError(
-            f"A checkpoint must hold config.json, got '{directory}' without it. Save it with save_pretrained."
+            f"Cannot load the checkpoint '{directory}': it has no config.json. Save it with save_pretrained."
         )
     _check_weights(files, f"'{directory}'")
 
@@ -121,14 +119,15 @@ def _check_weights(files: list[str], where: str) -> None:
     if any(name.endswith(".safetensors") for name in files):
         return
     pickles = sorted(name for name in files if Path(name).suffix in PICKLES)
-    got = f"only {', '.join(pickles)}, a pickle, which can run code" if pickles else "none"
+    instead = f", only {', '.join(pickles)}, a pickle, which can run code" if pickles else ""
     raise CheckpointError(
-        f"A checkpoint must hold weights in safetensors, got {got} in {where}. Save it again with save_pretrained."
+        f"Cannot load the checkpoint {where}: it has no weights in safetensors{instead}. Save it again with"
+        " save_pretrained."
     )
 
 
 def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path:
-    """Fetch a snapshot; take the cached one where the Hub is out of reach or has a bad day."""
+    """Fetch a snapshot; fall back to the cache if the Hub is unreachable or answers with a server error."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -136,7 +135,7 @@ def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise CheckpointError(
-            f"A checkpoint must be a directory or a Hub id such as 'owner/name', got '{repo_id}'."
+            f"`model` must be a directory or a Hub id such as 'owner/name', got '{repo_id}'."
         ) from error
     where = f"'{repo_id}'" + (f" at revision '{revision}'" if revision else "")
     files: dict[str, Any] = {"repo_id": repo_id, "revision": revision, "allow_patterns": list(LOADED_FILES)}
@@ -150,18 +149,17 @@ def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path
         except Exception as error:  # the client raises its own, httpx's, OSError and ValueError
             problem, file = error, _file_of(error) or file
             reason, remedy = reason_and_remedy(error)
-    if problem is None or (_status(problem) or 500) >= 500:  # otherwise the Hub has answered, and meant it
+    if problem is None or (_status(problem) or 500) >= 500:  # any other answer of the Hub is final
         if snapshot := _cached(files):
             return snapshot
         reason = f"not in the cache, and {reason}"
     raise CheckpointError(
-        f"A checkpoint must be in a directory, in the cache or on the Hub, got {where}, file {file}: {reason}."
-        f" {remedy} {_suggestion(repo_id)}"
+        f"Cannot load the checkpoint {where}, file {file}: {reason}. {remedy} {_suggestion(repo_id)}"
     ) from problem
 
 
 def _download(files: dict[str, Any], where: str, token: str | bool | None) -> Path:
-    """Ask the Hub what there is, and fetch each file once."""
+    """List the repository, and fetch each file once."""
     from huggingface_hub import HfApi, constants, snapshot_download
 
     timeout = constants.HF_HUB_ETAG_TIMEOUT
@@ -169,14 +167,14 @@ def _download(files: dict[str, Any], where: str, token: str | bool | None) -> Pa
     names = [sibling.rfilename for sibling in info.siblings or []]
     if "config.json" not in names:
         raise CheckpointError(
-            f"A checkpoint must hold config.json, got {where} on the Hub without it. {_suggestion(files['repo_id'])}"
+            f"Cannot load the checkpoint {where}: it has no config.json on the Hub. {_suggestion(files['repo_id'])}"
         )
     _check_weights(names, f"{where} on the Hub")
     return Path(snapshot_download(**files, token=token))
 
 
 def _cached(files: dict[str, Any]) -> Path | None:
-    """Give the snapshot in the cache, if it is complete."""
+    """Return the snapshot in the cache, or None if it is missing or incomplete."""
     from huggingface_hub import snapshot_download
 
     try:
@@ -188,9 +186,9 @@ def _cached(files: dict[str, Any]) -> Path | None:
 
 
 def why_out_of_reach() -> str | None:
-    """Tell in at most `REACH_SECONDS` why the Hub cannot be asked; None if it can.
+    """Return why the Hub is unreachable, or None if it can be reached, within `REACH_SECONDS`.
 
-    The client itself finds that out only by repeating each request for 23 seconds.
+    The client itself finds out only by retrying each request for 23 seconds (measured).
     """
     from huggingface_hub import constants
 
@@ -200,46 +198,46 @@ def why_out_of_reach() -> str | None:
     proxy = None if urllib.request.proxy_bypass(url.hostname or "") else urllib.request.getproxies().get(url.scheme)
     target = urlsplit(proxy if "//" in proxy else f"//{proxy}") if proxy else url
     host, port = target.hostname or "", target.port or (80 if target.scheme == "http" else 443)
-    found: list[str] = []
+    outcome: list[str] = []
 
     def connect() -> None:
         try:
             socket.create_connection((host, port), timeout=REACH_SECONDS).close()
-            found.append("")
+            outcome.append("")
         except socket.gaierror:
-            found.append(f"the host '{host}' cannot be resolved")
+            outcome.append(f"the host '{host}' cannot be resolved")
         except OSError as error:
-            found.append(f"'{host}' does not answer ({error})")
+            outcome.append(f"'{host}' does not answer ({error})")
 
-    # A thread, because nothing else limits the time that looking up a name takes.
+    # In a thread, because nothing else limits the time of a name lookup.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(REACH_SECONDS)
-    return (found[0] or None) if found else f"'{host}' does not answer within {REACH_SECONDS} s"
+    return (outcome[0] or None) if outcome else f"'{host}' does not answer within {REACH_SECONDS} s"
 
 
 def reason_and_remedy(error: Exception) -> tuple[str, str]:
-    """Put an error of the Hub's client in a few words, and say what to do."""
+    """Return what an error of the Hub's client means, and what to do."""
     from huggingface_hub import constants, errors
 
     status = _status(error)
-    said = " ".join(str(getattr(error, "server_message", None) or error).split()).rstrip(".")
+    text = " ".join(str(getattr(error, "server_message", None) or error).split()).rstrip(".")
     login = "Log in with `hf auth login`, or set HF_TOKEN."
     if isinstance(error, errors.GatedRepoError):
-        return "its owners let nobody in without asking", f"Ask for access at {constants.ENDPOINT}, then log in."
+        return "its owners grant access on request only", f"Ask for access at {constants.ENDPOINT}, then log in."
     if isinstance(error, errors.RevisionNotFoundError):
         return "there is no such revision", "Check the names of its branches and tags."
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{constants.ENDPOINT} has no such repository, or does not show it to you", f"Check the id. {login}"
+        return f"{constants.ENDPOINT} has no such repository, or you may not see it", f"Check the id. {login}"
     if isinstance(error, errors.EntryNotFoundError):
         return "the repository lacks a file", "Ask its owners."
     if status == 401:
-        return f"the Hub does not accept the token ({said})", login
+        return f"the Hub does not accept the token ({text})", login
     if status == 403:
-        return f"the token does not allow it ({said[:150]})", "Use a token with the right to do so."
+        return f"the token does not allow it ({text[:150]})", "Use a token with the right to do so."
     if status is not None:
         return f"the Hub answers with status {status}", "Try again later."
-    return f"{type(error).__name__}: {said[:200]}", "Check the connection and try again."
+    return f"{type(error).__name__}: {text[:200]}", "Check the connection and try again."
 
 
 def _status(error: Exception) -> int | None:
@@ -247,14 +245,14 @@ def _status(error: Exception) -> int | None:
 
 
 def _file_of(error: Exception) -> str | None:
-    """Find which file a failed request was about, from its address."""
+    """Return the file that a failed request was for, from its address."""
     request = getattr(getattr(error, "response", None), "request", None)
     address = str(getattr(request, "url", ""))
     return address.split("/resolve/")[1].partition("/")[2] if "/resolve/" in address else None
 
 
 def _suggestion(name: str) -> str:
-    """Point to what the zoo has that is spelt alike."""
+    """Point to the entry of the zoo with the most similar name."""
     names = {entry.name: entry for entry in ZOO}
     near = get_close_matches(name.split("/")[-1], list(names), n=1, cutoff=0.5)
     if not near:
@@ -264,6 +262,6 @@ def _suggestion(name: str) -> str:
         return f"Did you mean '{entry.name}', which is in the package?"
     did_you_mean = "" if name == entry.name else f"Did you mean '{entry.name}' of the zoo? "
     return (
-        f"{did_you_mean}Its weights are not published, because its data is licensed; make them with"
+        f"{did_you_mean}Its weights are not published, because its data is licensed. Make them with"
         f" `hf-geaau train {entry.recipe} --data-dir CROPS --output DIR` and pass DIR."
     )

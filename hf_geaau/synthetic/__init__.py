@@ -9,9 +9,6 @@ from typing import Any
 
 _LAZY = {
     "ACTION_UNITS": "action_units",
-    "Act": "clips",
-    "Actor": "clips",
-    "render_clip": "clips",
     "FaceModel": "face_model",
     "expression": "expressions",
     "load_face_model": "face_model",

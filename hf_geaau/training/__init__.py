@@ -1,28 +1,45 @@
 """Training the paper's way: a recipe becomes a plain `transformers.Trainer`.
 
 Stage 1 trains the expression encoder GEE on triplets of faces, stage 2 fine-tunes the whole network on action units.
-The recipes beside this page are YAML files with the source of every published value.
+The recipes in the folder `recipes` are YAML files with the source of every published value.
 """
 
 import importlib
 from typing import Any
 
-from .recipe import Augmentation, Recipe, RenderedRecipe, Renders, list_recipes, load_recipe
+from .recipe import (
+    ActionUnitRecipe,
+    Augmentation,
+    ExpressionRecipe,
+    Recipe,
+    RenderedRecipe,
+    Renders,
+    list_recipes,
+    load_recipe,
+)
 
 _LAZY = {
     "Collator": "data",
     "CropDataset": "data",
+    "WeightAverage": "ema",
     "build_model": "model",
     "build_trainer": "trainer",
-    "start_from_imagenet": "model",
+    "datasets_of": "splits",
+    "describe": "splits",
+    "ending_process_group": "run",
+    "open_split": "splits",
     "parameter_groups": "trainer",
+    "start_from_imagenet": "model",
     "train": "run",
     "train_folds": "run",
     "train_rendered": "rendered",
-    "WeightAverage": "ema",
+    "training_config": "splits",
 }
 
-__all__ = ["Augmentation", "Recipe", "RenderedRecipe", "Renders", "list_recipes", "load_recipe", *_LAZY]
+__all__ = [
+    "ActionUnitRecipe", "Augmentation", "ExpressionRecipe", "Recipe", "RenderedRecipe", "Renders", "list_recipes",
+    "load_recipe", *_LAZY,
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

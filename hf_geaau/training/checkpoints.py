@@ -1,4 +1,4 @@
-"""Checkpoints of an interrupted run: which are whole, where to go on, what a full disk leaves."""
+"""Checkpoints of an interrupted run: which are complete, where to resume, what a full disk leaves."""
 
 import errno
 import json
@@ -28,20 +28,20 @@ _FULL_TEXTS = (
 
 
 def resume_point(output: Path) -> Path | None:
-    """Give the last whole checkpoint, and remove what a kill in the middle of writing left."""
-    found = sorted(output.glob("checkpoint-*"), key=lambda path: _step(path), reverse=True)
-    whole = [path for path in found if is_whole(path)]
-    for path in found:
+    """Return the last complete checkpoint, and remove those that were interrupted while they were written."""
+    checkpoints = sorted(output.glob("checkpoint-*"), key=_step, reverse=True)
+    whole = [path for path in checkpoints if is_whole(path)]
+    for path in checkpoints:
         if path not in whole:
             shutil.rmtree(path, ignore_errors=True)
     return whole[0] if whole else None
 
 
 def is_whole(folder: Path) -> bool:
-    """Tell whether a checkpoint was written to its end.
+    """Return whether a checkpoint is complete.
 
-    The Trainer writes the state last, but processes beside the first may still be writing, and a kill may come in the
-    middle of removing an old checkpoint: so each file is looked at.
+    The Trainer writes the state last, but processes beside the first may still be writing, and the run may have been
+    killed while it removed an old checkpoint. Therefore each file is checked.
     """
     try:
         state = read_state(folder)
@@ -59,16 +59,17 @@ def is_whole(folder: Path) -> bool:
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Read a checkpoint's account of the run so far."""
-    return json.loads((folder / _STATE).read_text(encoding="utf-8"))
+    """Read the Trainer's state of a checkpoint."""
+    state: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+    return state
 
 
 def has_ended(state: dict[str, Any], patience: int | None) -> bool:
-    """Tell whether a run had nothing left to train when it was interrupted."""
+    """Return whether a run had nothing left to train when it was interrupted."""
     entry = state.get("stateful_callbacks", {}).get("EarlyStoppingCallback") or {}
     entry = entry[-1] if isinstance(entry, list) else entry
     waited = entry.get("attributes", {}).get("early_stopping_patience_counter", 0)
-    return state["global_step"] >= state["max_steps"] or (patience is not None and waited >= patience)
+    return bool(state["global_step"] >= state["max_steps"] or (patience is not None and waited >= patience))
 
 
 def _is_whole_tensors(path: Path) -> bool:
@@ -86,7 +87,7 @@ def _step(folder: Path) -> int:
 
 @contextmanager
 def full_disk_in_one_line(output: Path) -> Iterator[None]:
-    """Turn a disk's refusal into one line, and remove the checkpoint that it cut short.
+    """Report a full disk in one line, and remove the checkpoint that it cut short.
 
     Raises:
         TrainingError: If the disk is full.
@@ -97,8 +98,8 @@ def full_disk_in_one_line(output: Path) -> Iterator[None]:
         if getattr(error, "errno", None) not in _FULL and not any(text in str(error) for text in _FULL_TEXTS):
             raise
         last = resume_point(output) if int(os.environ.get("RANK", "0")) == 0 else None
-        rest = f"goes on from {last.name}" if last else "begins anew"
+        rest = f"resumes from {last.name}" if last else "starts from the beginning"
         raise TrainingError(
-            f"The disk must have room for checkpoints, got a full one at '{output}'. Free some space and run the same "
-            f"command again; it {rest}."
+            f"Disk full while saving a checkpoint to '{output}'. Free some space and run the same command again; it"
+            f" {rest}."
         ) from error

@@ -1,12 +1,15 @@
 """The curves of a run as one picture: training and validation loss, and the score that chooses the checkpoint."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hf_geaau.files import whole_file
 from hf_geaau.plots import require_matplotlib
 
-# Okabe & Ito's colour-blind-safe palette; the line styles tell them apart in grey as well.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe & Ito's color-blind-safe palette; the line styles distinguish them in gray as well.
 _TRAIN, _VALIDATION, _BEST = "#0072B2", "#D55E00", "#009E73"
 _SCORES = {"expression": ("eval_accuracy", "triplet accuracy"), "action_units": ("eval_f1", "mean F1")}
 
@@ -17,7 +20,7 @@ def save_curves(history: list[dict[str, Any]], path: Path, stage: str) -> None:
     Args:
         history: `trainer.state.log_history`.
         path: The PNG to write.
-        stage: The recipe's; decides the score.
+        stage: The recipe's; it decides the score.
 
     Raises:
         MissingExtraError: Without matplotlib.
@@ -48,7 +51,7 @@ def save_curves(history: list[dict[str, Any]], path: Path, stage: str) -> None:
         figure.savefig(part, format="png")
 
 
-def _line(axis: Any, history: list[dict[str, Any]], key: str, label: str, colour: str, style: str) -> None:
+def _line(axis: "Axes", history: list[dict[str, Any]], key: str, label: str, color: str, style: str) -> None:
     points = [(entry["step"], entry[key]) for entry in history if key in entry]
     if points:
-        axis.plot(*zip(*points, strict=True), style, color=colour, label=label, linewidth=1.6, markersize=4)
+        axis.plot(*zip(*points, strict=True), style, color=color, label=label, linewidth=1.6, markersize=4)

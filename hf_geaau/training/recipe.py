@@ -3,30 +3,56 @@
 A recipe is complete: the same recipe on the same data gives the same weights on the same machine.
 """
 
+from __future__ import annotations
+
+import inspect
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import fields
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 import yaml
-from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 
+from hf_geaau import facs
 from hf_geaau.data import get_dataset
-from hf_geaau.errors import DatasetError, TrainingError
+from hf_geaau.errors import DatasetError, MissingExtraError, TrainingError
+from hf_geaau.files import whole_file
+
+try:
+    from pydantic import (
+        BaseModel,
+        ConfigDict,
+        Field,
+        TypeAdapter,
+        ValidationError,
+        create_model,
+        field_validator,
+        model_validator,
+    )
+except ImportError as error:
+    raise MissingExtraError("Training needs pydantic. Install it with `pip install 'hf_geaau[training]'`.") from error
+
+if TYPE_CHECKING:
+    from hf_geaau.models.geaau import GeaauConfig
 
 RECIPES = Path(__file__).parent / "recipes"
 
 _NESTED = ("model", "options", "augmentation", "renders", "expression")
+_RENAMED = {"augmentation.grey": "augmentation.gray"}  # keys of recipes written before, and what they are called now
+_CHECKS = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[int, Field(ge=0)]
+Batch = Annotated[int, Field(ge=1, le=2**20)]
 
 
-@strict
-@dataclass(kw_only=True)
-class Augmentation:
-    """Random changes to the training crops. What is 0 is left out. The ranges are our choice; see the recipes.
+class Augmentation(BaseModel):
+    """Random changes to the training crops. A change with value 0 is left out. The ranges are our choice.
 
     Attributes:
         mirror: Probability of mirroring. Labels stay as they are, because AUs are coded without side.
@@ -39,47 +65,41 @@ class Augmentation:
         gamma: Largest logarithm of the exponent of brightness.
         gain: Largest change of each channel's gain, as a share: white balance.
         brightness, contrast, saturation: Largest change, as a share.
-        hue: Largest turn of the colour circle, from 0 to 0.5.
-        grey: Probability of a grey picture.
+        hue: Largest turn of the color circle, from 0 to 0.5.
+        gray: Probability of a gray picture. Files may call it `grey`.
         frequency: Probability of moving the amplitudes of low frequencies toward those of another training image.
         coarse: Probability of a loss of resolution, of up to a third.
         blur: Probability of a Gaussian blur.
         noise: Largest standard deviation of noise on each pixel, as a share of the whole range.
-        jpeg: Probability of JPEG artefacts, of quality 20 to 80.
+        jpeg: Probability of JPEG artifacts, of quality 20 to 80.
         erasing: Probability of blanking a rectangle of 2 to 20 % of the area.
     """
 
-    mirror: float = 0.5
-    rotation: float = 0.0
-    scale: float = 0.0
-    shift: float = 0.0
-    points: float = 0.0
-    style: float = 0.0
-    gamma: float = 0.0
-    gain: float = 0.0
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
-    grey: float = 0.0
-    frequency: float = 0.0
-    coarse: float = 0.0
-    blur: float = 0.0
-    noise: float = 0.0
-    jpeg: float = 0.0
-    erasing: float = 0.0
+    model_config = _CHECKS
 
-    def validate_ranges(self) -> None:
-        """Check all values; `strict` calls it."""
-        limits = {"rotation": 180.0, "hue": 0.5}
-        for name, value in asdict(self).items():
-            _within(f"augmentation.{name}", value, 0, limits.get(name, 1.0))
+    mirror: Share = 0.5
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
+    scale: Share = 0.0
+    shift: Share = 0.0
+    points: Share = 0.0
+    style: Share = 0.0
+    gamma: Share = 0.0
+    gain: Share = 0.0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    saturation: Share = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    gray: Share = 0.0
+    frequency: Share = 0.0
+    coarse: Share = 0.0
+    blur: Share = 0.0
+    noise: Share = 0.0
+    jpeg: Share = 0.0
+    erasing: Share = 0.0
 
 
-@strict
-@dataclass(kw_only=True)
-class Recipe:
-    """A training run.
+class Recipe(BaseModel):
+    """A training run; `load_recipe` makes one. It is an `ExpressionRecipe` or an `ActionUnitRecipe`, by its stage.
 
     Attributes:
         stage: "expression" trains GEE on triplets, "action_units" the whole network on AU labels.
@@ -89,9 +109,9 @@ class Recipe:
         model: Keywords of `GeaauConfig`. The AUs are the dataset's, unless `action_units` names some of them.
         pretrained_backbone: Start from timm's ImageNet weights (fetched on first use).
         expression_encoder: Folder or Hub id of a stage-1 model, whose GEE stage 2 starts from.
-        start_from: Folder or Hub id of an AU model to go on from; heads are taken over by AU number.
+        start_from: Folder or Hub id of an AU model to continue from; heads are taken over by AU number.
         ignore_traces: Leave out of the occurrence loss what is neither absent nor present: an intensity above 0 and
-            below 1, FACS's A. Where intensities have no fractions there is none.
+            below 1, FACS's A. Datasets whose intensities are whole numbers have none.
         class_weighting: "inverse_rate" gives the field's `au_weights`, "pos_weight" the negatives per positive of each
             AU; both from the training subjects alone.
         augmentation: Random changes to the crops.
@@ -100,55 +120,58 @@ class Recipe:
         learning_rate: Its highest value.
         encoder_learning_rate_scale: Factor for GEE's parameters.
         layer_decay: Factor from each of the backbone's layers to the one before it, by timm's grouping.
-        weight_decay: Of all but norms and biases.
-        max_grad_norm: Gradients are clipped to this norm; 0 leaves them.
+        weight_decay: Of all parameters but norms and biases.
+        max_grad_norm: Gradients are clipped to this norm; 0 does not clip.
         warmup: Steps of linear warm-up, or a share of all steps if below 1.
-        scheduler: How the learning rate falls afterwards.
-        ema_decay: Validate and keep an exponential moving average of the weights, which forgets by this factor each
-            step; None: the weights themselves.
+        scheduler: How the learning rate falls after the warm-up.
+        ema_decay: Validate and keep an exponential moving average of the weights, with this factor per step; None
+            keeps the weights themselves.
         epochs: Passes over the training subjects.
-        max_steps: Optimiser steps, instead of `epochs`.
+        max_steps: Optimizer steps, instead of `epochs`.
         batch_size: Images (or triplets) of one step over all processes.
         per_device_batch_size: What one device takes at a time; if its share is larger, gradients are accumulated.
-        evaluate_steps: Validate and keep a checkpoint every so many steps; None: every epoch.
+        evaluate_steps: Validate and save a checkpoint every so many steps; None: every epoch.
         early_stopping: Stop after so many validations without improvement; None: never.
         validation_share: Share of the training subjects that is held out to choose the checkpoint; 0: none.
         precision: "bf16" or "fp16" autocast, or "fp32".
-        workers: Processes that load images; 0: the training process does.
+        workers: Processes that load images; 0 loads them in the training process.
         seed: Decides weights, order, augmentation and the validation subjects.
     """
 
+    model_config = _CHECKS
+    _UNRELATED_TO_WEIGHTS: ClassVar[frozenset[str]] = frozenset({"workers"})
+
     stage: Literal["expression", "action_units"]
     dataset: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
     protocol: Literal["jaanet", "megraphau"] = "jaanet"
-    model: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = Field(default_factory=dict)
     pretrained_backbone: bool = False
     expression_encoder: str | None = None
     start_from: str | None = None
     ignore_traces: bool = False
     class_weighting: Literal["inverse_rate", "pos_weight", "none"] = "inverse_rate"
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation = Field(default_factory=Augmentation)
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    momentum: float = 0.9
-    learning_rate: float = 1e-4
-    encoder_learning_rate_scale: float = 1.0
-    layer_decay: float | None = None
-    weight_decay: float = 0.05
-    max_grad_norm: float = 1.0
-    warmup: float = 0.05
+    momentum: Share = 0.9
+    learning_rate: Positive = 1e-4
+    encoder_learning_rate_scale: Annotated[float, Field(ge=0, le=1000)] = 1.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.05
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    warmup: Annotated[float, Field(ge=0)] = 0.05
     scheduler: Literal["cosine", "linear", "constant"] = "cosine"
-    ema_decay: float | None = None
-    epochs: float | None = None
-    max_steps: int | None = None
-    batch_size: int = 64
-    per_device_batch_size: int = 64
-    evaluate_steps: int | None = None
-    early_stopping: int | None = None
-    validation_share: float = 0.15
+    ema_decay: Share | None = None
+    epochs: Positive | None = None
+    max_steps: Count | None = None
+    batch_size: Batch = 64
+    per_device_batch_size: Batch = 64
+    evaluate_steps: Count | None = None
+    early_stopping: Count | None = None
+    validation_share: Annotated[float, Field(ge=0, le=0.9)] = 0.15
     precision: Literal["bf16", "fp16", "fp32"] = "fp32"
-    workers: int = 0
-    seed: int = 0
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
     @property
     def action_units(self) -> tuple[int, ...]:
@@ -158,133 +181,132 @@ class Recipe:
         return tuple(self.model.get("action_units") or get_dataset(self.dataset, **self.options).aus)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values, as `load_recipe` takes them."""
-        return asdict(self)
+        """Return plain values, as `load_recipe` takes them."""
+        return self.model_dump()
+
+    def weight_settings(self) -> dict[str, Any]:
+        """Return the values that decide the weights: two runs that share them give the same weights."""
+        return self.model_dump(exclude=set(self._UNRELATED_TO_WEIGHTS))
 
     def save(self, path: Path) -> None:
         """Write the recipe as YAML."""
-        from hf_geaau.files import whole_file
-
         with whole_file(path) as part:
             part.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
 
-    def validate_ranges(self) -> None:
-        """Check numbers; `strict` calls it."""
-        for name, low, high in (
-            ("encoder_learning_rate_scale", 0, 1000), ("momentum", 0, 1), ("weight_decay", 0, 10), ("workers", 0, 1024),
-            ("max_grad_norm", 0, float("inf")), ("warmup", 0, float("inf")), ("validation_share", 0, 0.9),
-            ("seed", 0, 2**32 - 1), ("batch_size", 1, 2**20), ("per_device_batch_size", 1, 2**20),
-        ):  # fmt: skip
-            _within(name, getattr(self, name), low, high)
-        for name in ("learning_rate", "layer_decay", "epochs", "max_steps", "evaluate_steps", "early_stopping"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` must be above 0, got {value}.")
-        for name in ("layer_decay", "ema_decay"):
-            if getattr(self, name) is not None:
-                _within(name, getattr(self, name), 0, 1)
+    @field_validator("model")
+    @classmethod
+    def _check_keywords(cls, keywords: dict[str, Any]) -> dict[str, Any]:
+        checked = _keywords_model().model_validate(keywords).model_dump()
+        return {name: checked[name] for name in keywords}
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Recipe:
         if (self.epochs is None) == (self.max_steps is None):
             raise ValueError(
-                f"Either `epochs` or `max_steps` must be set, got epochs={self.epochs}, max_steps={self.max_steps}."
+                f"Exactly one of `epochs` and `max_steps` must be set, got epochs={self.epochs} and"
+                f" max_steps={self.max_steps}."
             )
         if self.early_stopping and not self.validation_share:
-            raise ValueError("`early_stopping` needs a `validation_share` above 0, got 0. Set one of them otherwise.")
-
-    def validate_stage(self) -> None:
-        """Check that dataset and start fit the stage; `strict` calls it."""
-        if self.stage == "expression" and (self.expression_encoder or self.start_from):
-            raise ValueError("`expression_encoder` and `start_from` belong to stage 'action_units', got 'expression'.")
+            raise ValueError("`early_stopping` needs a `validation_share` above 0, got 0. Set early_stopping=null.")
         if self.expression_encoder and self.start_from:
             raise ValueError("Only one of `expression_encoder` and `start_from` can be set, got both.")
-        units = get_dataset(self.dataset, **self.options).aus
-        if self.stage == "expression" and units:
+        self._check_labels()
+        geaau_config(self)
+        return self
+
+    def _check_labels(self) -> None:
+        """Check that the dataset has what the stage learns from."""
+        available = get_dataset(self.dataset, **self.options).aus
+        if self.stage == "expression" and available:
             raise ValueError(
-                f"Stage 'expression' needs triplets, got AU rows of '{self.dataset}'. For rendered faces pass"
-                " options.triplets=20000; else train on fec."
+                f"Stage 'expression' needs triplets, but '{self.dataset}' has AU labels. For rendered faces pass"
+                " options.triplets=20000; otherwise train on fec."
             )
-        if self.stage == "action_units" and not units:
-            raise ValueError(f"Stage 'action_units' needs AU labels, got triplets of '{self.dataset}'.")
-        unknown = sorted(set(self.action_units) - set(units))
+        if self.stage == "action_units" and not available:
+            raise ValueError(f"Stage 'action_units' needs AU labels, but '{self.dataset}' has triplets.")
+        unknown = sorted(set(self.action_units) - set(available))
         if unknown:
             raise ValueError(
-                f"`model.action_units` must be among those of {self.dataset}, {list(units)}, got {unknown}."
+                f"`model.action_units` must be among those of {self.dataset}, {list(available)}, got {unknown}."
             )
 
 
-@strict
-@dataclass(kw_only=True)
-class Renders:
-    """Which faces a recipe renders for itself. The sets share nobody.
+class ExpressionRecipe(Recipe):
+    """A recipe of stage 1, which trains GEE on triplets. What only stage 2 can start from is null."""
+
+    stage: Literal["expression"]
+    expression_encoder: None = None
+    start_from: None = None
+
+
+class ActionUnitRecipe(Recipe):
+    """A recipe of stage 2, which trains the whole network on AU labels."""
+
+    stage: Literal["action_units"]
+
+
+class Renders(BaseModel):
+    """Which faces a recipe renders for itself. No person occurs in two sets.
 
     Attributes:
         train, validation, test: Images of each set.
         unseen: Images of a second test set, rendered with settings that occur in no other set; 0: none.
-        expression: Images of further people for stage 1; 0: it draws its triplets from those of `train`.
+        expression: Images of further people for stage 1; 0: its triplets are drawn from those of `train`.
         images_per_identity: Images of one person in a row.
         size: Side of the images in pixels, at least the model's, so that nothing is enlarged.
-        seed: Decides all images; each set has its own from it.
+        seed: Decides all images; each set derives its own from it.
     """
 
-    train: int
-    validation: int
-    test: int
-    unseen: int = 0
-    expression: int = 0
-    images_per_identity: int = 8
-    size: int = 128
-    seed: int = 2026
+    model_config = _CHECKS
 
-    def validate_counts(self) -> None:
-        """Check that the sets are not empty; `strict` calls it."""
-        for name, least in (("train", 1), ("validation", 1), ("test", 1), ("unseen", 0), ("expression", 0),
-                            ("images_per_identity", 1), ("size", 16), ("seed", 0)):  # fmt: skip
-            if getattr(self, name) < least:
-                raise ValueError(f"`renders.{name}` must be at least {least}, got {getattr(self, name)}.")
+    train: Count
+    validation: Count
+    test: Count
+    unseen: NonNegative = 0
+    expression: NonNegative = 0
+    images_per_identity: Count = 8
+    size: Annotated[int, Field(ge=16)] = 128
+    seed: NonNegative = 2026
 
 
-@strict
-@dataclass(kw_only=True)
-class RenderedRecipe(Recipe):
-    """A recipe that renders its own faces, and ends with a small calibrated checkpoint; see `train_rendered`.
+class RenderedRecipe(ActionUnitRecipe):
+    """A recipe that renders its own faces and ends with a small calibrated checkpoint; see `train_rendered`.
 
     Attributes:
         renders: Which faces.
         gee: Train the expression encoder first, on triplets of rendered faces, and start from it.
-        expression: Changes to the recipe `synthetic_gee`, by which that is done; its network is that of `model`.
-        false_alarm_rate: The largest share of neutral validation faces in which an AU may be seen: thresholds are
+        expression: Changes to the recipe `synthetic_gee`, which trains that encoder; its network is that of `model`.
+        false_alarm_rate: The largest share of neutral validation faces in which an AU may be predicted; thresholds are
             chosen within it.
         threshold_slack: Share of the highest F1 on validation that thresholds may give up to lie lower, as cues on
             photos are fainter than on renders.
-        max_megabytes: Weights, as float16, must not be larger.
+        max_megabytes: Largest size of the weights as float16.
     """
 
+    _UNRELATED_TO_WEIGHTS: ClassVar[frozenset[str]] = frozenset(
+        {"workers", "false_alarm_rate", "threshold_slack", "max_megabytes"}
+    )
+
+    dataset: Literal["synthetic"]
     renders: Renders
     gee: bool = False
-    expression: dict[str, Any] = field(default_factory=dict)
-    false_alarm_rate: float = 0.05
-    threshold_slack: float = 0.0
+    expression: dict[str, Any] = Field(default_factory=dict)
+    false_alarm_rate: Share = 0.05
+    threshold_slack: Share = 0.0
     max_megabytes: float | None = None
 
-    def validate_rendered(self) -> None:
-        """Check what only rendered faces allow; `strict` calls it."""
-        _within("false_alarm_rate", self.false_alarm_rate, 0, 1)
-        _within("threshold_slack", self.threshold_slack, 0, 1)
-        if (self.stage, self.dataset) != ("action_units", "synthetic"):
-            raise ValueError(
-                f"A recipe with `renders` must have stage 'action_units' and dataset 'synthetic', got '{self.stage}' "
-                f"and '{self.dataset}'."
-            )
+    @model_validator(mode="after")
+    def _check_start(self) -> RenderedRecipe:
         if self.gee and (self.expression_encoder or self.start_from):
             raise ValueError("`gee` must be false where `expression_encoder` or `start_from` is set, got both.")
+        return self
 
 
-def _within(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"`{name}` must be from {low:g} to {high:g}, got {value:g}.")
+_ByStage = Annotated[ExpressionRecipe | ActionUnitRecipe, Field(discriminator="stage")]
 
 
 def list_recipes() -> dict[str, str]:
-    """Name the recipes of the package, each with the first line of its file.
+    """List the recipes of the package, each with the first line of its file.
 
     Example:
         >>> "bp4d" in list_recipes()
@@ -294,16 +316,18 @@ def list_recipes() -> dict[str, str]:
     return {path.stem: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ") for path in files}
 
 
-def load_recipe(source: str | Path | Mapping[str, Any], overrides: Iterable[str] | Mapping[str, Any] = ()) -> Recipe:
-    """Read a recipe and change some of its values.
+def load_recipe(
+    source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str] | Mapping[str, Any] = ()
+) -> Recipe:
+    """Load a recipe and change some of its values.
 
     Args:
-        source: One of `list_recipes()`, the path of a YAML file, or the values themselves.
+        source: One of `list_recipes()`, the path of a YAML file, the values themselves, or another recipe.
         overrides: "key=value" texts, or a dictionary; dots lead into `model`, `options`, `augmentation`, and where a
             recipe has them, `renders` and `expression`.
 
     Returns:
-        A `RenderedRecipe` if there is the key "renders".
+        A `RenderedRecipe` if there is the key "renders", else an `ExpressionRecipe` or an `ActionUnitRecipe`.
 
     Raises:
         TrainingError: For an unknown recipe or key (with the nearest match), or a value of the wrong type or range.
@@ -312,18 +336,67 @@ def load_recipe(source: str | Path | Mapping[str, Any], overrides: Iterable[str]
         >>> load_recipe("bp4d", ["model.backbone=resnet18", "learning_rate=1e-3"]).model["backbone"]
         'resnet18'
     """
+    if isinstance(source, Recipe):
+        source = source.to_dict()
     values = dict(source) if isinstance(source, Mapping) else _read(source)
+    for old, new in _RENAMED.items():
+        outer, _, key = old.partition(".")
+        inner = values.get(outer)
+        if isinstance(inner, dict) and key in inner:
+            values[outer] = {new.partition(".")[2] if name == key else name: inner[name] for name in inner}
     if not isinstance(overrides, Mapping):
         overrides = dict(_assignment(text) for text in overrides)
     for key, value in overrides.items():
-        _set(values, key, value)
-    values["augmentation"] = _checked("augmentation.", Augmentation, dict(values.get("augmentation") or {}))
-    is_rendered = "renders" in values
-    if is_rendered:
-        values["renders"] = _checked("renders.", Renders, dict(values["renders"] or {}))
-    recipe = _checked("", RenderedRecipe if is_rendered else Recipe, values)
-    recipe.model = _model_keywords(recipe)
-    return recipe
+        _set(values, _RENAMED.get(key, key), value)
+    return _validated(values)
+
+
+def geaau_config(recipe: Recipe, **settings: Any) -> GeaauConfig:
+    """Build the config of a recipe's model, which names the dataset it is trained on.
+
+    Regions of masks come from FACS if a weight asks for them.
+
+    Args:
+        recipe: Its `model` holds the keywords.
+        **settings: Further keywords, such as class weights; they win over the recipe's.
+
+    Raises:
+        ValueError: If the keywords do not fit together.
+    """
+    from hf_geaau.models.geaau import GeaauConfig
+
+    values = {**recipe.model, **settings}
+    values["trained_on"] = list(dict.fromkeys([*(values.get("trained_on") or []), recipe.dataset]))
+    if recipe.action_units:
+        values["action_units"] = list(recipe.action_units)
+        if values.get("mask_region_weight") and not values.get("mask_regions"):
+            values["mask_regions"] = facs.regions(recipe.action_units)
+    return GeaauConfig(**values)
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings into dotted ones, which as overrides add to a recipe's own instead of replacing them.
+
+    Example:
+        >>> dotted({"model": {"head": "lam"}, "seed": 1})
+        {'model.head': 'lam', 'seed': 1}
+    """
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+# Reading.
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that reads 1e-4 as a number; YAML 1.1 wants 1.0e-4."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
 
 
 def _read(source: str | Path) -> dict[str, Any]:
@@ -338,21 +411,12 @@ def _read(source: str | Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
-        raise TrainingError(f"A recipe must be a readable file, got '{path}' ({error.strerror}).") from error
+        raise TrainingError(f"Cannot read the recipe '{path}': {error.strerror}.") from error
     except yaml.YAMLError as error:
-        raise TrainingError(f"A recipe must be YAML, got '{path}': {' '.join(str(error).split())}") from error
+        raise TrainingError(f"Cannot read the recipe '{path}' as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise TrainingError(f"A recipe must hold `key: value` lines, got '{path}' with {type(values).__name__}.")
     return values
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that reads 1e-4 as a number; YAML 1.1 wants 1.0e-4."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
 
 
 def _assignment(text: str) -> tuple[str, Any]:
@@ -362,17 +426,17 @@ def _assignment(text: str) -> tuple[str, Any]:
     try:
         return key.strip(), yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise TrainingError(f"The value of '{key}' must be readable as YAML, got '{value}'.") from error
+        raise TrainingError(f"Cannot read the value of '{key}' as YAML: '{value}'.") from error
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:
-    """Put a value at a dotted key."""
+    """Set the value of a dotted key."""
     first, _, rest = key.partition(".")
     if not rest:
         values[first] = value
         return
     if first not in _NESTED:
-        raise TrainingError(f"Dots lead into {', '.join(_NESTED)}, got '{key}'.{_hint(first, _NESTED)}")
+        raise TrainingError(f"Dots must lead into {', '.join(_NESTED)}, got '{key}'.{_hint(first, _NESTED)}")
     values[first] = dict(values.get(first) or {})
     if first == "model" and rest.partition(".")[0] == "backbone_kwargs" and "." in rest:
         name = rest.partition(".")[2]
@@ -381,81 +445,86 @@ def _set(values: dict[str, Any], key: str, value: Any) -> None:
         values[first][rest] = value
 
 
-def _hint(word: str, known: Iterable[str]) -> str:
-    near = get_close_matches(word, list(known), n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
-
-
-def _checked(prefix: str, kind: Any, values: dict[str, Any]) -> Any:
-    """Build a strict dataclass; every problem becomes one line."""
-    known = [entry.name for entry in fields(kind)]
-    for name in values:
-        if name not in known:
-            hint = _hint(name, known) or f" Known: {', '.join(known)}."
-            raise TrainingError(f"A recipe has no key '{prefix}{name}'.{hint}")
-    missing = [
-        entry.name for entry in fields(kind) if entry.default is entry.default_factory and entry.name not in values
-    ]
-    if missing:
-        raise TrainingError(f"A recipe must have the key '{prefix}{missing[0]}', got {', '.join(values) or 'none'}.")
-    try:
-        return kind(**_floats(kind, values))
-    except StrictDataclassError as error:
-        raise TrainingError(_one_line(prefix, error)) from error
-    except DatasetError as error:
-        raise TrainingError(f"`dataset` and `options` must fit: {error}") from error
-
-
-def _one_line(prefix: str, error: StrictDataclassError) -> str:
-    """Say in one line what `strict` says in several."""
-    text = str(error.__cause__ or error)
-    if wrong := re.search(r"Field '(\w+)' expected (.+?),? got .*?\(value: (.*)\)", text, re.DOTALL):
-        return f"`{prefix}{wrong[1]}` must be {wrong[2].strip()}, got {wrong[3]}."
-    if choice := re.search(r"Field '(\w+)' expected one of \((.*)\), got (.*)", text):
-        hint = _hint(choice[3], re.findall(r"\w+", choice[2]))
-        return f"`{prefix}{choice[1]}` must be one of {choice[2]}, got {choice[3]!r}.{hint}"
-    if name := getattr(error, "field", None):
-        return f"`{prefix}{name}`: {' '.join(text.split())}"
-    return " ".join(text.split())
+# Checking.
 
 
 @cache
-def _float_fields(kind: Any) -> frozenset[str]:
-    """Name the fields that hold a float, alone or beside None."""
-    return frozenset(entry.name for entry in fields(kind) if entry.type is float or float in get_args(entry.type))
-
-
-def _floats(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
-    """Accept 1 for 1.0 where a float is wanted."""
-    wanted = _float_fields(kind)
-    return {
-        name: float(value) if name in wanted and isinstance(value, int) and not isinstance(value, bool) else value
-        for name, value in values.items()
-    }
-
-
-def _model_keywords(recipe: Recipe) -> dict[str, Any]:
-    """Check the model's keywords by building its config."""
+def _keywords_model() -> type[BaseModel]:
+    """Build a model that checks the types of `GeaauConfig`'s keywords; their names and ranges are its own matter."""
     from hf_geaau.models.geaau import GeaauConfig
 
-    recipe.model = _floats(GeaauConfig, recipe.model)
+    declared = {entry.name for entry in fields(GeaauConfig)}
+    hints = inspect.get_annotations(GeaauConfig, eval_str=True)
+    known = {name: (kind, None) for name, kind in hints.items() if name in declared}
+    config = ConfigDict(extra="allow", strict=True, protected_namespaces=())
+    return create_model("ModelKeywords", __config__=config, **known)  # type: ignore[call-overload]
+
+
+def _validated(values: dict[str, Any]) -> Recipe:
+    """Build the recipe, or raise what is wrong with its values as one line."""
+    for name in ("augmentation", "renders"):
+        if name in values and values[name] is None:  # a key without a value in YAML
+            values = {**values, name: {}}
+    kind: type[Recipe] = RenderedRecipe if "renders" in values else Recipe
     try:
-        model_config(recipe)
-    except StrictDataclassError as error:
-        raise TrainingError(_one_line("model.", error)) from error
-    except ValueError as error:
-        raise TrainingError(f"`model` must fit: {' '.join(str(error).split())}") from error
-    return recipe.model
+        if kind is RenderedRecipe:
+            return RenderedRecipe.model_validate(values)
+        return TypeAdapter[Recipe](_ByStage).validate_python(values)
+    except ValidationError as error:
+        raise TrainingError(_one_line(error, kind, values)) from error
 
 
-def model_config(recipe: Recipe) -> Any:
-    """Build the model's config; the regions of masks come from FACS where a weight asks for them."""
-    from hf_geaau import facs
-    from hf_geaau.models.geaau import GeaauConfig
+_EXPECTED = {
+    "float_type": "a number", "finite_number": "a finite number", "int_type": "an integer",
+    "bool_type": "true or false", "string_type": "text", "none_required": "null in stage 'expression'",
+    "list_type": "a list", "dict_type": "a mapping", "model_type": "a mapping",
+}  # fmt: skip
+_LIMITS = {"greater_than": ("above", "gt"), "greater_than_equal": ("at least", "ge"), "less_than": ("below", "lt"),
+           "less_than_equal": ("at most", "le")}  # fmt: skip
+_FIRST = ("extra_forbidden", "missing", "union_tag_not_found")  # a misspelled key explains what else is wrong
 
-    values = dict(recipe.model)
-    if recipe.action_units:
-        values["action_units"] = list(recipe.action_units)
-        if values.get("mask_region_weight") and not values.get("mask_regions"):
-            values["mask_regions"] = facs.regions(recipe.action_units)
-    return GeaauConfig(**values)
+
+def _one_line(error: ValidationError, kind: type[Recipe], values: Mapping[str, Any]) -> str:
+    """Describe the most telling error of a validation by its type, location and input."""
+    entries = error.errors(include_url=False)
+    entry = min(entries, key=lambda one: _FIRST.index(one["type"]) if one["type"] in _FIRST else len(_FIRST))
+    code, context, found = entry["type"], entry.get("ctx", {}), entry["input"]
+    path = [str(part) for part in entry["loc"]]
+    if kind is Recipe:
+        path = path[1:]  # the first part is the stage, by which the kind of recipe was found
+    if code == "value_error":
+        text = " ".join(str(context["error"]).split())
+        return f"`dataset` and `options` do not fit: {text}" if isinstance(context["error"], DatasetError) else text
+    if code == "union_tag_invalid":
+        path, found = ["stage"], context["tag"]
+    part, path = _part(kind, path)
+    name = ".".join(path)
+    if code == "extra_forbidden":
+        hint = _hint(path[-1], part.model_fields) or f" Known keys: {', '.join(part.model_fields)}."
+        return f"A recipe has no key '{name}'.{hint}"
+    if code in ("missing", "union_tag_not_found"):
+        given = values if len(path) < 2 else values[path[0]]
+        return f"A recipe must have the key '{name or 'stage'}', got {', '.join(given) or 'none'}."
+    choices = [choice for choice in get_args(part.model_fields[path[-1]].annotation) if isinstance(choice, str)]
+    expected = _EXPECTED.get(code) or f"valid ({entry['msg']})"
+    if choices:
+        expected = f"one of {', '.join(map(repr, choices))}" if len(choices) > 1 else repr(choices[0])
+    if code in _LIMITS:
+        words, limit = _LIMITS[code]
+        expected = f"{words} {context[limit]:g}"
+    return f"`{name}` must be {expected}, got {found!r}.{_hint(str(found), choices)}"
+
+
+def _part(kind: type[BaseModel], path: list[str]) -> tuple[type[BaseModel], list[str]]:
+    """Find the model that an error's last key belongs to, and the path to that key in the recipe."""
+    nested: dict[str, type[BaseModel]] = {
+        "augmentation": Augmentation, "renders": Renders, "model": _keywords_model(),
+    }  # fmt: skip
+    if len(path) > 1 and path[0] in nested:
+        return nested[path[0]], path[:2]  # deeper parts are pydantic's names for the parts of a type
+    return kind, path[:1]
+
+
+def _hint(word: str, known: Iterable[str]) -> str:
+    near = get_close_matches(word, list(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""

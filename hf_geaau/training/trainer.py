@@ -1,28 +1,45 @@
 """From a recipe to a plain `transformers.Trainer`: arguments, parameter groups, callbacks."""
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import IntervalStrategy
 
 from hf_geaau import metrics
 from hf_geaau.errors import TrainingError
-from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
+from hf_geaau.hub import LicenseCallback
+from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauImageProcessor, GeaauModel
 
 from .data import Collator, CropDataset
 from .ema import WeightAverage, refuse_sharding
 from .model import build_model
 from .recipe import Recipe
 
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+Network = GeaauModel | GeaauForExpressionEmbedding
+
+METRICS = {"expression": "accuracy", "action_units": "f1"}
+"""The validation score that the best checkpoint is chosen by, by stage."""
+
 
 def build_trainer(
     recipe: Recipe,
-    train_dataset: Any,
-    eval_dataset: Any = None,
-    model: Any = None,
+    train_dataset: "Dataset[Any]",
+    eval_dataset: "Dataset[Any] | None" = None,
+    model: Network | None = None,
     *,
     output: str | os.PathLike[str],
     callbacks: list[TrainerCallback] | None = None,
@@ -34,21 +51,21 @@ def build_trainer(
         recipe: What to do.
         train_dataset: A `CropDataset`, or any torch dataset whose items hold what the model's `forward` takes.
         eval_dataset: For validation; None trains without.
-        model: A prepared model; None builds the recipe's.
+        model: A prepared model; None builds the recipe's, without class weights, which depend on the data.
         output: Folder for checkpoints and logs.
-        callbacks: Further ones.
+        callbacks: Further callbacks of the Trainer.
         use_cpu: Stay on the CPU; None: only if there is nothing else.
 
     Raises:
-        TrainingError: If the batch cannot be divided over the processes, or an average of weights that are divided
-            themselves is asked for.
+        TrainingError: If the batch cannot be divided over the processes, or the recipe asks for an average of weights
+            that are themselves divided.
     """
     model = build_model(recipe) if model is None else model
     model.to(memory_format=torch.channels_last)
     arguments = training_arguments(recipe, output, with_validation=eval_dataset is not None, use_cpu=use_cpu)
     arguments.label_names = _targets(model)
     processor = GeaauImageProcessor(size={"height": model.config.image_size, "width": model.config.image_size})
-    extra = [_Epoch(), *(callbacks or [])]
+    extra: list[TrainerCallback] = [_Epoch(), LicenseCallback(), *(callbacks or [])]
     if eval_dataset is not None and recipe.early_stopping:
         extra.append(EarlyStoppingCallback(recipe.early_stopping))
     if recipe.ema_decay is not None:
@@ -115,13 +132,9 @@ def training_arguments(
         train_sampling_strategy="sequential",  # CropDataset shuffles, see there
         # Stage 2 leaves the expression embedding's projection without gradients; stage 1 uses everything.
         ddp_find_unused_parameters=recipe.stage == "action_units",
-        ddp_timeout=12 * 3600,  # the others wait while the first process scores the test fold
+        ddp_timeout=12 * 3600,  # in seconds: the others wait while the first process scores the test fold
         seed=recipe.seed,
     )
-
-
-METRICS = {"expression": "accuracy", "action_units": "f1"}
-"""What the best checkpoint is chosen by."""
 
 
 def _divide(recipe: Recipe, use_cpu: bool) -> tuple[int, int]:
@@ -132,8 +145,8 @@ def _divide(recipe: Recipe, use_cpu: bool) -> tuple[int, int]:
     share, rest = divmod(recipe.batch_size, devices)
     if rest or not share:
         raise TrainingError(
-            f"`batch_size` must be a multiple of the number of processes, got {recipe.batch_size} for {devices}. It is "
-            "the size over all of them."
+            f"`batch_size` must be a multiple of the number of processes, got {recipe.batch_size} for {devices}. It is"
+            " the size over all of them."
         )
     accumulation = next(n for n in range(1, share + 1) if share % n == 0 and share // n <= recipe.per_device_batch_size)
     return share // accumulation, accumulation
@@ -145,24 +158,24 @@ def _reporters() -> list[str]:
     return ["tensorboard"] if is_tensorboard_available() else []
 
 
-def _targets(model: Any) -> list[str]:
-    """Name the inputs that are targets, so that the Trainer hands them to the metrics."""
+def _targets(model: Network) -> list[str]:
+    """Return the names of the inputs that are targets, so that the Trainer hands them to the metrics."""
     if isinstance(model, GeaauForExpressionEmbedding):
         return ["triplet_types"]
     return ["labels", "intensities"] if model.config.predict_intensity else ["labels"]
 
 
-def _metrics(model: Any) -> Any:
+def _metrics(model: Network) -> Callable[..., dict[str, float]]:
     if isinstance(model, GeaauForExpressionEmbedding):
         return metrics.compute_triplet_metrics
     return metrics.metrics_for(model.config)
 
 
-def parameter_groups(model: Any, recipe: Recipe) -> list[dict[str, Any]]:
-    """Give each parameter its learning rate and weight decay.
+def parameter_groups(model: Network, recipe: Recipe) -> list[dict[str, Any]]:
+    """Return groups of parameters with their learning rate and weight decay.
 
-    Norms and biases (all vectors) decay nowhere. The encoder's rate is scaled, and falls from layer to layer by timm's
-    own grouping of the backbone if the recipe has a `layer_decay`.
+    Norms and biases (all vectors) have no weight decay. The encoder's rate is scaled, and falls from layer to layer by
+    timm's own grouping of the backbone if the recipe has a `layer_decay`.
     """
     encoder = model.gee
     inner = encoder.backbone.model if hasattr(encoder.backbone, "model") else encoder.backbone
@@ -194,7 +207,14 @@ class _Epoch(TrainerCallback):
     The dataloader of accelerate does so itself, except in several processes and in an epoch resumed in its middle.
     """
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:
+    def on_epoch_begin(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        train_dataloader: Any = None,
+        **kwargs: Any,
+    ) -> None:
         dataset = getattr(train_dataloader, "dataset", None)
         if isinstance(dataset, CropDataset):
             dataset.set_epoch(int(state.epoch or 0))

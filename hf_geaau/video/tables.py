@@ -1,37 +1,41 @@
-"""One tidy table of faces, frames and action units: written in chunks, so that a kill loses the last one at most."""
+"""One table of faces, frames and action units, written in chunks so that a kill loses the last one at most."""
 
 import json
 import math
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hf_geaau.errors import TableError
-from hf_geaau.files import whole_file
-from hf_geaau.video.stream import SeenFrame
+from hf_geaau.faces import Face
+from hf_geaau.files import FolderClaim, whole_file
+from hf_geaau.video.stream import AnalyzedFrame
+from hf_geaau.video.tracking import head_pose
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-FORMATS = (".csv", ".jsonl", ".parquet")
-POINT_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")  # as seen in the picture
-PLACE = ("source", "frame", "time_s", "track_id", "face", "score", "xmin", "ymin", "xmax", "ymax")
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+POINT_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")  # left and right in the image
+FACE_COLUMNS = ("source", "frame", "time_s", "track_id", "face", "score", "xmin", "ymin", "xmax", "ymax")
 POINTS = tuple(f"{name}_{axis}" for name in POINT_NAMES for axis in "xy")
 POSE = ("roll", "yaw")
 CHUNK_ROWS, CHUNK_SECONDS = 5000, 30.0
-_KEY = b"hf_geaau"
+RECORD, INDEX = "run.json", "_index.json"
+_KEY = b"hf_geaau"  # of the metadata of parquet files
 
 
 def columns(action_units: Sequence[str], has_intensities: bool = False) -> list[str]:
-    """Name the columns of a table.
+    """Return the names of a table's columns.
 
     Args:
         action_units: Such as "AU12".
-        has_intensities: Whether the model estimates them.
+        has_intensities: Whether the model predicts intensities.
 
     Example:
         >>> columns(["AU12"])[-4:]
@@ -39,99 +43,86 @@ def columns(action_units: Sequence[str], has_intensities: bool = False) -> list[
     """
     units = [*action_units, *(f"{unit}_present" for unit in action_units)]
     intensities = [f"{unit}_intensity" for unit in action_units] if has_intensities else []
-    return [*PLACE, *POINTS, *POSE, *units, *intensities]
+    return [*FACE_COLUMNS, *POINTS, *POSE, *units, *intensities]
 
 
-def row_of(frame: SeenFrame, index: int, track: int | None, face: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the row of a face.
+def face_row(frame: AnalyzedFrame, index: int, face: Face) -> dict[str, Any]:
+    """Return the table row of a face.
 
     Args:
-        frame: Where it was seen.
-        index: Which of the frame's faces.
-        track: Its identity, None in a photo.
-        face: From the pipeline's `describe`.
+        frame: The frame or photo that shows it.
+        index: Its position among the frame's faces.
+        face: The analyzed face.
     """
-    units = face["action_units"]
-    points = [float(value) for point in face["points"] for value in point]
+    values = face.to_dict()
+    units, present = values["action_units"], set(values["present"])
     return {
         "source": frame.source.name,
         "frame": frame.number,
         "time_s": frame.time_s,
-        "track_id": track,
+        "track_id": face.track_id,
         "face": index,
-        "score": face["score"],
-        **face["box"],
-        **dict(zip(POINTS, points, strict=True)),
-        **{name: face[name] for name in POSE},
+        "score": values["score"],
+        **values["box"],
+        **dict(zip(POINTS, np.asarray(face.points, float).ravel().tolist(), strict=True)),
+        **dict(zip(POSE, head_pose(face.points), strict=True)),
         **units,
-        **{f"{unit}_present": int(unit in face["present"]) for unit in units},
-        **{f"{unit}_intensity": value for unit, value in face.get("intensities", {}).items()},
+        **{f"{unit}_present": int(unit in present) for unit in units},
+        **{f"{unit}_intensity": value for unit, value in values.get("intensities", {}).items()},
     }
 
 
 class TableWriter:
-    """Collects rows in chunks beside the table to be, and makes the table of them at the end.
+    """Collect rows in chunks beside a table, and write the table from them at the end.
 
-    A chunk is a parquet file that is there whole or not at all. It holds its rows and, as metadata, how far the work
-    was behind them; so whoever goes on starts exactly there. The chunks lie in `_NAME.unfinished`, which readers of
-    parquet folders pass over.
+    A chunk is a parquet file that is either whole or absent. It holds rows and, as metadata, the progress of the run
+    after them, so that a resumed run continues exactly there. The chunks lie in `_NAME.unfinished`, which readers of
+    parquet folders skip, and which is locked while the writer is open.
 
     Args:
         path: The table: .csv, .jsonl or .parquet.
         names: Its columns, from `columns`.
-        run: What must be the same to go on with a table: inputs, model, settings; as JSON has it.
+        settings: What must be the same to resume: inputs, model, settings; as JSON expresses it.
         thresholds: Threshold of each action unit, kept in the parquet file's metadata.
-        resume: Go on with what an interrupted run left.
-        overwrite: Replace a table that exists, and drop what an interrupted run left.
-        chunk_rows: Rows of a chunk, about.
+        resume: Continue an interrupted run.
+        overwrite: Replace an existing table, and drop what an interrupted run left.
+        chunk_rows: Approximate number of rows per chunk.
+
+    Attributes:
+        progress: What was passed to the last `commit`, also by the run that is resumed; empty at first.
 
     Raises:
-        TableError: If the table exists, an interrupted run's chunks are there and neither flag is given, or they
-            belong to another run.
+        TableError: If `check_output` refuses the path, another process writes this table, or the interrupted run had
+            other settings.
     """
 
     def __init__(
         self,
         path: Path,
         names: Sequence[str],
-        run: Mapping[str, Any],
+        settings: Mapping[str, Any],
         *,
         thresholds: Mapping[str, float] | None = None,
         resume: bool = False,
         overwrite: bool = False,
         chunk_rows: int = CHUNK_ROWS,
     ) -> None:
+        check_output(path, overwrite=overwrite, resume=resume)
         self.path, self.names, self.chunk_rows = path, list(names), chunk_rows
         self.folder = unfinished(path)
-        self.progress: dict[str, Any] = {"done": 0, "checkpoint": None, "seen": {}}
+        self.progress: dict[str, Any] = {}
         self._thresholds = dict(thresholds or {})
         self._rows: list[dict[str, Any]] = []
-        self._chunks: list[Path] = []
         self._written = monotonic()
-        check_free(path, overwrite=overwrite, resume=resume)
-        if overwrite and not resume:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self._begin(json.loads(json.dumps(run)))
-
-    def _begin(self, run: dict[str, Any]) -> None:
-        note = self.folder / "run.json"
-        if note.is_file():
-            self._go_on(json.loads(note.read_text()), run)
-            return
-        try:
-            self.folder.mkdir(exist_ok=True)
-            with whole_file(note) as part:
-                part.write_text(json.dumps(run))
-        except OSError as error:
-            raise _unwritable(self.folder, error) from error
-
-    def _go_on(self, before: dict[str, Any], run: dict[str, Any]) -> None:
-        differing = sorted(name for name in {*before, *run} if before.get(name) != run.get(name))
-        if differing:
-            raise TableError(
-                f"A table must be gone on with as it was begun, got another {' and '.join(differing)} for"
-                f" '{self.path}'. Give the same arguments, or start anew with --overwrite."
-            )
+        self._claim = FolderClaim(
+            self.folder,
+            settings,
+            record=RECORD,
+            error=TableError,
+            content="rows of a table",
+            start_over=overwrite and not resume,
+            hint="Pass the same arguments, or start over with --overwrite.",
+        )
         self._chunks = sorted(self.folder.glob("chunk-*.parquet"))
         if self._chunks:
             import pyarrow.parquet as pq
@@ -148,7 +139,7 @@ class TableWriter:
         return len(self._rows) >= self.chunk_rows or monotonic() - self._written > CHUNK_SECONDS
 
     def commit(self, progress: Mapping[str, Any]) -> None:
-        """Write the rows so far for good, and how far the work is behind them.
+        """Write the rows added so far, with the progress of the run after them.
 
         Raises:
             TableError: If the disk is full or gone; what was committed before stays.
@@ -168,7 +159,7 @@ class TableWriter:
         self.progress = dict(progress)
 
     def finish(self) -> None:
-        """Make the table of the chunks, one at a time, and remove them.
+        """Write the table from the chunks, one at a time, and remove them.
 
         Raises:
             TableError: If the disk is full or gone; the chunks stay.
@@ -178,7 +169,11 @@ class TableWriter:
                 self._write_all(part)
         except OSError as error:
             raise _unwritable(self.path, error) from error
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._claim.remove()
+
+    def close(self) -> None:
+        """Let other processes resume the table; rows that were not committed are lost."""
+        self._claim.release()
 
     def _write_all(self, target: Path) -> None:
         import pyarrow.parquet as pq
@@ -212,24 +207,45 @@ class TableWriter:
 
 
 def unfinished(path: Path) -> Path:
-    """Where the chunks of a table lie until it is finished."""
+    """Return the folder that holds a table's chunks until it is finished."""
     return path.with_name(f"_{path.name}.unfinished")
 
 
-def check_free(path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
-    """Refuse to write over a table, or over what an interrupted run left, without being asked.
+def check_output(path: Path, *, rank: int = 0, count: int = 1, overwrite: bool = False, resume: bool = False) -> None:
+    """Check whether a table can be written before any work is done for it.
+
+    Args:
+        path: The table; for several processes, the folder of their parts.
+        rank: Number of the process, from 0.
+        count: Number of processes.
+        overwrite: An existing table may be replaced.
+        resume: An interrupted run may be continued.
 
     Raises:
-        TableError: If there is one, or if there is nothing to resume.
+        TableError: If the suffix or the folder is wrong, the table exists or an interrupted run left its rows and
+            neither flag covers that, or there is nothing to resume.
     """
-    begun = (unfinished(path) / "run.json").is_file()
-    if path.exists() and not overwrite and not (resume and begun):
-        what = "is finished already" if resume else "exists"
-        raise TableError(f"An output file must be new, got '{path}', which {what}. Pass --overwrite to replace it.")
-    if begun and not (resume or overwrite):
+    allowed = SUFFIXES if count == 1 else (".parquet",)
+    if path.suffix.lower() not in allowed:
+        processes = "" if count == 1 else " with several processes"
+        raise TableError(f"The output must end in {', '.join(allowed)}{processes}, got '{path}'.")
+    if not path.absolute().parent.is_dir():
+        raise TableError(f"Cannot write '{path}': its folder does not exist. Create it first.")
+    part = path if count == 1 else part_path(path, rank, count)
+    is_interrupted = (unfinished(part) / RECORD).is_file()
+    exists = part.exists() or (count > 1 and (path.is_file() or (path / INDEX).exists()))
+    if exists and not overwrite and not (resume and is_interrupted):
+        state = "is finished already" if resume else "exists"
+        raise TableError(f"Cannot write '{path}': it {state}. Pass --overwrite to replace it.")
+    if is_interrupted and not (resume or overwrite):
         raise TableError(
-            f"An interrupted run left its rows for '{path}' in '{unfinished(path)}'. Go on with --resume, or start"
-            " anew with --overwrite."
+            f"Cannot write '{path}': an interrupted run left its rows in '{unfinished(part)}'. Continue it with"
+            " --resume, or start over with --overwrite."
+        )
+    if count > 1 and (resume or not overwrite) and (foreign := foreign_parts(path, count)):
+        raise TableError(
+            f"Cannot write '{path}': another number of processes wrote '{foreign[0].name}'. Use as many, or pass"
+            " --overwrite to replace all parts."
         )
 
 
@@ -237,40 +253,34 @@ def read_table(path: str | Path) -> "tuple[pd.DataFrame, dict[str, float]]":
     """Read a table, or a folder of parquet parts.
 
     Returns:
-        The rows, and the thresholds of the action units; where the file does not hold them, they are inferred from
-        the probabilities of present and absent ones.
+        The rows, and the threshold of each action unit. Where the file does not hold thresholds, they are inferred
+        from the probabilities of present and absent units.
 
     Raises:
-        TableError: If it is no table of `hf-geaau predict`.
+        TableError: If it is not a table of `hf-geaau predict`.
     """
     import pandas as pd
 
     path = Path(path)
+    readers = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True)}
     try:
-        if path.suffix.lower() == ".csv":
-            table = pd.read_csv(path)
-        elif path.suffix.lower() == ".jsonl":
-            table = pd.read_json(path, lines=True)
-        else:
-            table = pd.read_parquet(path)
+        table = readers.get(path.suffix.lower(), pd.read_parquet)(path)
     except FileNotFoundError as error:
-        raise TableError(f"A table must be an existing file, got '{path}', which is not there.") from error
-    except Exception as error:  # whatever a foreign file leads a reader to
+        raise TableError(f"Cannot read the table '{path}': there is no such file. Check the path.") from error
+    except Exception as error:  # a foreign file can make a reader raise anything
         raise TableError(
-            f"A table must be a csv, jsonl or parquet file of `hf-geaau predict`, got '{path}'"
-            f" ({' '.join(str(error).split())[:200]})."
+            f"Cannot read '{path}' as a table of `hf-geaau predict`: {' '.join(str(error).split())[:200]}"
         ) from error
-    lacking = [name for name in PLACE if name not in table]
-    if lacking or not action_units(table):
+    missing = [name for name in FACE_COLUMNS if name not in table]
+    if missing or not action_units(table):
         raise TableError(
-            f"A table must have the columns of `hf-geaau predict`, got '{path}' without"
-            f" {', '.join(lacking) or 'action units'}."
+            f"'{path}' is not a table of `hf-geaau predict`: it lacks {', '.join(missing) or 'action units'}."
         )
     return table, _thresholds(path, table)
 
 
 def action_units(table: "pd.DataFrame") -> list[str]:
-    """Name the action units of a table, in its order."""
+    """Return the names of a table's action units, in its order."""
     return [name for name in table.columns if f"{name}_present" in table.columns]
 
 
@@ -291,57 +301,57 @@ def _thresholds(path: Path, table: "pd.DataFrame") -> dict[str, float]:
 
 
 def write_index(folder: Path, rank: int, count: int, entries: Sequence[Mapping[str, Any]]) -> bool:
-    """Write one process's index of its sources; whoever is last merges all of them into `_index.json`.
+    """Write the index of one process's sources; the last process merges all of them into `_index.json`.
 
     Args:
-        folder: Where the parts lie.
-        rank: Which process, from 0.
-        count: How many processes.
+        folder: Holds the parts.
+        rank: Number of the process, from 0.
+        count: Number of processes.
         entries: One per source.
 
     Returns:
-        Whether the index of all was written.
+        Whether the merged index was written.
     """
     with whole_file(index_part(folder, rank)) as part:
         part.write_text(json.dumps(list(entries), ensure_ascii=False), encoding="utf-8")
     parts = [index_part(folder, number) for number in range(count)]
     if not all(path.is_file() for path in parts):
         return False
-    everything = [entry for path in parts for entry in json.loads(path.read_text(encoding="utf-8"))]
-    with whole_file(folder / "_index.json") as target:
-        everything.sort(key=lambda entry: entry["source"])
-        target.write_text(json.dumps(everything, ensure_ascii=False, indent=1), encoding="utf-8")
+    merged = [entry for path in parts for entry in json.loads(path.read_text(encoding="utf-8"))]
+    merged.sort(key=lambda entry: entry["source"])
+    with whole_file(folder / INDEX) as part:
+        part.write_text(json.dumps(merged, ensure_ascii=False, indent=1), encoding="utf-8")
     return True
 
 
 def clear_folder(folder: Path, rank: int, count: int) -> None:
-    """Remove what an earlier run left: this process's index, the merged one, and other numbers of processes' parts.
+    """Remove the indexes of an earlier run, and the parts that another number of processes wrote.
 
-    Without that, a run that is begun anew, stopped and gone on with would take this process for finished, and readers
-    would find rows twice.
+    Otherwise a run that starts over and is interrupted would count as finished when it is resumed, and readers would
+    find rows twice.
     """
-    for path in (index_part(folder, rank), folder / "_index.json", *foreign_parts(folder, count)):
+    for path in (index_part(folder, rank), folder / INDEX, *foreign_parts(folder, count)):
         path.unlink(missing_ok=True)
 
 
 def foreign_parts(folder: Path, count: int) -> list[Path]:
-    """List the parts that another number of processes wrote."""
+    """Return the parts that another number of processes wrote."""
     return [path for path in folder.glob("part-*-of-*.parquet") if not path.name.endswith(f"-of-{count:05d}.parquet")]
 
 
 def index_part(folder: Path, rank: int) -> Path:
-    """Where a process's index lies; readers of parquet folders pass over names with a leading underscore."""
+    """Return the path of one process's index; readers of parquet folders skip names with a leading underscore."""
     return folder / f"_index-{rank:05d}.json"
 
 
 def part_path(folder: Path, rank: int, count: int) -> Path:
-    """Where a process's rows lie."""
+    """Return the path of one process's rows."""
     return folder / f"part-{rank:05d}-of-{count:05d}.parquet"
 
 
 def _unwritable(path: Path, error: OSError) -> TableError:
     reason = os.strerror(error.errno) if error.errno else error
     return TableError(
-        f"A table must be writable, got {reason} at '{path}'. What was written before is kept: free"
-        " space or mend the disk, and go on with --resume."
+        f"Cannot write '{path}': {reason}. What was committed before is kept: free space or repair the disk, then"
+        " continue with --resume."
     )

@@ -41,21 +41,23 @@ warnings.simplefilter("ignore")
 import torch
 torch.set_num_threads(1)
 from hf_geaau.data import open_aligned
-from hf_geaau.training import build_trainer, load_recipe
-from hf_geaau.training.run import datasets_of, open_split
+from hf_geaau.training import build_trainer, datasets_of, ending_process_group, load_recipe, open_split, training_config
 
 data, output, jobs = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 losses = {}
-for name, settings in jobs:
-    recipe = load_recipe(name, settings)
-    rows, _ = datasets_of(recipe, open_split(recipe, data, None), recipe.model["image_size"], False)
-    trainer = build_trainer(recipe, rows, output=f"{output}-{name}-work", use_cpu=True)
-    trainer.args.logging_steps = trainer.state.logging_steps = 1
-    trainer.args.save_strategy = "no"
-    trainer.train()
-    losses[name] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-if trainer.is_world_process_zero():
-    json.dump({"losses": losses, "processes": trainer.args.world_size}, open(output, "w"))
+with ending_process_group():
+    for name, settings in jobs:
+        recipe = load_recipe(name, settings)
+        split = open_split(recipe, data, None)
+        rows, _ = datasets_of(recipe, split, training_config(recipe, split))
+        trainer = build_trainer(recipe, rows, output=f"{output}-{name}-work", use_cpu=True)
+        trainer.args.logging_steps = trainer.state.logging_steps = 1
+        trainer.args.save_strategy = "no"
+        trainer.train()
+        losses[name] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    if trainer.is_world_process_zero():
+        json.dump({"losses": losses, "processes": trainer.args.world_size}, open(output, "w"))
+assert not torch.distributed.is_initialized()
 """
 
 

@@ -133,10 +133,10 @@ def pushed(hub, work) -> dict:
     """Everything that Python pushes, or must not push, in one process."""
     code = """
     from pathlib import Path
-    from transformers import Trainer, TrainingArguments
+    from transformers import Trainer, TrainingArguments, trainer as trainer_module
     from huggingface_hub import HfApi
     from hf_geaau import GeaauImageProcessor, GeaauModel
-    from hf_geaau.hub import push
+    from hf_geaau.hub import LicenseCallback, push
     from hf_geaau.model_card import Statements
     work = Path(os.environ["WORK"])
     model = GeaauModel.from_pretrained(work / "free")
@@ -155,7 +155,8 @@ def pushed(hub, work) -> dict:
             str(work / "runs" / name), max_steps=1, report_to="none", use_cpu=True, save_strategy="no",
             hub_model_id=f"geaau/{name}", **options
         )
-        return Trainer(network, arguments, train_dataset=items, processing_class=processor)
+        callbacks = [LicenseCallback()]
+        return Trainer(network, arguments, train_dataset=items, processing_class=processor, callbacks=callbacks)
 
     free = trainer("trained", ["synthetic"], push_to_hub=True)
     free.train()
@@ -173,6 +174,13 @@ def pushed(hub, work) -> dict:
     trainer("trained-bound", ["synthetic", "bp4d"]).push_to_hub()
     refused("trainer to public", lambda: trainer("plain", ["bp4d"]).push_to_hub())
     refused("trainer that pushes", lambda: trainer("plain", ["bp4d"], push_to_hub=True))
+
+    before = list(trainer_module.DEFAULT_CALLBACKS)
+    unknown = GeaauModel.from_pretrained(work / "free")
+    unknown.config.trained_on = []
+    refused("unknown origin", lambda: unknown.push_to_hub("geaau/plain"))
+    unknown.push_to_hub("geaau/unknown")
+    assert trainer_module.DEFAULT_CALLBACKS == before
 
     # our own road
     mine = Statements(contact="Ada", intended_use="Trials", license="mit", data_agreement="Example University, 2025")
@@ -219,13 +227,16 @@ def test_weights_bound_by_a_licence_stay_private_on_every_road(hub, pushed):
         "trainer that pushes",
         "pipeline",
     ):
-        assert pushed[name].startswith("PermissionError: Weights trained on bp4d need a private repository"), name
+        assert pushed[name].startswith("PermissionError: Cannot push to the public 'geaau/"), name
+        assert "the weights were trained on bp4d, whose license binds them" in pushed[name], name
         assert "--i-may-publish" in pushed[name]
         assert "\n" not in pushed[name]
-    assert pushed["public"].startswith(
-        "LicenseError: Weights trained on bp4d must stay private, got 'geaau/x' as public"
+    assert "`config.trained_on` does not say what the weights were trained on" in pushed["unknown origin"]
+    assert hub.repos["geaau/unknown"].private
+    assert pushed["public"].startswith("LicenseError: Cannot push weights trained on bp4d to the public 'geaau/x'")
+    assert pushed["into public"].startswith(
+        "LicenseError: Cannot push bound weights to 'geaau/plain', which exists and is public"
     )
-    assert pushed["into public"].startswith("LicenseError: These weights must stay private, got 'geaau/plain'")
     assert not {"geaau/new", "geaau/x"} & set(hub.repos)
     # What the public repository holds is what was put there before.
     assert json.loads(hub.files("geaau/plain")["config.json"])["trained_on"] == ["synthetic"]
@@ -261,14 +272,14 @@ def test_what_the_hub_refuses_is_one_line(pushed):
     expected = {
         "no data named": ("LicenseError", "what the weights were trained on", "--trained-on"),
         "nothing said": ("CardError", "contact, intended_use, license", "--contact"),
-        "empty reason": ("CardError", "needs the reason", "Say which agreement"),
-        "revision of folds": ("CheckpointError", "got revision 'dev'", "Leave it out"),
-        "no directory": ("CheckpointError", "nowhere", "which is none"),
+        "empty reason": ("CardError", "must give a reason", "Say which agreement"),
+        "revision of folds": ("CheckpointError", "got 'dev'", "must be left out"),
+        "no directory": ("CheckpointError", "nowhere", "it is not a directory"),
         "not mine": ("HubError", "'stranger/x'", "does not allow it", "Use a token"),
         "wrong token": ("HubError", "'geaau/x'", "does not accept the token", "hf auth login"),
         "may only read": ("HubError", "'geaau/x'", "does not allow it"),
         "no login": ("HubError", "'geaau/x'", "hf auth login"),
-        "card refused": ("CardError", "The Hub must accept", '"license" must be one of the known identifiers'),
+        "card refused": ("CardError", "The Hub refuses the metadata", '"license" must be one of the known identifiers'),
     }
     for name, words in expected.items():
         assert all(word in pushed[name] for word in words), pushed[name]
@@ -289,7 +300,7 @@ def test_an_incomplete_card_stops_the_command_before_it_asks_the_hub(work, monke
     with pytest.raises(SystemExit, match="1"):
         main()
     said = capsys.readouterr().err
-    assert said.startswith("error: A card needs what only you know, got nothing for data_agreement.")
+    assert said.startswith("error: Cannot write the card without data_agreement, which only you know.")
     assert len(said.splitlines()) == 1
 
 
@@ -306,7 +317,7 @@ def test_folds_are_revisions_and_main_tells_their_mean(hub, work, folds):
     assert "Mean F1 over 3 folds **0.200** (fold 1 0.100, fold 2 0.200, fold 3 0.300" in main
     assert "Signed by Example University in 2025." in main
     assert 'revision="fold2"' in second
-    assert json.loads(hub.files("geaau/bp4d", "fold2")["evaluation.json"])["mean"]["f1"] == 0.2
+    assert json.loads(hub.files("geaau/bp4d", "fold2")["evaluation.json"])["reports"]["test"]["mean"]["f1"] == 0.2
 
 
 @pytest.fixture(scope="module")
@@ -427,15 +438,15 @@ def test_the_token_never_goes_to_the_storage(hub, read):
 
 def test_what_keeps_a_checkpoint_from_loading_is_one_line(read):
     expected = {
-        "no token": ("'geaau/bp4d'", "config.json", "no such repository, or does not show it to you", "hf auth login"),
-        "stranger": ("'geaau/bp4d'", "does not show it to you"),
+        "no token": ("'geaau/bp4d'", "config.json", "no such repository, or you may not see it", "hf auth login"),
+        "stranger": ("'geaau/bp4d'", "you may not see it"),
         "wrong token": ("'geaau/bp4d'", "does not accept the token", "hf auth login"),
         "misspelt": ("'geaau/bp4-plus'", "Did you mean 'bp4d-plus' of the zoo?", "hf-geaau train bp4d_plus"),
         "misspelt bundled": ("Did you mean 'geaau-efficientnet_lite2-synthetic', which is in the package?",),
         "unlike anything": ("'nobody/nothing'", "The zoo has geaau-efficientnet_lite2-synthetic, gee-fec, bp4d,"),
         "revision": ("'geaau/bp4d' at revision 'fold9'", "there is no such revision", "branches and tags"),
         "pickle": ("'geaau/pickled'", "only pytorch_model.bin, a pickle, which can run code", "save_pretrained"),
-        "hollow": ("'geaau/hollow'", "must hold config.json"),
+        "hollow": ("'geaau/hollow'", "it has no config.json on the Hub"),
         "broken": ("'geaau/broken'", "status 503", "Try again later"),
         "dropped": ("'geaau/dropped'", "Check the connection"),
         "bad day": ("'geaau/plain' at revision 'fold7'", "not in the cache, and the Hub answers with status 503"),
@@ -444,7 +455,7 @@ def test_what_keeps_a_checkpoint_from_loading_is_one_line(read):
         "recipe only": ("'disfa'", "not published", "hf-geaau train disfa"),
     }
     for name, words in expected.items():
-        assert read[name].startswith("CheckpointError: A checkpoint must"), read[name]
+        assert read[name].startswith(("CheckpointError: Cannot ", "CheckpointError: `model` must")), read[name]
         assert all(word in read[name] for word in words), read[name]
         assert "\n" not in read[name]
 
@@ -514,7 +525,7 @@ def test_a_host_that_cannot_be_resolved_is_asked_once(hub, work, read):
     assert said["asked"] == ["hub.invalid"]
     assert "the host 'hub.invalid' cannot be resolved" in said["missing"]
     assert "Did you mean 'bp4d' of the zoo?" in said["missing"]
-    assert said["push"].startswith("HubError: A push needs the Hub, got 'geaau/x': the host 'hub.invalid' cannot be")
+    assert said["push"].startswith("HubError: Cannot push to 'geaau/x': the host 'hub.invalid' cannot be")
     print(f"unresolvable: an error after {said['seconds']:.3f} s")
 
 
@@ -550,7 +561,7 @@ def test_code_on_the_hub_works_where_the_plugin_is_not_installed(hub, work, push
     assert said["plugin"] == "ModuleNotFoundError: No module named 'hf_geaau'"
     assert "does not recognize this architecture" in said["without code"]
     assert said["module"].startswith("transformers_modules.")
-    assert "need a private repository" in said["guard"]
+    assert "the weights were trained on bp4d, whose license binds them" in said["guard"]
 
 
 def test_the_command_lists_the_zoo(monkeypatch, capsys):

@@ -8,12 +8,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 from transformers import AutoImageProcessor, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
 
 import hf_geaau
-from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
+from hf_geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauImageProcessor, GeaauModel
 from hf_geaau.errors import CheckpointError, DeviceError, PhotoError
-from hf_geaau.pipeline import BUNDLED_CHECKPOINT, load_pipeline
+from hf_geaau.inference import FaceAnalyzer, Runner, load_analyzer
+from hf_geaau.models.loading import BUNDLED_CHECKPOINT, load_checkpoint
+from hf_geaau.pipeline import load_pipeline
 
 
 @pytest.fixture
@@ -133,6 +137,51 @@ def test_bfloat16_weights(tiny_checkpoint, portrait):
     assert face["action_units"] == pytest.approx(expected["action_units"], abs=0.05)
 
 
+def test_generators_and_datasets_are_read_while_results_are_taken(detect, portrait):
+    taken = []
+
+    def photos():
+        for number in range(10_000):
+            taken.append(number)
+            yield portrait[0]
+
+    results = detect(photos(), batch_size=2, num_workers=2)
+    assert not taken
+    assert [len(next(results)) for _ in range(3)] == [1] * 3
+    results.close()
+    assert len(taken) < 40
+
+    class Photos(Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return {"image": portrait[0]}
+
+    results = detect(KeyDataset(Photos(), "image"))
+    assert len(results) == 3
+    assert [len(faces) for faces in results] == [len(faces) for faces in results] == [1] * 3
+
+
+def test_the_three_steps_of_the_base_class_give_the_same_face(detect, portrait):
+    expected = detect([portrait[0]], return_masks=True)[0]
+    outputs = detect.forward(detect.preprocess(portrait[0]))
+    (face,) = detect.postprocess(outputs, return_masks=True)
+    assert face["action_units"] == pytest.approx(expected[0]["action_units"], abs=1e-6)
+    assert list(face) == list(expected[0])
+    assert detect.postprocess(detect.forward(detect.preprocess(np.zeros((50, 50, 3), np.uint8)))) == []
+
+
+def test_faces_that_cannot_be_aligned_are_left_out(detect, portrait):
+    """The right eye and a bit of the cheek: a face is found there, its center lies outside the photo."""
+    photo = portrait[0]
+    for cut in range(200, 250, 5):
+        for part in (photo[:, cut:], photo[:, : 2 * cut - 225]):
+            for face in detect(part):
+                center = np.mean(face["points"], axis=0)
+                assert (center >= 0).all() and (center < (part.shape[1], part.shape[0])).all()
+
+
 # --- bad input ---
 
 
@@ -145,11 +194,11 @@ def bad_files(folder) -> dict[str, str]:
     (folder / "notes.jpg").write_text("not a photo")
     (folder / "folder").mkdir()
     return {
-        str(folder / "empty.jpg"): "must hold image data",
-        str(folder / "truncated.jpg"): "complete image",
-        str(folder / "notes.jpg"): "must be an image",
-        str(folder / "folder"): "got the folder",
-        str(folder / "missing.jpg"): "which is not there",
+        str(folder / "empty.jpg"): "it is empty",
+        str(folder / "truncated.jpg"): "truncated or damaged",
+        str(folder / "notes.jpg"): "content is no image",
+        str(folder / "folder"): "it is a folder",
+        str(folder / "missing.jpg"): "there is no such file",
     }
 
 
@@ -176,8 +225,12 @@ def test_nan_and_wrong_channels_are_refused(detect):
 def test_wrong_arguments_are_named(detect):
     with pytest.raises(ValueError, match="'raise' or 'return', got 'ignore'"):
         detect("x.jpg", on_error="ignore")
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got 2"):
+    with pytest.raises(ValueError, match="`min_score` must be between 0 and 1, got 2"):
         detect("x.jpg", min_score=2)
+    with pytest.raises(ValueError, match="`batch_size` must be at least 1, got 0"):
+        detect("x.jpg", batch_size=0)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'threshold'"):
+        detect("x.jpg", threshold=0.5)
 
 
 def test_a_bad_checkpoint_is_one_line(tiny_checkpoint, tmp_path):
@@ -191,14 +244,28 @@ def test_a_bad_checkpoint_is_one_line(tiny_checkpoint, tmp_path):
     foreign.mkdir()
     (foreign / "config.json").write_text('{"model_type": "vit"}')
     (foreign / "model.safetensors").touch()
-    with pytest.raises(CheckpointError, match="model type 'geaau', got 'vit'"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of hf_geaau: its model type is 'vit'"):
         load_pipeline(foreign)
     (foreign / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="must load, got"):
+    with pytest.raises(CheckpointError, match="Cannot load the checkpoint"):
         load_pipeline(foreign)
     (tiny_checkpoint / "model.safetensors").rename(tiny_checkpoint / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin, a pickle, which can run code"):
         load_pipeline(tiny_checkpoint)
+
+
+def test_an_expression_encoder_is_refused_for_action_units(tiny_config, tmp_path):
+    GeaauForExpressionEmbedding(tiny_config).save_pretrained(tmp_path)
+    GeaauImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    for load in (load_pipeline, load_analyzer):
+        with pytest.raises(CheckpointError, match="is an expression encoder, which predicts no AUs. Train the second"):
+            load(tmp_path)
+    encoder = FaceAnalyzer(Runner(*load_checkpoint(tmp_path), keep=("embedding",)), aligned=True)
+    (face,) = encoder(np.zeros((64, 64, 3), np.uint8))
+    assert face.embedding.shape == (16,)
+    assert face.probabilities is None and face.present == []
+    with pytest.raises(CheckpointError, match="A table needs a model that predicts action units"):
+        hf_geaau.predict_to_table(["a.jpg"], model=encoder)
 
 
 @pytest.mark.parametrize("device", ["nonsense", "xpu:7"])
@@ -211,21 +278,22 @@ def test_a_missing_device_is_one_line(tiny_checkpoint, device):
 def test_a_damaged_or_disguised_weight_file_is_one_line(tiny_model, tiny_checkpoint):
     weights = tiny_checkpoint / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(CheckpointError, match="must load, got"):
+    with pytest.raises(CheckpointError, match="Cannot load the checkpoint"):
         load_pipeline(tiny_checkpoint)
     torch.save(tiny_model.state_dict(), weights)
-    with pytest.raises(CheckpointError, match="must load, got"):
+    with pytest.raises(CheckpointError, match="Cannot load the checkpoint"):
         load_pipeline(tiny_checkpoint)
 
 
 # --- the bundled checkpoint ---
 
 
+@pytest.mark.slow
 def test_the_bundled_checkpoint_is_the_default_and_reads_a_smile(portrait):
     code = """
 from transformers import pipeline
 import hf_geaau
-from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
+from hf_geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauImageProcessor, GeaauModel
 detect = pipeline("facial-action-unit-detection")
 from skimage.data import astronaut
 face, = detect(astronaut())

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from hf_geaau import GeaauModel
 from hf_geaau.data import write_example
 from hf_geaau.errors import TrainingError
-from hf_geaau.training import load_recipe, train
+from hf_geaau.training import CropDataset, load_recipe, train
 from hf_geaau_cli import app
 
 TINY = [
@@ -107,8 +107,8 @@ def test_killed_runs_end_with_the_same_bits(data, tmp_path):
     assert statuses == [0, kill, kill, 256, 0, 0, 0], (statuses, lines, done.stderr[-3000:])
     error = next(line for line in lines if line[0] == "full disk")
     assert error[1] == "TrainingError"
-    assert "must have room for checkpoints" in error[2]
-    assert error[2].endswith("it goes on from checkpoint-3.")
+    assert "Disk full while saving a checkpoint" in error[2]
+    assert error[2].endswith("it resumes from checkpoint-3.")
     steps = sorted(int(path.name[11:]) for path in (tmp_path / "whole").glob("checkpoint-*"))
     assert steps[-1] == 12  # 36 frames of 6 people are 4 batches, so checkpoint-3 lies in the middle of an epoch
     expected = weights(tmp_path / "whole" / f"checkpoint-{steps[-1]}")
@@ -140,30 +140,30 @@ def test_command_leaves_a_finished_directory(data, tmp_path):
     before = (output / "model.safetensors").stat().st_mtime_ns
     assert CliRunner().invoke(app, arguments).exit_code == 0  # finished: shows, and trains nothing
     assert (output / "model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(TrainingError, match=r"must go on as it began, with learning_rate=0.002, got 0.1"):
+    with pytest.raises(TrainingError, match=r"Cannot resume: .* \(learning_rate was 0.002, is 0.1\)"):
         train(load_recipe("synthetic", [*TINY, "max_steps=3", "epochs=null", "learning_rate=0.1"]), data, output)
 
 
 def test_test_subjects_are_opened_once_and_last(data, tmp_path, monkeypatch):
-    from hf_geaau.data import _crops
+    from hf_geaau import data as source
     from hf_geaau.evaluation import reports
-    from hf_geaau.training import run
+    from hf_geaau.training import splits
 
     opened = []
 
     def watched(name, data_dir, fold, split, *rest, **options):
         opened.append(split)
-        return _crops.open_aligned(name, data_dir, fold, split, *rest, **options)
+        return source.open_aligned(name, data_dir, fold, split, *rest, **options)
 
-    monkeypatch.setattr(run, "open_aligned", watched)
+    monkeypatch.setattr(splits, "open_aligned", watched)
     monkeypatch.setattr(reports, "open_aligned", watched)
     recipe = load_recipe("synthetic", [*TINY, "epochs=6", "early_stopping=1", "learning_rate=1e-9"])
     seen = set()
-    original = run.CropDataset.__getitem__
+    original = CropDataset.__getitem__
     monkeypatch.setattr(
-        run.CropDataset,
+        CropDataset,
         "__getitem__",
-        lambda self, place: seen.add(self.rows["subject_id"][place]) or original(self, place),
+        lambda self, index: seen.add(self.rows["subject_id"][index]) or original(self, index),
     )
     train(recipe, data, tmp_path / "run", use_cpu=True, show_progress=False)
     assert opened == ["train", "test"]

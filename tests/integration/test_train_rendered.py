@@ -1,4 +1,4 @@
-"""`hf-geaau train bundled` on drawn faces: one command, resumable at every step, averaged, calibrated, small."""
+"""`hf-geaau train-rendered bundled` on drawn faces: resumable at every step, averaged, calibrated, small."""
 
 import json
 import shutil
@@ -18,13 +18,20 @@ from hf_geaau.errors import EvaluationError, TrainingError
 from hf_geaau.evaluation import best_thresholds, predict_dataset
 from hf_geaau.evaluation.calibration import fit
 from hf_geaau.metrics import au_f1
-from hf_geaau.model_card import bundled_card
+from hf_geaau.model_card import write_card
 from hf_geaau.models.loading import load_checkpoint
 from hf_geaau.synthetic import render_dataset
-from hf_geaau.training import build_trainer, load_recipe, train, train_rendered
+from hf_geaau.training import (
+    build_trainer,
+    datasets_of,
+    load_recipe,
+    open_split,
+    train,
+    train_rendered,
+    training_config,
+)
 from hf_geaau.training.ema import EMA_FILE
 from hf_geaau.training.rendered import expression_recipe
-from hf_geaau.training.run import datasets_of, open_split
 from hf_geaau_cli import app
 
 TINY = [
@@ -80,9 +87,9 @@ def test_one_command_makes_a_checkpoint_and_goes_on_where_it_stopped(drawn, tmp_
     network, processor = load_checkpoint(result)
     assert network.dtype == torch.float32
     assert (network.config.temperature, network.config.trained_on) != (1.0, None)
-    assert made["test"]["intensity"]["mean"]["mae"] is not None
-    assert made["unseen"]["frames"] == 16
-    assert made["calibration"]["neutral_frames"] > 0
+    assert made["reports"]["test"]["intensity"]["mean"]["mae"] is not None
+    assert made["reports"]["unseen"]["frames"] == 16
+    assert json.loads((result / "calibration.json").read_text())["neutral_frames"] > 0
     rows = load("synthetic", tmp_path / "run" / "renders" / "validation", fold=None, split="train")
     found = predict_dataset(network, processor, rows, device="cpu")
     neutral = (found.labels == 0).all(1)
@@ -95,41 +102,49 @@ def test_one_command_makes_a_checkpoint_and_goes_on_where_it_stopped(drawn, tmp_
     assert all(torch.equal(one[name], other[name]) for name in one)  # interrupted or not
 
     card = (result / "README.md").read_text()
-    assert card == bundled_card(result)
-    assert "the expression encoder GEE first" in card
-    assert "Not measured." in card
-    weakest = min((row["auc"], name) for name, row in made["unseen"]["action_units"].items() if row["auc"] is not None)
-    assert f"The weakest units above, by AUC: {weakest[1]}" in card
+    write_card(result)
+    assert (result / "README.md").read_text() == card
+    facts = json.loads((result / "training_facts.json").read_text())
+    assert set(facts["minutes"]) == set(facts["steps"]) == {"gee", "action_units"}
+    assert facts["render_minutes"] >= 0
     (result / "evidence.md").write_text("A page.")
     shutil.rmtree(tmp_path / "run" / "renders")  # a finished run needs them no more
     assert train_rendered(recipe, "mesh", tmp_path / "run") == made
     assert "A page." in (result / "README.md").read_text()
     assert not (tmp_path / "run" / "renders").exists()
-    with pytest.raises(TrainingError, match="must hold the same run, got another recipe's"):
+    with pytest.raises(TrainingError, match=r"Cannot resume: .* had another recipe \(renders.train was 40, is 32000\)"):
         train_rendered(load_recipe("bundled", TINY), "mesh", tmp_path / "run")
 
 
 def test_the_command(drawn, tmp_path):
     runner, where = CliRunner(), tmp_path / "run"
-    shown = runner.invoke(app, ["train", "bundled", "--dry-run", "gee=true"])
+    shown = runner.invoke(app, ["train-rendered", "bundled", "--dry-run", "gee=true"])
     assert shown.exit_code == 0
     assert "gee: true" in shown.output
-    missing = runner.invoke(app, ["train", "bundled", "--output", str(where)])
+    missing = runner.invoke(app, ["train-rendered", "bundled", "--output", str(where)])
     assert missing.exit_code == 2
     assert "--face-model" in missing.output
-    for wrong, message in (
-        (["bundled", "--fold", "2"], "--fold: has no use for a recipe that renders"),
-        (["bundled", "--keep-checkpoints"], "--keep-checkpoints: has no use for a recipe that renders"),
-        (["synthetic", "--face-model", "mesh"], "--face-model: is for recipes that render, such as bundled"),
-    ):
-        refused = runner.invoke(app, ["train", *wrong])
-        assert (refused.exit_code, message in refused.output) == (2, True), refused.output
-    command = ["train", "bundled", "--face-model", "mesh", "--output", str(where), "--cpu", *SMALL, "gee=false"]
+    other = runner.invoke(app, ["train", "bundled", "--data-dir", str(where)])
+    assert str(other.exception) == (
+        "The recipe 'bundled' renders its faces first. Use `hf-geaau train-rendered bundled --face-model … --output …`."
+    )
+    command = ["train-rendered", "bundled", "--face-model", "mesh", "--output", str(where), "--cpu", *SMALL]
+    command.append("gee=false")
     done = runner.invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "AU12" in done.output
     assert not (where / "gee").exists()
-    assert json.loads((where / "checkpoint" / "evaluation.json").read_text())["recipe"]["gee"] is False
+    files = {path.name for path in (where / "checkpoint").iterdir()}
+    assert files >= {"evaluation.json", "training_facts.json", "calibration.json", "README.md"}
+    assert json.loads((where / "checkpoint" / "training_facts.json").read_text())["recipe"]["gee"] is False
+
+    weights = where / "action_units" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    again = runner.invoke(app, [*command, "false_alarm_rate=0.5"])  # decides thresholds, not weights
+    assert again.exit_code == 0, again.output
+    assert weights.stat().st_mtime_ns == before
+    facts = json.loads((where / "checkpoint" / "training_facts.json").read_text())
+    assert facts["recipe"]["false_alarm_rate"] == 0.5
 
 
 def test_a_rendered_recipe_is_checked_before_anything_is_rendered(tmp_path, monkeypatch):
@@ -138,7 +153,7 @@ def test_a_rendered_recipe_is_checked_before_anything_is_rendered(tmp_path, monk
     with pytest.raises(TrainingError, match="The recipe must have the key `renders`, got none"):
         train_rendered("synthetic", "mesh", tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(TrainingError, match="must run in one process, got several"):
+    with pytest.raises(TrainingError, match="runs in one process, got several"):
         train_rendered(load_recipe("bundled", SMALL), "mesh", tmp_path)
 
 
@@ -190,11 +205,12 @@ def test_an_average_of_a_divided_model_is_refused(kind, tmp_path, monkeypatch):
 
     data = write_example("synthetic", tmp_path / "faces", identities=2, frames=4, size=32)
     recipe = load_recipe("synthetic", [*TINY, "ema_decay=0.9", "validation_share=0", "early_stopping=null"])
-    rows, _ = datasets_of(recipe, open_split(recipe, data, None), 32, False)
+    split = open_split(recipe, data, None)
+    rows, _ = datasets_of(recipe, split, training_config(recipe, split))
     monkeypatch.setattr(Trainer, "create_accelerator_and_postprocess", divided)
     with pytest.raises(TrainingError, match="^`ema_decay` must be null with FSDP or DeepSpeed, which divide the model"):
         build_trainer(recipe, rows, output=tmp_path / "run", use_cpu=True)
-    recipe.ema_decay = None
+    recipe = load_recipe(recipe, {"ema_decay": None})
     assert getattr(build_trainer(recipe, rows, output=tmp_path / "run", use_cpu=True), kind)
 
 
@@ -243,5 +259,5 @@ def test_a_set_on_the_disk_is_not_rendered_again(drawn, face_model_path, tmp_pat
     shutil.rmtree(tmp_path / "run" / "checkpoint")
     made = train_rendered(few, face_model_path, tmp_path / "run", workers=1, use_cpu=True)
     assert [table.stat().st_mtime_ns for table in tables] == before
-    assert made["unseen"]["frames"] == 4
+    assert made["reports"]["unseen"]["frames"] == 4
     assert (tmp_path / "run" / "checkpoint" / "README.md").is_file()

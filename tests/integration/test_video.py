@@ -1,15 +1,12 @@
 """Videos from file to table: the command, the generator and the pipeline, killed, split and shown."""
 
 import _thread
-import io
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -17,28 +14,16 @@ import pytest
 
 import hf_geaau
 from hf_geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
-from hf_geaau.errors import VideoError
+from hf_geaau.errors import TableError, VideoError
 from hf_geaau.pipeline import load_pipeline, predict_video
-from hf_geaau_cli import main
+from hf_geaau.video.run import Process
+from hf_geaau.video.sources import Source
+from hf_geaau.video.stream import Settings
 from hf_geaau_cli._plot import _strongest as strongest
 from tests.clips import numbered, walking, write_clip
+from tests.command import run_command
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
-
-
-def call(*arguments: object, code: int = 0) -> subprocess.CompletedProcess:
-    """Run the command in this process: importing torch anew each time would take longer than the test."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        redirect_stdout(out),
-        redirect_stderr(err),
-        mock.patch.object(sys, "argv", ["hf-geaau", *map(str, arguments)]),
-        mock.patch.dict(os.environ, COLUMNS="200", NO_COLOR="1"),
-        pytest.raises(SystemExit) as end,
-    ):
-        main()
-    assert (end.value.code or 0) == code, err.getvalue() + out.getvalue()
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +45,7 @@ def test_generator_pipeline_and_command_give_the_same_rows(clip, tiny_checkpoint
     assert [face["action_units"]["AU12"] for face in faces] == pytest.approx(rows.AU12.tolist(), abs=1e-5)
     assert faces[0]["embedding"].shape == (16,)
     target = tmp_path / "table.csv"
-    result = call("predict", clip, "--model", tiny_checkpoint, "--every", 3, "--output", target)
+    result = run_command("predict", clip, "--model", tiny_checkpoint, "--every", 3, "--output", target)
     assert "10 of 30 frames" in result.stdout
     assert "faces followed: 1, frames without a face: 1" in result.stdout
     table = pd.read_csv(target)
@@ -68,20 +53,20 @@ def test_generator_pipeline_and_command_give_the_same_rows(clip, tiny_checkpoint
     pd.testing.assert_frame_equal(
         table.drop(columns="source"), rows.drop(columns="source"), check_dtype=False, atol=1e-3
     )
-    call(
+    run_command(
         "predict", clip, "--model", tiny_checkpoint, "--every", 3, "--smooth", 0.3, "--output", tmp_path / "smooth.csv"
     )
     expected, keep = [rows.AU12[0]], np.exp(-3 / 25 / 0.3)
     for value in rows.AU12[1:]:
         expected.append(keep * expected[-1] + (1 - keep) * value)
     assert pd.read_csv(tmp_path / "smooth.csv").AU12.tolist() == pytest.approx(expected, abs=1e-4)
-    with pytest.raises(VideoError, match="which is not there"):
+    with pytest.raises(VideoError, match="there is no such file"):
         next(predict_video(tmp_path / "none.mp4", pipe))
 
 
 def test_overlay_blur_heat_map_and_plots(clip, tiny_checkpoint, tmp_path):
     table, shown = tmp_path / "table.parquet", tmp_path / "shown"
-    call("predict", clip, "--model", tiny_checkpoint, "--fps", 5, "--output", table, "--annotate", shown,
+    run_command("predict", clip, "--model", tiny_checkpoint, "--fps", 5, "--output", table, "--annotate", shown,
         "--blur", "--heat-map", "AU12")  # fmt: skip
     (overlay,) = shown.iterdir()
     assert pd.read_parquet(table).track_id.nunique() == 1
@@ -98,29 +83,31 @@ def test_overlay_blur_heat_map_and_plots(clip, tiny_checkpoint, tmp_path):
     detail = [np.abs(np.diff(image[inside].astype(float), axis=1)).mean() for image in (source[0], pictures[0])]
     assert detail[1] < 0.6 * detail[0]  # the eyes cannot be made out
     plots = tmp_path / "plots"
-    text = call("plot", table, "--output", plots, "--contact-sheet", "--top", 2).stdout
+    text = run_command("plot", table, "--output", plots, "--contact-sheet", "--top", 2).stdout
     assert "Lip corner puller" in text
     names = {"01_face1_over_time.png", "together.png", "summary.csv", "strongest.png"}
     assert {path.name for path in plots.iterdir()} == names
-    assert "is not empty; pass --overwrite" in call("plot", table, "--output", plots, code=2).stderr
+    assert "is not empty; pass --overwrite" in run_command("plot", table, "--output", plots, code=2).stderr
     assert (
         "must be an AU of this model"
-        in call("predict", clip, "--model", tiny_checkpoint, "--annotate", shown, "--heat-map", "AU99", code=2).stderr
+        in run_command(
+            "predict", clip, "--model", tiny_checkpoint, "--annotate", shown, "--heat-map", "AU99", code=2
+        ).stderr
     )
 
 
 INTERRUPT = """
-import os, signal, sys
+import os, signal
 from hf_geaau.video.tables import TableWriter
 from hf_geaau_cli import main
-from hf_geaau_cli._plot import _strongest as strongest
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-commit = TableWriter.commit
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
+commit, commits = TableWriter.commit, []
 
 def commit_and_die(self, progress):
     commit(self, progress)
-    if len(self._chunks) == 2:
+    commits.append(progress)
+    if len(commits) == 2:
         os.kill(os.getpid(), signal.SIGNAL)
 
 TableWriter.commit = commit_and_die
@@ -136,10 +123,11 @@ def test_the_contact_sheet_shows_only_faces_in_which_the_unit_is_present():
     assert strongest(rows.assign(AU12_present=0), "AU12", 3) == []
 
 
-def test_killed_and_interrupted_runs_go_on_without_loss_or_doubles(clip, tiny_checkpoint, tmp_path):
+@pytest.mark.slow
+def test_killed_and_interrupted_runs_resume_without_lost_or_repeated_rows(clip, tiny_checkpoint, tmp_path):
     arguments = ["predict", *[clip] * 2, "--model", tiny_checkpoint, "--chunk", 8, "--detect-every", 2, "--output"]
     whole = tmp_path / "whole.csv"
-    call(*arguments, whole)
+    run_command(*arguments, whole)
     expected = pd.read_csv(whole)
     assert len(expected) == 2 * 25
     for name in ("SIGKILL", "SIGINT"):
@@ -148,13 +136,110 @@ def test_killed_and_interrupted_runs_go_on_without_loss_or_doubles(clip, tiny_ch
         result = subprocess.run([str(part) for part in command], capture_output=True, text=True)
         if name == "SIGINT":
             assert result.returncode == 130, result.stderr
-            assert "go on with --resume" in result.stderr
+            assert "continue with --resume" in result.stderr
         assert "Traceback" not in result.stderr
         assert not table.exists()
-        assert "--resume" in call(*arguments, table, code=2).stderr
-        call(*arguments, table, "--resume")
+        assert "--resume" in run_command(*arguments, table, code=2).stderr
+        run_command(*arguments, table, "--resume")
         pd.testing.assert_frame_equal(pd.read_csv(table), expected, atol=1e-4)  # batches differ, so do last digits
         assert not list(tmp_path.glob("_*"))
+
+
+class Log:
+    """What an observer is told."""
+
+    needs_whole_videos = False
+
+    def __init__(self):
+        self.calls = []
+
+    def start(self, sources, done):
+        self.calls.append(f"start {len(sources)} {done}")
+
+    def frame(self, frame):
+        self.calls.append("frame")
+
+    def end(self, source, tally):
+        self.calls.append(f"end {source.kind} {tally.frames}")
+
+    def close(self):
+        self.calls.append("close")
+
+
+def test_the_run_reports_on_every_source(clip, portrait, tiny_checkpoint, tmp_path):
+    from PIL import Image
+
+    wall, photo, log = tmp_path / "wall.png", tmp_path / "photo.png", Log()
+    Image.new("RGB", (64, 64)).save(wall)
+    Image.fromarray(portrait[0]).save(photo)
+    (tmp_path / "notes").mkdir()
+    pipe, settings = load_pipeline(tiny_checkpoint, device="cpu"), Settings(every=10)
+    inputs = [wall, photo, tmp_path / "none.jpg", Source("video", str(clip)), tmp_path / "notes"]
+    report = hf_geaau.predict_to_table(inputs, tmp_path / "table.csv", pipe, settings, observers=[log])
+    assert log.calls == ["start 4 0", "frame", "frame", "frame", "end video 3", "frame", "end photo 1", "frame",
+                         "end photo 1", "end photo 0", "close"]  # fmt: skip
+    video, empty, good, missing = report.sources
+    assert (video.rows, video.frames, video.frames_decoded, video.tracks) == (3, 3, 30, 1)
+    assert video.problem is None and good.problem is None
+    assert empty.has_no_face and empty.problem == f"No face was found in '{wall}'."
+    assert str(tmp_path / "none.jpg") in missing.error
+    assert len(report.unusable) == 1
+    assert report.failed == 3
+    assert report.path == tmp_path / "table.csv"
+    assert len(pd.read_csv(report.path)) == 4
+    assert hf_geaau.predict_to_table([photo], model=pipe).sources[0].rows == 1  # no table, only the report
+    with pytest.raises(TableError, match="it exists. Pass --overwrite"):
+        hf_geaau.predict_to_table(inputs, tmp_path / "table.csv", pipe, settings)
+    with pytest.raises(TableError, match="Only a run with an output can be resumed"):
+        hf_geaau.predict_to_table(inputs, None, pipe, resume=True)
+    with pytest.raises(TableError, match="Several processes need an output that ends in .parquet"):
+        hf_geaau.predict_to_table(inputs, None, pipe, process=Process(1, 2))
+    with pytest.raises(TableError, match="A run with a camera cannot be resumed"):
+        hf_geaau.predict_to_table([Source("webcam", "0")], tmp_path / "camera.csv", pipe, resume=True)
+
+
+def test_a_second_writer_of_a_table_is_refused(clip, tiny_checkpoint, tmp_path):
+    pipe, table = load_pipeline(tiny_checkpoint, device="cpu"), tmp_path / "table.csv"
+
+    class Second(Log):
+        def end(self, source, tally):
+            with pytest.raises(TableError, match="^Another process is writing rows of a table to"):
+                hf_geaau.predict_to_table([clip], table, pipe, Settings(every=10), overwrite=True)
+            self.calls.append("refused")
+
+    log = Second()
+    hf_geaau.predict_to_table([clip], table, pipe, Settings(every=10), observers=[log])
+    assert "refused" in log.calls
+    assert len(pd.read_csv(table)) == 3
+
+
+def test_a_finished_part_is_not_done_again(clip, tiny_checkpoint, tmp_path):
+    pipe, folder = load_pipeline(tiny_checkpoint, device="cpu"), tmp_path / "table.parquet"
+    parts = [Process(rank, 2) for rank in range(2)]
+    first = hf_geaau.predict_to_table([clip, clip], folder, pipe, Settings(every=10), process=parts[0])
+    assert first.index is None
+    again = hf_geaau.predict_to_table([clip, clip], folder, pipe, process=parts[0], resume=True)
+    assert again.sources == first.sources
+    with pytest.raises(TableError, match="another number of processes wrote 'part-00000-of-00002.parquet'"):
+        hf_geaau.predict_to_table([clip], folder, pipe, process=Process(2, 3))
+    last = hf_geaau.predict_to_table([clip, clip], folder, pipe, Settings(every=10), process=parts[1])
+    assert last.index == folder / "_index.json"
+    with pytest.raises(TableError, match="must end in .parquet with several processes"):
+        hf_geaau.predict_to_table([clip], tmp_path / "table.csv", pipe, process=parts[0])
+
+
+def test_the_process_comes_from_the_environment(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert Process.from_environment() == Process()
+    monkeypatch.setenv("PMI_RANK", "3")
+    monkeypatch.setenv("PMI_SIZE", "4")
+    assert Process.from_environment() == Process(3, 4, 0, 4)
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert Process.from_environment() == Process(1, 8, 1, 2)
 
 
 def test_ctrl_c_finishes_the_table_of_a_camera(portrait, tiny_checkpoint, tmp_path, monkeypatch):
@@ -183,7 +268,7 @@ def test_ctrl_c_finishes_the_table_of_a_camera(portrait, tiny_checkpoint, tmp_pa
     monkeypatch.setattr("cv2.VideoCapture", Camera)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        call("predict", "0", "--model", tiny_checkpoint, "--output", tmp_path / "table.csv")
+        run_command("predict", "0", "--model", tiny_checkpoint, "--output", tmp_path / "table.csv")
     finally:
         signal.signal(signal.SIGINT, before)
     rows = pd.read_csv(tmp_path / "table.csv")
@@ -200,15 +285,16 @@ def test_a_full_disk_under_the_overlay_is_one_line(clip, tiny_checkpoint, tmp_pa
     shown.mkdir()
     (shown / ".1_a_walk.mp4.partial").symlink_to("/dev/full")
     arguments = ["predict", clip, "--every", 3, "--model", tiny_checkpoint, "--output", table, "--annotate", shown]
-    message = call(*arguments, "--chunk", 1, code=1).stderr
-    assert "error: A video must be writable, got No space left on device" in message
+    message = run_command(*arguments, "--chunk", 1, code=1).stderr
+    assert "No space left on device" in message
     assert not list(shown.iterdir())
     assert not table.exists()
-    call(*arguments, "--resume", "--chunk", 1)  # space was freed
+    run_command(*arguments, "--resume", "--chunk", 1)  # space was freed
     assert len(pd.read_csv(table)) == 9
     assert [path.name for path in shown.iterdir()] == ["1_a_walk.mp4"]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_rows_of_one(clip, portrait, tiny_checkpoint, tmp_path):
     from PIL import Image
 
@@ -221,7 +307,7 @@ def test_two_processes_give_the_rows_of_one(clip, portrait, tiny_checkpoint, tmp
         Image.fromarray(portrait[0]).save(folder / name)
     alone, shared = tmp_path / "alone.parquet", tmp_path / "shared.parquet"
     options = ["--model", tiny_checkpoint, "--every", "5"]
-    call("predict", folder, *options, "--output", alone)
+    run_command("predict", folder, *options, "--output", alone)
     gloo = Path(__file__).parents[2] / "examples" / "accelerate" / "cpu_gloo.yaml"
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(gloo)]
     launch += ["--main_process_port", "0"]
@@ -247,11 +333,11 @@ def test_bad_inputs_are_a_line_each_and_the_others_go_on(clip, tiny_checkpoint, 
     (folder / "notes.txt").write_text("nothing to see")
     write_clip(folder / "wall.mp4", numbered(4, (64, 64)))
     table = tmp_path / "table.jsonl"
-    result = call("predict", folder, "--model", tiny_checkpoint, "--every", 10, "--output", table, code=1)
+    result = run_command("predict", folder, "--model", tiny_checkpoint, "--every", 10, "--output", table, code=1)
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
-    assert "must hold data, got none in" in errors[0]
-    assert "A video must show a face, got none in 1 frames of" in errors[1]
+    assert "it is empty" in errors[0]
+    assert "No face was found in the 1 frames of" in errors[1]
     assert "neither photo nor video were passed over: 1 .txt" in result.stderr
     assert "2 of 3 inputs gave no result" in result.stderr
     rows = pd.read_json(table, lines=True)
@@ -267,6 +353,7 @@ def test_a_face_in_one_frame_only(portrait, tiny_checkpoint, tmp_path):
     assert [row["frame"] for row in predict_video(path, pipe, detect_every=1)] == [3]
 
 
+@pytest.mark.slow
 def test_similar_expressions(portrait, tiny_checkpoint, tiny_config, tmp_path):
     from PIL import Image
 
@@ -277,7 +364,7 @@ def test_similar_expressions(portrait, tiny_checkpoint, tiny_config, tmp_path):
     (folder / "bad.jpg").touch()
     sheet, ranking = tmp_path / "sheet.png", tmp_path / "ranking.csv"
     options = ["--model", tiny_checkpoint, "--sheet", sheet, "--output", ranking]
-    result = call("similar", folder / "1.png", folder, *options, code=1)  # one photo cannot be read
+    result = run_command("similar", folder / "1.png", folder, *options, code=1)  # one photo cannot be read
     assert "bad.jpg" in result.stderr
     table = pd.read_csv(ranking)
     assert {Path(source).name for source in table.source} == {"0.png", "2.png"}  # not the query itself
@@ -290,15 +377,15 @@ def test_similar_expressions(portrait, tiny_checkpoint, tiny_config, tmp_path):
     GeaauImageProcessor(size={"height": 64, "width": 64}).save_pretrained(encoder)
     twin = tmp_path / "twin.png"
     twin.write_bytes((folder / "0.png").read_bytes())
-    result = call("similar", twin, folder, *options[2:], "--model", encoder, "--overwrite")
+    result = run_command("similar", twin, folder, *options[2:], "--model", encoder, "--overwrite")
     assert result.stdout.startswith("0.000  ")
-    assert "besides the query's" in call("similar", twin, twin, *options, "--overwrite", code=1).stderr
-    assert "never trained on triplets" in call("similar", twin, folder, *options[2:], "--overwrite").stderr
-    call("similar", folder, "--cluster", 2, *options, "--overwrite")
+    assert "besides the query's" in run_command("similar", twin, twin, *options, "--overwrite", code=1).stderr
+    assert "never trained on triplets" in run_command("similar", twin, folder, *options[2:], "--overwrite").stderr
+    run_command("similar", folder, "--cluster", 2, *options, "--overwrite")
     assert set(pd.read_csv(ranking).group) == {1, 2}
-    message = call("similar", folder, "--cluster", 9, *options, "--overwrite", code=1).stderr
-    assert "got 9 groups of 3 faces" in message
-    assert "pass --overwrite" in call("similar", folder, folder, *options, code=2).stderr
+    message = run_command("similar", folder, "--cluster", 9, *options, "--overwrite", code=1).stderr
+    assert "Cannot make 9 groups of 3 faces" in message
+    assert "pass --overwrite" in run_command("similar", folder, folder, *options, code=2).stderr
 
 
 def test_groups_need_scikit_learn(monkeypatch):

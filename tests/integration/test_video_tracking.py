@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 
+from benchmarks.clips import Actor, render_clip
 from hf_geaau.errors import MissingExtraError
 from hf_geaau.faces import FaceDetector
-from hf_geaau.synthetic import Actor, load_face_model, render_clip
+from hf_geaau.inference import FaceAnalyzer
+from hf_geaau.synthetic import load_face_model
 from hf_geaau.video.sources import Source
-from hf_geaau.video.stream import FaceStream, SeenFrame, Settings
+from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings
 from hf_geaau.video.tracking import head_pose
 from tests.clips import write_clip
 
@@ -28,19 +31,17 @@ def renderer(face_model_path):
     renderer.close()
 
 
-class Detector:
+class Detector(FaceAnalyzer):
     """The real detector without a network."""
 
-    def find(self, image):
-        return FaceDetector()(image)
+    def __init__(self):
+        self.detector, self.aligned, self.min_score = FaceDetector(), False, 0.6
 
-    def crop(self, image, points):
-        import torch
+    def crop(self, image, faces):
+        return torch.zeros(len(faces), 1)
 
-        return torch.zeros(len(points), 1)
-
-    def analyse(self, crops):
-        return {"probabilities": crops.numpy()}
+    def analyze(self, faces, crops):
+        return list(faces)
 
 
 def identities(clip, path, detect_every=3):
@@ -48,13 +49,13 @@ def identities(clip, path, detect_every=3):
     write_clip(path, [frame.image for frame in clip], FPS)
     stream = FaceStream(Detector(), Settings(detect_every=detect_every, workers=1)).run([Source("video", str(path))])
     given = []
-    for seen, truth in zip((item for item in stream if isinstance(item, SeenFrame)), clip, strict=True):
+    for seen, truth in zip((item for item in stream if isinstance(item, AnalyzedFrame)), clip, strict=True):
         here = {}
         for face in seen.faces:
-            errors = {who.actor: np.linalg.norm(face.face.points - who.points, axis=1).mean()
+            errors = {who.actor: np.linalg.norm(face.points - who.points, axis=1).mean()
                       / np.linalg.norm(who.points[1] - who.points[0]) for who in truth.people}  # fmt: skip
             nearest = min(errors, key=errors.__getitem__)
-            here[nearest if errors[nearest] < 0.5 else None] = face.track
+            here[nearest if errors[nearest] < 0.5 else None] = face.track_id
         given.append(here)
     return given
 

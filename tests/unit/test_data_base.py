@@ -1,4 +1,4 @@
-"""What all AU datasets promise: columns, folds, caching, streaming, the licence guard, class weights."""
+"""What all AU datasets promise: columns, folds, caching, streaming, the license guard, class weights."""
 
 import ast
 import errno
@@ -16,7 +16,7 @@ import PIL.Image
 import pytest
 
 from hf_geaau import data, facs
-from hf_geaau.data import _base, _guard
+from hf_geaau.data.base import require
 from hf_geaau.data.bp4d import BP4D
 from hf_geaau.data.disfa import DISFA
 from hf_geaau.errors import DatasetError, DatasetWarning, LicenseError, MissingExtraError
@@ -38,7 +38,7 @@ def example(request, tmp_path_factory):
 
 @pytest.fixture
 def tree(tmp_path):
-    return BP4D.write_example(tmp_path / "tree", subjects_per_part=1, tasks=("T1",), frames=3, faces=False)
+    return data.write_example("bp4d", tmp_path / "tree", subjects_per_part=1, tasks=("T1",), frames=3, faces=False)
 
 
 def load(name, folder, **options):
@@ -89,16 +89,20 @@ def test_folds_are_subject_exclusive_and_cover_everyone(example):
 def test_megraphau_counts_the_same_sets_backwards(name):
     dataset = data.get_dataset(name, **SMALL[name][1])
     for fold in (1, 2, 3):
-        assert dataset.part_of(fold, "jaanet") == fold - 1
-        assert dataset.part_of(fold, "megraphau") == 3 - fold
-    assert dataset.expected(1, "megraphau") == dataset.expected(3, "jaanet")
+        assert dataset.fold(fold, "jaanet").part == fold - 1
+        assert dataset.fold(fold, "megraphau").part == 3 - fold
+    first, third = dataset.fold(1, "megraphau"), dataset.fold(3, "jaanet")
+    assert dataset.published_counts(first) == dataset.published_counts(third)
+    assert data.get_dataset("bp4d_plus").fold(1, "megraphau").part == 0, "one numbering"
 
 
 def test_fold_sizes_of_the_published_lists():
     """Source: ME-GraphAU's own lists: BP4D train sizes of its folds 1, 2, 3; DISFA fold 1."""
     dataset = BP4D()
-    assert [dataset.expected(fold, "megraphau")["train"] for fold in (1, 2, 3)] == [100_813, 96_665, 96_216]
-    assert DISFA(camera="left").expected(1, "megraphau")["train"] == 87_209
+    folds = [dataset.fold(number, "megraphau") for number in (1, 2, 3)]
+    assert [dataset.published_counts(fold)["train"] for fold in folds] == [100_813, 96_665, 96_216]
+    disfa = DISFA(camera="left")
+    assert disfa.published_counts(disfa.fold(1, "megraphau"))["train"] == 87_209
 
 
 def test_streaming_and_processes_give_the_same(example):
@@ -137,7 +141,7 @@ def test_a_new_or_renamed_frame_is_noticed(tree):
 
 def test_an_unchanged_folder_is_read_once(tree, monkeypatch):
     load("bp4d", tree)
-    monkeypatch.setattr(BP4D, "sequences", lambda *arguments: pytest.fail("read again"))
+    monkeypatch.setattr(BP4D, "read", lambda *arguments: pytest.fail("read again"))
     assert len(load("bp4d", tree)["test"]) == 3
 
 
@@ -187,11 +191,13 @@ def test_unknown_names(tmp_path):
 
 
 def test_a_fold_whose_subjects_are_missing(tmp_path):
-    folder = BP4D.write_example(tmp_path / "tree", subjects_per_part=1, tasks=("T1",), frames=3, faces=False)
+    folder = data.write_example("bp4d", tmp_path / "tree", subjects_per_part=1, tasks=("T1",), frames=3, faces=False)
     (folder / "AUCoding" / "AU_OCC" / "F001_T1.csv").unlink()
     for path in (folder / "F001" / "T1").iterdir():
         path.unlink()
-    with pytest.raises(DatasetError, match="The test split must have subjects, got none of fold 1"):
+    with pytest.raises(
+        DatasetError, match=r"The test split of fold 1 \(jaanet\) is empty: none of its subjects are in .*fold=None"
+    ):
         load("bp4d", folder)
 
 
@@ -203,7 +209,9 @@ def test_a_full_disk(tree, monkeypatch):
 
     monkeypatch.setattr(ArrowWriter, "write_table", write_table)
     for num_proc in (None, 2):
-        with pytest.raises(DatasetError, match="The cache must fit .*got: No space left on device. Free some"):
+        with pytest.raises(
+            DatasetError, match="Disk full while writing the cache in .*Free some space, pass another `cache_dir`"
+        ):
             load("bp4d", tree, num_proc=num_proc)
     monkeypatch.undo()
     assert len(load("bp4d", tree)["test"]) == 3, "what was begun does not stand in the way"
@@ -216,7 +224,7 @@ def test_a_missing_extra_is_one_line():
     with pytest.raises(
         MissingExtraError, match=r"needs the package 'not_there', .* Run `pip install \"hf_geaau\[data\]"
     ):
-        _base.require("not_there", "._builder", "hf_geaau.data")
+        require("not_there", ".builder", "hf_geaau.data")
 
 
 @pytest.mark.parametrize("name", ["datasets", "av"])
@@ -224,7 +232,7 @@ def test_without_the_extra(name):
     """In a process that cannot import the package, with `hf_geaau` itself replaced: it would import torch first."""
     code = f"""
 import sys, types, tempfile
-stub = types.ModuleType("hf_geaau"); stub.__path__ = [{str(Path(_base.__file__).parents[1])!r}]
+stub = types.ModuleType("hf_geaau"); stub.__path__ = [{str(Path(data.__file__).parents[1])!r}]
 sys.modules.update({{"hf_geaau": stub, "torch": None, {name!r}: None}})
 from hf_geaau import data, errors
 assert "datasets" not in sys.modules or sys.modules["datasets"] is None
@@ -245,14 +253,14 @@ else:
 
 
 def test_no_torch():
-    for path in Path(_base.__file__).parent.glob("*.py"):
+    for path in Path(data.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not any(name.split(".")[0] in ("torch", "torchvision", "transformers") for name in names), path
 
 
-# The licence guard.
+# The license guard.
 
 
 def every_kind(tree):
@@ -278,33 +286,49 @@ def test_licensed_data_is_not_pushed(tree):
         with pytest.raises(LicenseError) as caught:
             dataset.push_to_hub("someone/bp4d")
         message = str(caught.value)
-        assert "Licensed data must not be published, got push_to_hub('someone/bp4d') for 'bp4d'" in message, kind
+        assert "Cannot push 'bp4d' to 'someone/bp4d': it is licensed and must not be published" in message, kind
         assert "no redistribution" in message
+
+
+class UploadBegins(Exception):
+    """Raised by the imitation of the Hub where `datasets` would start to upload."""
 
 
 def test_only_private_repositories_are_let_through(tree, monkeypatch):
     import huggingface_hub
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    known = {"lab/open": False, "lab/closed": True}
+    class Repository:
+        def __init__(self, private):
+            self.private = private
 
-    def repo_info(self, repo_id, repo_type=None):
-        if repo_id not in known:
+        @property
+        def id(self):
+            raise UploadBegins
+
+    def info(self, repo_id, repo_type=None):
+        if repo_id not in ("lab/open", "lab/closed"):
             raise RepositoryNotFoundError("none", response=SimpleNamespace(headers={}, request=None, status_code=404))
-        return SimpleNamespace(private=known[repo_id])
+        return Repository(repo_id == "lab/closed")
 
-    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", repo_info)
-    push = _guard._push_to_hub(lambda self, repo_id, **options: options)
+    def create(self, repo_id, *arguments, private=None, **options):
+        raise UploadBegins if private else AssertionError
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "repo_info", info)
+    monkeypatch.setattr(huggingface_hub.HfApi, "bucket_info", info)
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", create)
     dataset = load("bp4d", tree, split="train")
-    assert push(dataset, "lab/new", private=True) == {"private": True}
-    assert push(dataset, "lab/closed", private=True, token="t") == {"private": True, "token": "t"}
-    monkeypatch.setattr(huggingface_hub.HfApi, "bucket_info", repo_info)
-    assert push(dataset, "buckets/lab/closed/bp4d", private=True) == {"private": True}
-    with pytest.raises(LicenseError):
-        push(dataset, "buckets/lab/open/bp4d", private=True)
-    for options in ({"private": True}, {"private": False}, {}):
-        with pytest.raises(LicenseError, match="Licensed data must not be published"):
-            push(dataset, "lab/open", **options)
+    for repo_id in ("lab/new", "lab/closed", "buckets/lab/closed/bp4d"):
+        with pytest.raises(UploadBegins):
+            dataset.push_to_hub(repo_id, private=True)
+    for repo_id, options in (
+        ("buckets/lab/open/bp4d", {"private": True}),
+        ("lab/open", {"private": True}),
+        ("lab/open", {"private": False}),
+        ("lab/open", {}),
+    ):
+        with pytest.raises(LicenseError, match="it is licensed and must not be published"):
+            dataset.push_to_hub(repo_id, **options)
 
 
 # Class weights.
@@ -369,20 +393,32 @@ def test_class_weights_follow_the_selected_rows(tree):
 
 def test_class_weights_refuse():
     with pytest.raises(
-        DatasetError, match="Each AU must have at least one positive frame, got none in label column 1 "
+        DatasetError, match="Cannot weight label column 1 .counted from 0., which has no positive frame"
     ):
         data.class_weights([[1, 0], [0, 0]])
     with pytest.raises(DatasetError, match="`dataset` must be one split, got 'train', 'test'. Pass the train split"):
         data.class_weights(datasets.DatasetDict({"train": None, "test": None}))
 
 
+def test_columns_are_read_as_arrays(tree):
+    train = load("bp4d", tree)["train"]
+    labels = data.column_array(train, "labels")
+    assert labels.dtype == np.float32
+    np.testing.assert_array_equal(labels, np.array(train["labels"][:], np.float32))
+    np.testing.assert_array_equal(data.column_array(train.select([4, 0, 2]), "labels"), labels[[4, 0, 2]])
+    assert data.column_array(train, "frame").tolist() == train["frame"][:]
+    assert data.column_array(train, "subject_id").tolist() == train["subject_id"][:]
+    assert data.column_array(train.select([]), "labels").shape == (0, 12)
+
+
 def test_class_weights_need_labels_at_hand(tree):
     train = load("bp4d", tree, streaming=True, split="train")
     with pytest.raises(
-        DatasetError, match="must have all its labels at hand, .*Load an AU dataset without `streaming`"
+        DatasetError,
+        match="Cannot read the column 'labels' of a .*Pass one split that has it, loaded without `streaming`",
     ):
         data.class_weights(train)
-    with pytest.raises(DatasetError, match="with frame. Load"):
+    with pytest.raises(DatasetError, match="with the columns frame. Pass"):
         data.class_weights(datasets.Dataset.from_dict({"frame": [1]}))
 
 
@@ -396,6 +432,7 @@ def test_faces_are_drawn(tmp_path):
     assert all(np.asarray(image).std() > 20 for image in images)
 
 
+@pytest.mark.slow
 def test_faces_are_rendered(tmp_path, face_model_path):
     pytest.importorskip("moderngl")
     small = {"subjects_per_part": 1, "frames": 1, "cameras": (), "extracted": "Frames", "size": 96}

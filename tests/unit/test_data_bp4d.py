@@ -12,6 +12,8 @@ import pytest
 from hf_geaau import data, facs
 from hf_geaau.data.bp4d import BP4D
 from hf_geaau.data.bp4d_plus import HEADER, BP4DPlus
+from hf_geaau.data.imitations import bp4d as imitation
+from hf_geaau.data.imitations import bp4d_plus as plus_imitation
 from hf_geaau.errors import DatasetError, DatasetNotFoundError, DatasetWarning
 
 ONE_EACH = {"subjects_per_part": 1, "tasks": ("T1",), "frames": 4, "faces": False}
@@ -25,7 +27,7 @@ def load(folder, name="bp4d", **options):
 
 
 def rows(folder, name="bp4d", **options):
-    """Give all rows, with images as paths."""
+    """Return all rows, with images as paths."""
     from datasets import Image
 
     dataset = load(folder, name, fold=None, split="train", **options)
@@ -42,12 +44,12 @@ def refusal(folder, name="bp4d", kind=DatasetError, **options):
 
 @pytest.fixture
 def tree(tmp_path):
-    return BP4D.write_example(tmp_path / "bp4d", **ONE_EACH)
+    return data.write_example("bp4d", tmp_path / "bp4d", **ONE_EACH)
 
 
 @pytest.fixture
 def plus(tmp_path):
-    return BP4DPlus.write_example(tmp_path / "plus", **ONE_EACH)
+    return data.write_example("bp4d_plus", tmp_path / "plus", **ONE_EACH)
 
 
 def label_file(folder, name="F001_T1"):
@@ -94,31 +96,31 @@ def test_intensity_9_and_frames_without_intensity_are_missing(tree):
 @pytest.mark.parametrize("digits", [1, 3, 4, 5])
 @pytest.mark.parametrize("offset", [0, -1])
 def test_padding_and_offset_are_found_out(tmp_path, digits, offset):
-    folder = BP4D.write_example(tmp_path / "tree", **ONE_EACH, digits=digits, frame_offset=offset)
+    folder = data.write_example("bp4d", tmp_path / "tree", **ONE_EACH, digits=digits, frame_offset=offset)
     for row in rows(folder):
         assert Path(row["image"]["path"]).name == f"{row['frame'] + offset:0{digits}d}.jpg"
 
 
 @pytest.mark.parametrize("offset", [0, -1])
 def test_offset_of_whole_recordings_follows_the_first_image(tmp_path, offset):
-    folder = BP4D.write_example(tmp_path / "tree", **ONE_EACH, around=30, frame_offset=offset)
+    folder = data.write_example("bp4d", tmp_path / "tree", **ONE_EACH, around=30, frame_offset=offset)
     first = min(int(path.stem) for path in (folder / "F001" / "T1").iterdir())
     assert first == 1 + offset
     assert {int(Path(row["image"]["path"]).stem) - row["frame"] for row in rows(folder)} == {offset}
 
 
 def test_offset_holds_although_an_image_is_missing(tmp_path):
-    folder = BP4D.write_example(tmp_path / "tree", **ONE_EACH, frame_offset=-1)
+    folder = data.write_example("bp4d", tmp_path / "tree", **ONE_EACH, frame_offset=-1)
     (folder / "F001" / "T1" / "0011.jpg").unlink()
     message = refusal(folder)
-    assert "Each labelled frame must have an image, got none for 1 frames of F001_T1" in message
+    assert "1 labeled frames of F001_T1 have no image in" in message
     assert "frame 12 (image 11)" in message
 
 
 def test_ambiguous_names_are_an_error_that_says_why(tmp_path):
-    folder = BP4D.write_example(tmp_path / "tree", **ONE_EACH, around=3)
+    folder = data.write_example("bp4d", tmp_path / "tree", **ONE_EACH, around=3)
     message = refusal(folder)
-    assert "got names that allow both" in message
+    assert "Cannot tell from the image names whether" in message
     assert "Decide with `frame_offset=0` or `frame_offset=-1`" in message
     for offset in (0, -1):
         found = rows(folder, frame_offset=offset)
@@ -129,24 +131,24 @@ def test_contradictory_names_are_an_error(tree):
     folder = tree / "F003" / "T1"
     for path in sorted(folder.iterdir()):
         path.rename(folder / f"{int(path.stem) - 1:04d}.jpg")
-    assert "label frame n = image n in F001_T1 and image n - 1 in F003_T1" in refusal(tree)
+    assert "the image of label frame n is image n in F001_T1 and image n - 1 in F003_T1" in refusal(tree)
 
 
 def test_two_names_of_one_number_are_an_error(tree):
     shutil.copy(tree / "F001" / "T1" / "0012.jpg", tree / "F001" / "T1" / "12.jpg")
-    assert "Each frame must have one image, got" in refusal(tree)
+    assert "Frame 12 has two images, '" in refusal(tree)
 
 
 def test_old_task_codes(tmp_path):
-    folder = BP4D.write_example(
-        tmp_path / "tree", **{**ONE_EACH, "tasks": ("T2", "T8")}, old_tasks=True, subfolder="2D+3D"
+    folder = data.write_example(
+        "bp4d", tmp_path / "tree", **{**ONE_EACH, "tasks": ("T2", "T8")}, old_tasks=True, subfolder="2D+3D"
     )
     assert (folder / "2D+3D" / "F001" / "13").is_dir()
     assert {row["sequence_id"][-2:] for row in rows(folder)} == {"T2", "T8"}
 
 
 def test_zips_give_the_same_rows_and_images(tmp_path, tree):
-    zipped = BP4D.write_example(tmp_path / "zipped", **ONE_EACH, zips=True)
+    zipped = data.write_example("bp4d", tmp_path / "zipped", **ONE_EACH, zips=True)
     expected, found = rows(tree), rows(zipped)
     for key in ("labels", "intensities", "subject_id", "sequence_id", "frame"):
         assert [row[key] for row in found] == [row[key] for row in expected]
@@ -155,7 +157,7 @@ def test_zips_give_the_same_rows_and_images(tmp_path, tree):
 
 
 def test_zips_with_more_folders(tmp_path):
-    folder = BP4D.write_example(tmp_path / "tree", **ONE_EACH, zips=True)
+    folder = data.write_example("bp4d", tmp_path / "tree", **ONE_EACH, zips=True)
     path = folder / "F001.zip"
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
@@ -168,25 +170,25 @@ def test_zips_with_more_folders(tmp_path):
     assert load(folder, split="test")[0]["image"].size == (1, 1)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("copy/T1/0011.jpg", b"")
-    assert "Each recording must lie in one folder of the zip, got 'F001/T1/' and 'copy/T1/'" in refusal(folder)
+    assert "One recording lies in two folders of a zip, 'F001/T1/' and 'copy/T1/'" in refusal(folder)
 
 
 def test_damaged_zip(tmp_path):
-    folder = BP4D.write_example(tmp_path / "tree", **ONE_EACH, zips=True)
+    folder = data.write_example("bp4d", tmp_path / "tree", **ONE_EACH, zips=True)
     (folder / "F001.zip").write_bytes((folder / "F001.zip").read_bytes()[:100])
-    assert "must be a complete zip, got" in refusal(folder)
+    assert "Cannot read the zip" in refusal(folder)
 
 
 def test_drop_list(tmp_path):
-    folder = BP4D.write_example(
-        tmp_path / "tree", subjects_per_part=20, tasks=("T5",), frames=4, first_frame=842, faces=False
+    folder = data.write_example(
+        "bp4d", tmp_path / "tree", subjects_per_part=20, tasks=("T5",), frames=4, first_frame=842, faces=False
     )
     assert [row["frame"] for row in rows(folder, drop_listed=True) if row["sequence_id"] == "M003_T5"] == [842, 843]
     assert len([row for row in rows(folder) if row["sequence_id"] == "M003_T5"]) == 4
 
 
 def test_published_totals():
-    blocks = BP4D._full_blocks()
+    blocks = imitation.full_blocks()
     assert sum(map(len, blocks.values())) == 146_847
     for part, expected in zip(BP4D.PARTS, BP4D.PART_FRAMES, strict=True):
         mine = {key: block for key, block in blocks.items() if key[0] in part}
@@ -201,7 +203,10 @@ def test_published_totals():
 
 
 def test_other_counts_are_a_warning_that_names_the_difference(tree):
-    with pytest.warns(DatasetWarning, match=r"got 8 instead of 96,216 in train \(-96,208\) and 4 instead of 50,631"):
+    with pytest.warns(
+        DatasetWarning,
+        match=r"BP4D does not have the published number of frames: 8 instead of 96,216 in train \(-96,208\) and 4",
+    ):
         data.load("bp4d", tree, cache_dir=tree.parent / "cache")
     with pytest.warns(DatasetWarning, match=r"4 instead of 45,809 in test \(-45,805\) for fold 1 \(megraphau\)"):
         data.load("bp4d", tree, protocol="megraphau", drop_listed=True, cache_dir=tree.parent / "cache")
@@ -212,9 +217,9 @@ def test_other_counts_are_a_warning_that_names_the_difference(tree):
 
 def test_missing_folder(tmp_path):
     message = refusal(tmp_path / "nowhere", kind=DatasetNotFoundError)
-    assert "`data_dir` must hold BP4D, got" in message
-    assert "no such folder. It is licensed and never downloaded; ask its owners at https://" in message
-    assert "`hf-geaau example-data bp4d ./look`" in message
+    assert f"Cannot find BP4D in {str(tmp_path / 'nowhere')!r}: no such folder" in message
+    assert "The data is licensed and never downloaded; request it at https://" in message
+    assert "`hf-geaau example-data bp4d ./look` shows the expected layout" in message
 
 
 def test_missing_parts(tree):
@@ -226,17 +231,17 @@ def test_missing_parts(tree):
 
 def test_a_missing_csv(tree):
     label_file(tree).unlink()
-    assert "got frames of F001_T1 but no 'AUCoding/AU_OCC/F001_T1.csv'" in refusal(tree)
+    assert "Frames of F001_T1 have no label file 'AUCoding/AU_OCC/F001_T1.csv'" in refusal(tree)
 
 
 def test_a_missing_recording(tree):
     shutil.rmtree(tree / "F001" / "T1")
-    assert "Each label file must have its frames, got" in refusal(tree)
+    assert "has no frames F001/T1 in" in refusal(tree)
 
 
 def test_a_missing_intensity_file(tree):
     (tree / "AUCoding" / "AU_INT" / "AU10" / "F001_T1_AU10.csv").unlink()
-    assert "got no 'F001_T1_AU10.csv'" in refusal(tree)
+    assert "Cannot find the intensities 'F001_T1_AU10.csv' in" in refusal(tree)
     shutil.rmtree(tree / "AUCoding" / "AU_INT")
     assert "pass `with_intensities=False`" in refusal(tree)
     assert {level for row in rows(tree, with_intensities=False) for level in row["intensities"]} == {-1}
@@ -246,12 +251,12 @@ def test_a_truncated_csv(tree):
     path = label_file(tree)
     path.write_text(path.read_text()[:-80])
     message = refusal(tree)
-    assert "Each line must have 100 cells, got 6" in message
-    assert f"in {str(path)!r}, line 5" in message
+    assert f"{str(path)!r}, line 5, has 6" in message
+    assert "cells instead of 100. The file seems to be truncated" in message
     path.write_text(path.read_text().splitlines()[0])
-    assert f"A label file must have lines, got none in {str(path)!r}" in refusal(tree)
+    assert f"The label file {str(path)!r} is empty" in refusal(tree)
     path.write_text("")
-    assert f"A label file must have lines, got none in {str(path)!r}" in refusal(tree)
+    assert f"The label file {str(path)!r} is empty" in refusal(tree)
 
 
 @pytest.mark.parametrize(
@@ -283,47 +288,49 @@ def test_an_intensity_outside_0_5(tree):
 
 def test_a_header_without_an_au(tree):
     edit(label_file(tree), lambda lines: [lines[0].replace(",12,", ",112,"), *lines[1:]])
-    assert "The header must name each AU once, got no single column 12" in refusal(tree)
+    assert "does not name AU 12 exactly once" in refusal(tree)
 
 
 @pytest.mark.filterwarnings("ignore:.*published number of frames")
 def test_a_label_without_a_frame(tree):
     (tree / "F001" / "T1" / "0012.jpg").unlink()
-    assert "the first being frame 12 (image 12)" in refusal(tree)
+    assert "the first is frame 12 (image 12)" in refusal(tree)
     with pytest.warns(
-        DatasetWarning, match=r"BP4D must be complete, got 1 problems; what they touch is left out. Each"
+        DatasetWarning,
+        match=r"BP4D is incomplete; what these 1 problems affect is left out. 1 labeled frames of F001_T1",
     ):
         found = data.load("bp4d", tree, fold=None, split="train", problems="warn", cache_dir=tree.parent / "cache")
     assert len(found) == 11
-    with pytest.warns(DatasetWarning, match="got 1 problems"):  # also when the cache is there
+    with pytest.warns(DatasetWarning, match="these 1 problems"):  # also when the cache is there
         data.load("bp4d", tree, fold=None, split="train", problems="warn", cache_dir=tree.parent / "cache")
 
 
 def test_a_frame_without_a_label(tree):
     edit(label_file(tree), lambda lines: [*lines[:2], *lines[3:]])
-    assert f"Coded frames must be one block, got none of frames 12-12 in {str(label_file(tree))!r}" in refusal(tree)
+    assert f"Frames 12-12 are missing in {str(label_file(tree))!r}" in refusal(tree)
 
 
 def test_frames_that_do_not_rise(tree):
     edit(label_file(tree), lambda lines: [*lines[:2], lines[1], *lines[2:]])
-    assert "Frame numbers must rise from line to line, got 11 after 11" in refusal(tree)
+    assert ", line 3: 11 follows 11" in refusal(tree)
 
 
 def test_unknown_subject_and_task(tree):
     shutil.copy(label_file(tree), label_file(tree, "F099_T1"))
-    assert "Subjects must be those of BP4D's folds, got 'F099' in" in refusal(tree)
+    assert "Subject 'F099' of" in (message := refusal(tree))
+    assert "is in no fold of BP4D" in message
     label_file(tree, "F099_T1").rename(label_file(tree, "F001_T9"))
-    assert "Tasks with labels must be T1, T2, T3, T4, T5, T6, T7, T8 or 01, 03," in refusal(tree)
+    assert "A labeled task must be T1, T2, T3, T4, T5, T6, T7, T8 or 01, 03," in refusal(tree)
 
 
 def test_one_recording_under_both_task_codes(tree):
     shutil.copy(label_file(tree), label_file(tree, "F001_01"))
-    assert "Each recording must have one label file, got 'F001_01.csv' and 'F001_T1.csv'" in refusal(tree)
+    assert "One recording has two label files, 'F001_01.csv' and 'F001_T1.csv'" in refusal(tree)
 
 
 def test_two_trees_of_frames(tree):
     shutil.copytree(tree / "F001", tree / "more" / "F001")
-    assert "must have one tree of frames, got" in refusal(tree)
+    assert "has two trees of frames" in refusal(tree)
     assert len(rows(tree, frames_dir=str(tree))) == 12
 
 
@@ -332,7 +339,7 @@ def test_corrupt_jpg(tree):
     path.write_bytes(path.read_bytes()[:200])
     load(tree)  # nothing is decoded
     message = refusal(tree, check_images=True)
-    assert f"Each frame must be a complete image, got {str(path)!r}" in message
+    assert f"Cannot decode {str(path)!r}: " in message
     assert f"{str(path)!r}" in refusal(tree, check_images=True, num_proc=2)
 
 
@@ -365,20 +372,20 @@ def test_plus_folds(plus):
     assert [len(part) for part in BP4DPlus.PARTS] == [35] * 4
     assert set(load(plus, "bp4d_plus", fold=4, split="test")["subject_id"]) == {"M058"}
     assert "`fold` must be from 1 to 4 for BP4D+, got 5" in refusal(plus, "bp4d_plus", fold=5)
-    assert sum(map(len, BP4DPlus._full_blocks().values())) == 197_756
-    assert len(BP4DPlus._full_blocks()) == 560
+    assert sum(map(len, plus_imitation.full_blocks().values())) == 197_756
+    assert len(plus_imitation.full_blocks()) == 560
 
 
 def test_plus_refuses_bp4d_and_renumbered_frames(tmp_path, tree, plus):
     message = refusal(tree, "bp4d_plus", frame_offset=0)
-    assert "'F001' in" in message or "The header must be that of BP4D+" in message
-    other = BP4DPlus.write_example(tmp_path / "other", **ONE_EACH, frame_offset=0)
+    assert "Subject 'F001' of" in message or "is not that of BP4D+" in message
+    other = data.write_example("bp4d_plus", tmp_path / "other", **ONE_EACH, frame_offset=0)
     assert "pass `frame_offset=0`" in refusal(other, "bp4d_plus")
     assert len(rows(other, "bp4d_plus", frame_offset=0)) == 16
 
 
 def test_plus_total_is_checked(plus):
-    with pytest.warns(DatasetWarning, match="got 16 instead of 197,756 in train\\+test"):
+    with pytest.warns(DatasetWarning, match="frames: 16 instead of 197,756 in train\\+test"):
         data.load("bp4d_plus", plus, cache_dir=plus.parent / "cache")
 
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from hf_geaau import data, facs
-from hf_geaau.data import _video
-from hf_geaau.data._video import VideoFrames
-from hf_geaau.data.disfa import DISFA, _flat, _write_video
+from hf_geaau.data.disfa import DISFA
+from hf_geaau.data.imitations.disfa import numbered_image, write_video
+from hf_geaau.data.video_frames import VideoFrames, frame_url
 from hf_geaau.errors import DatasetError, DatasetNotFoundError, DatasetWarning
 
 SMALL = {"subjects_per_part": 1, "frames": 30, "faces": False, "size": 32}
@@ -35,14 +35,14 @@ def refusal(folder, kind=DatasetError, **options):
 
 
 def number_in(image):
-    """Read back the number that `_flat` colored an image with."""
+    """Read back the number that `numbered_image` colored an image with."""
     red, green, blue = np.asarray(image).reshape(-1, 3).mean(axis=0)
     return 100 * round(red / 25) + 10 * round(green / 25) + round(blue / 25)
 
 
 @pytest.fixture(scope="module")
 def shared_tree(tmp_path_factory):
-    return DISFA.write_example(tmp_path_factory.mktemp("disfa") / "tree", **SMALL, extracted="Frames")
+    return data.write_example("disfa", tmp_path_factory.mktemp("disfa") / "tree", **SMALL, extracted="Frames")
 
 
 @pytest.fixture
@@ -93,8 +93,8 @@ def test_the_camera_is_chosen_explicitly(shared_tree):
 
 @pytest.mark.parametrize(("digits", "first"), [(1, 0), (5, 1), (4, 0)])
 def test_extracted_frames(tmp_path, digits, first):
-    folder = DISFA.write_example(
-        tmp_path / "tree", **SMALL, cameras=(), extracted="Frames", digits=digits, first_image=first
+    folder = data.write_example(
+        "disfa", tmp_path / "tree", **SMALL, cameras=(), extracted="Frames", digits=digits, first_image=first
     )
     dataset = load(folder, frames_dir=str(folder / "Frames"), split="test")
     assert len(dataset) == 30
@@ -130,14 +130,16 @@ def test_published_totals():
 
 
 def test_drop_list(tmp_path):
-    folder = DISFA.write_example(tmp_path / "tree", **{**SMALL, "frames": 401}, cameras=(), extracted="Frames")
+    folder = data.write_example("disfa", tmp_path / "tree", **{**SMALL, "frames": 401}, cameras=(), extracted="Frames")
     options = {"frames_dir": str(folder / "Frames"), "fold": 1, "split": "test"}
     assert len(load(folder, **options)) == 401
     assert load(folder, **options, drop_listed=True)["frame"][:] == list(range(1, 398))
 
 
 def test_other_counts_are_a_warning(shared_tree):
-    with pytest.warns(DatasetWarning, match=r"DISFA must have .*30 instead of 43,604 in test \(-43,574\) for fold 1"):
+    with pytest.warns(
+        DatasetWarning, match=r"DISFA does not have .*30 instead of 43,604 in test \(-43,574\) for fold 1"
+    ):
         data.load("disfa", shared_tree, camera="left", cache_dir=shared_tree.parent / "cache")
 
 
@@ -145,31 +147,31 @@ def test_other_counts_are_a_warning(shared_tree):
 
 
 def test_missing_parts(tree, tmp_path):
-    assert "`data_dir` must hold DISFA, got" in refusal(tmp_path / "nowhere", kind=DatasetNotFoundError)
+    assert "Cannot find DISFA in" in refusal(tmp_path / "nowhere", kind=DatasetNotFoundError)
     shutil.rmtree(tree / "Videos_RightCamera")
     assert "Videos_RightCamera" in refusal(tree, camera="right", kind=DatasetNotFoundError)
     shutil.rmtree(tree / "ActionUnit_Labels")
     message = refusal(tree, kind=DatasetNotFoundError)
-    assert "no folder 'ActionUnit_Labels'. It is licensed and never downloaded" in message
+    assert "no folder 'ActionUnit_Labels'. The data is licensed and never downloaded" in message
 
 
 def test_missing_label_file_video_and_labels(tree):
     (tree / "ActionUnit_Labels" / "SN001" / "SN001_au12.txt").unlink()
-    assert "Each subject must have a label file per AU, got no 'SN001_au12.txt'" in refusal(tree)
+    assert "The label file 'SN001_au12.txt' is missing in" in refusal(tree)
     shutil.rmtree(tree / "ActionUnit_Labels" / "SN001")
-    assert "but no folder 'ActionUnit_Labels/SN001'" in refusal(tree)
+    assert "has no labels: there is no folder 'ActionUnit_Labels/SN001' in" in refusal(tree)
     (tree / "Videos_LeftCamera" / "LeftVideoSN001_comp.avi").unlink()
     (tree / "Videos_LeftCamera" / "LeftVideoSN003_comp.avi").unlink()
-    assert "Each label folder must have its video, got" in refusal(tree)
+    assert "has no video of SN003 in" in refusal(tree)
 
 
 def test_truncated_label_files(tree):
     path = tree / "ActionUnit_Labels" / "SN001" / "SN001_au4.txt"
     lines = path.read_text().split()
     path.write_text("\n".join(lines[:-3]) + "\n")
-    assert f"got 27 lines in {str(path)!r} and 30 in" in refusal(tree)
+    assert f"27 lines in {str(path)!r} and 30 in" in refusal(tree)
     path.write_text("\n".join(lines)[:-2])
-    assert f"Each line must have 2 cells, got 1 in {str(path)!r}, line 30" in refusal(tree)
+    assert f"{str(path)!r}, line 30, has 1 cells instead of 2" in refusal(tree)
 
 
 @pytest.mark.parametrize(
@@ -189,25 +191,27 @@ def test_a_frame_without_a_label(tree):
     path = tree / "ActionUnit_Labels" / "SN006" / "SN006_au1.txt"
     lines = path.read_text().split()
     path.write_text("\n".join(lines[:10] + lines[11:]))
-    assert f"got none of frames 11-11 in {str(path)!r}" in refusal(tree)
+    assert f"Frames 11-11 are missing in {str(path)!r}" in refusal(tree)
 
 
 def test_a_label_without_a_frame(tree):
     (tree / "Frames" / "SN001" / "7.png").unlink()
     message = refusal(tree, camera=None, frames_dir=str(tree / "Frames"))
-    assert "got none for 1 frames of SN001, the first being frame 8 (image 7)" in message
+    assert "1 labeled frames of SN001 have no image" in message
+    assert "the first is frame 8 (image 7)" in message
 
 
 def test_unknown_subject(tree):
     shutil.copytree(tree / "ActionUnit_Labels" / "SN001", tree / "ActionUnit_Labels" / "SN014")
-    assert "Subjects must be those of DISFA's folds, got 'SN014'" in refusal(tree)
+    assert "Subject 'SN014' of" in (message := refusal(tree))
+    assert "is in no fold of DISFA" in message
 
 
 @pytest.mark.filterwarnings("ignore:.*published number of frames")
 def test_a_video_that_ends_early(tree):
     path = tree / "Videos_LeftCamera" / "LeftVideoSN001_comp.avi"
-    _write_video(path, [_flat(number, 32) for number in range(20)], False)
-    assert "got 20 frames and labels up to frame 30" in refusal(tree)
+    write_video(path, [numbered_image(number, 32) for number in range(20)])
+    assert "has 20 frames, and its labels reach frame 30" in refusal(tree)
     with pytest.warns(DatasetWarning, match="The video ends early; copy it again. Labels are never moved to fit."):
         kept = data.load("disfa", tree, camera="left", split="test", problems="warn", cache_dir=tree.parent / "cache")
     assert kept["frame"][:] == list(range(1, 21))
@@ -216,18 +220,20 @@ def test_a_video_that_ends_early(tree):
 def test_a_video_cut_off_behind_its_header(tree):
     path = tree / "Videos_LeftCamera" / "LeftVideoSN001_comp.avi"
     noise = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
-    _write_video(path, [_flat(0, 64), _flat(1, 64), _flat(2, 64), *map(Image.fromarray, noise)], False)
+    write_video(
+        path, [numbered_image(0, 64), numbered_image(1, 64), numbered_image(2, 64), *map(Image.fromarray, noise)]
+    )
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     dataset = load(tree, camera="left", split="test")
     assert number_in(dataset[2]["image"]) == 2
-    with pytest.raises(DatasetError, match=r"The video must have frame 29 \(counted from 0\), got .* ends early"):
+    with pytest.raises(DatasetError, match=r"The video .* has no frame 29 \(counted from 0\), only .* ends early"):
         dataset[29]["image"]
-    assert "The video must have frame" in refusal(tree, check_images=True)
+    assert "has no frame" in refusal(tree, check_images=True)
 
 
 def test_a_video_that_is_none(tree):
     (tree / "Videos_LeftCamera" / "LeftVideoSN001_comp.avi").write_bytes(b"not a video")
-    assert "A video must be a file that FFmpeg reads, got" in refusal(tree)
+    assert "FFmpeg cannot open the video" in refusal(tree)
 
 
 # Reading videos.
@@ -237,8 +243,8 @@ def test_a_video_that_is_none(tree):
 def videos(tmp_path_factory):
     """The same 120 frames coded in ways that seek differently: by key frames, with B-frames, without timestamps."""
     folder = tmp_path_factory.mktemp("videos")
-    images = [_flat(number, 48) for number in range(120)]
-    _write_video(folder / "plain.avi", images, False)
+    images = [numbered_image(number, 48) for number in range(120)]
+    write_video(folder / "plain.avi", images)
     for name, codec, options in (
         ("b_frames.mkv", "libx264", {"bf": "3", "g": "24", "sc_threshold": "0", "crf": "10"}),
         ("b_frames.mp4", "libx264", {"bf": "3", "g": "24", "x264-params": "open-gop=1", "crf": "10"}),
@@ -265,7 +271,7 @@ def test_frames_by_number(videos, name):
     for number in order:
         assert np.array_equal(reader[number], sequential[number]), number
         assert number_in(reader[number]) == number
-    with pytest.raises(DatasetError, match=r"must have frame 120 \(counted from 0\), got 120 frames"):
+    with pytest.raises(DatasetError, match=r"has no frame 120 \(counted from 0\), only 120 frames"):
         reader[120]
     assert np.array_equal(reader[3], sequential[3]), "usable after an error"
 
@@ -280,7 +286,7 @@ def test_going_back_does_not_start_over(videos, monkeypatch):
 def test_frames_open_through_fsspec(videos):
     import fsspec
 
-    with fsspec.open(_video.frame_url(videos / "intra.avi", 37)) as file:
+    with fsspec.open(frame_url(videos / "intra.avi", 37)) as file:
         assert number_in(Image.open(file)) == 37
-    with pytest.raises(DatasetError, match="A video must be a local file, got one of 'memory'"):
+    with pytest.raises(DatasetError, match="Frames can be read from local videos only, not by 'memory'"):
         fsspec.open("videoframe://000001.bmp::memory://x.avi").open()

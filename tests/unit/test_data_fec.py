@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_geaau.data import DatasetNotes, fec, load
+from hf_geaau.data import DatasetNotes, fec, load, write_example
 from hf_geaau.errors import DatasetError, DatasetNotFoundError, DatasetWarning
 
 TRAIN, TEST = fec.CSV_FILES["train"], fec.CSV_FILES["test"]
@@ -70,7 +70,7 @@ def test_two_thirds_must_agree_unless_told_otherwise(tmp_path):
 
 
 def test_the_type_decides_the_margin(tmp_path):
-    folder = fec.FEC.write_example(tmp_path / "fec", size=32)
+    folder = write_example("fec", tmp_path / "fec", size=32)
     url = fec.read_urls(folder)[0]
     write(folder / TRAIN, [row([3] * 6, kind=kind, urls=[url] * 3) for kind in fec.TYPES])
     data = load("fec", folder, split="train", cache_dir=tmp_path / "cache")
@@ -112,12 +112,12 @@ def test_a_comma_in_a_quoted_url_is_no_column(tmp_path):
 
 def test_no_usable_row(tmp_path):
     (tmp_path / TRAIN).write_text("\n\n")
-    with pytest.raises(DatasetError, match=r"train-public.csv must hold triplets, got no usable row"):
+    with pytest.raises(DatasetError, match=r"No usable row of triplets in .*train-public.csv"):
         fec.read_triplets(tmp_path / TRAIN, "train", 2 / 3, DatasetNotes())
 
 
 def test_the_example_loads(tmp_path):
-    folder = fec.FEC.write_example(tmp_path / "fec", size=32)
+    folder = write_example("fec", tmp_path / "fec", size=32)
     data = load("fec", folder, cache_dir=tmp_path / "cache")
     assert {name: len(split) for name, split in data.items()} == {"train": 11, "test": 5}  # the last rows disagree
     first = data["train"][0]
@@ -134,7 +134,7 @@ def test_the_example_loads(tmp_path):
 
 
 def test_photos_may_keep_their_own_names_where_these_are_unique(tmp_path):
-    folder = fec.FEC.write_example(tmp_path / "fec", size=32, own_names=True)
+    folder = write_example("fec", tmp_path / "fec", size=32, own_names=True)
     assert len(load("fec", folder, split="train", cache_dir=tmp_path / "cache")) == 11
     urls = ["http://a.example/x/1.jpg", "http://a.example/y/1.jpg", "http://a.example/2.jpg"]
     for name in ("1.jpg", "2.jpg"):
@@ -144,10 +144,10 @@ def test_photos_may_keep_their_own_names_where_these_are_unique(tmp_path):
 
 
 def test_missing_photos_are_counted(tmp_path):
-    folder = fec.FEC.write_example(tmp_path / "fec", size=32, missing_photos=1)
+    folder = write_example("fec", tmp_path / "fec", size=32, missing_photos=1)
     for _ in range(2):  # the second time a cache is there
         with pytest.warns(
-            DatasetWarning, match=r"got \d+ triplets without \(2 of 18 photos are missing\).*download-fec"
+            DatasetWarning, match=r"\d+ of 16 triplets of FEC lack a photo \(2 of 18 photos are missing\).*download-fec"
         ):
             data = load("fec", folder, cache_dir=tmp_path / "cache")
     assert 0 < len(data["train"]) < 11
@@ -269,7 +269,7 @@ def test_a_download_fetches_retries_and_reports(tmp_path, server):
     assert all(line["final"] == "yes" for line in rows.values())
 
 
-def test_a_second_run_asks_for_nothing_again(tmp_path, server):
+def test_a_second_run_requests_nothing_again(tmp_path, server):
     fec.download_fec(tables(tmp_path, server, "ok.jpg", "gone.jpg"), **QUICK)
     tables(tmp_path, server, "ok.jpg", "gone.jpg", "ok2.jpg")
     report = fec.download_fec(tmp_path, **QUICK)
@@ -279,7 +279,7 @@ def test_a_second_run_asks_for_nothing_again(tmp_path, server):
     assert Photos.seen["gone.jpg"] == 2
 
 
-def test_passing_trouble_is_tried_again_by_the_next_run(tmp_path, server):
+def test_a_temporary_failure_is_tried_again_by_the_next_run(tmp_path, server):
     quick = QUICK | {"timeout": 0.2}
     report = fec.download_fec(tables(tmp_path, server, "slow.jpg"), retries=1, **quick)
     assert [(link.reason, link.attempts, link.final) for link in report.dead] == [("no answer in 0.2 s", 2, "no")]
@@ -301,7 +301,7 @@ def test_a_download_is_polite(tmp_path, server):
     assert Photos.most_at_once <= 3
 
 
-def test_an_interrupted_download_goes_on(tmp_path, server):
+def test_an_interrupted_download_resumes(tmp_path, server):
     names = [f"ok{number}.jpg" for number in range(20)]
 
     def stop(done, _):
@@ -324,7 +324,7 @@ def test_a_full_disk_is_one_line(tmp_path, server, monkeypatch):
 
     tables(tmp_path, server, "ok.jpg")
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(DatasetError, match=r"Photos must fit on the disk of .* got a full disk.*goes on where it stop"):
+    with pytest.raises(DatasetError, match=r"Disk full while saving photos to .*resumes where it stop"):
         fec.download_fec(tmp_path, **QUICK)
     assert not list((tmp_path / "images").iterdir())
 
@@ -340,5 +340,5 @@ def test_settings_are_checked(tmp_path):
     with pytest.raises(DatasetNotFoundError, match="neither faceexp"):
         fec.download_fec(tmp_path / "no")
     (tmp_path / "dead_links.csv").write_text("link\nx\n")
-    with pytest.raises(DatasetError, match="must have the columns url, status, reason, attempts, final"):
+    with pytest.raises(DatasetError, match="Cannot read the report of dead links .*: the columns are link. Remove it"):
         fec.download_fec(tmp_path)

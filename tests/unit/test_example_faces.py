@@ -1,9 +1,9 @@
-"""The faces of imitation trees: found by the detector, the same each time, and moved by their action units."""
+"""The faces of imitations: found by the detector, the same each time, and moved by their action units."""
 
 import numpy as np
 import pytest
 
-from hf_geaau.data._example_faces import example_face
+from hf_geaau.data.imitations.faces import example_face
 from hf_geaau.faces import FaceDetector
 
 

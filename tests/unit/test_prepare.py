@@ -1,7 +1,8 @@
-"""Crops cut once: which, where, what is reported, and what an interruption leaves."""
+"""Crops cut once: which, where, what is reported, what an interruption leaves, and what may be opened."""
 
 import csv
 import errno
+import json
 import shutil
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -12,14 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageDraw
 
-from hf_geaau import prepare as module
-from hf_geaau.data import write_example
+from hf_geaau.data import load, open_aligned, prepare, write_example
+from hf_geaau.data.crops import writing
+from hf_geaau.data.crops.cutting import read_image
+from hf_geaau.data.fec import CSV_FILES, image_name
+from hf_geaau.data.imitations.faces import example_face
 from hf_geaau.errors import DatasetError, DatasetNotFoundError
 from hf_geaau.faces import FaceDetector
+from hf_geaau.files import FolderClaim
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
-from hf_geaau.prepare import prepare
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*must have the published number of frames")
+pytestmark = pytest.mark.filterwarnings("ignore:.*published number of frames")
 SIZE = 96
 
 
@@ -59,8 +63,6 @@ def test_crops_are_aligned_and_read_back_with_their_columns(bp4d, tmp_path):
     data = read(tmp_path / "out")
     assert {name: len(split) for name, split in data.items()} == {"train": 8, "test": 4}
     assert set(data["test"]["subject_id"][:]) == {"F001"}
-    from hf_geaau.data import load
-
     original = load("bp4d", bp4d, cache_dir=tmp_path / "cache")
     assert data["train"].features == original["train"].features
     for split in ("train", "test"):
@@ -139,7 +141,7 @@ def test_a_whole_sequence_without_a_face_has_no_neighbours(bp4d, tmp_path):
 def test_no_face_at_all(bp4d, tmp_path):
     for path in bp4d.glob("F*/T1/*.jpg"):
         white(path)
-    with pytest.raises(DatasetError, match=r"At least one frame must show a face, got none in all of BP4D"):
+    with pytest.raises(DatasetError, match=r"No face was found in any frame of BP4D; the reasons are in"):
         prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1)
 
 
@@ -156,14 +158,15 @@ def test_a_corrupt_image_in_the_middle_is_reported(bp4d, tmp_path):
 
 def test_what_load_leaves_out_is_in_the_report(bp4d, tmp_path):
     (bp4d / "F003" / "T1" / "0012.jpg").unlink()
-    with pytest.raises(DatasetError, match="Each labelled frame must have an image"):
+    with pytest.raises(DatasetError, match="1 labeled frames of F003_T1 have no image"):
         prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1)
-    with pytest.warns(UserWarning, match="Each labelled frame must have an image"):
-        report = prepare("bp4d", bp4d, tmp_path / "out2", size=SIZE, workers=1, problems="warn")
+    with pytest.warns(UserWarning, match="1 labeled frames of F003_T1 have no image"):
+        report = prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=1, problems="warn")
     assert report.problems == {"left out": 1}
-    assert "frame 12" in report_of(tmp_path / "out2")[0]["problem"]
+    assert "frame 12" in report_of(tmp_path / "out")[0]["problem"]
 
 
+@pytest.mark.slow
 def test_zips_and_videos(tmp_path):
     folder = write_example("bp4d", tmp_path / "zips", subjects_per_part=1, tasks=("T1",), frames=2, zips=True)
     assert prepare("bp4d", folder, tmp_path / "a", size=SIZE, workers=1).rows == 6
@@ -173,6 +176,7 @@ def test_zips_and_videos(tmp_path):
     assert report.problems == {}
 
 
+@pytest.mark.slow
 def test_a_video_that_ends_early_is_reported(tmp_path):
     folder = write_example("disfa", tmp_path / "disfa", subjects_per_part=1, frames=30)
     video = folder / "Videos_LeftCamera" / "LeftVideoSN003_comp.avi"
@@ -184,8 +188,8 @@ def test_a_video_that_ends_early_is_reported(tmp_path):
     assert "The video ends early" in entries[0]["problem"]
 
 
-def test_an_interrupted_run_goes_on(bp4d, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SHARD_FRAMES", 4)  # one shard for each person
+def test_an_interrupted_run_resumes(bp4d, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "SHARD_FRAMES", 4)  # one shard for each person
     out = tmp_path / "out"
 
     def stop(done, _):
@@ -211,8 +215,9 @@ def test_an_interrupted_run_goes_on(bp4d, tmp_path, monkeypatch):
     assert prepare("bp4d", bp4d, out, size=SIZE, workers=1, progress=stop) == report  # nothing left to do
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_same(bp4d, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SHARD_FRAMES", 4)
+    monkeypatch.setattr(writing, "SHARD_FRAMES", 4)
     steps = []
     one = prepare("bp4d", bp4d, tmp_path / "one", size=SIZE, workers=1)
     two = prepare("bp4d", bp4d, tmp_path / "two", size=SIZE, workers=2, progress=lambda *step: steps.append(step))
@@ -223,7 +228,7 @@ def test_two_workers_write_the_same(bp4d, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(bp4d, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SHARD_FRAMES", 4)
+    monkeypatch.setattr(writing, "SHARD_FRAMES", 4)
     write, calls = pq.write_table, []
 
     def full(table, where, **options):
@@ -236,7 +241,8 @@ def test_a_full_disk_is_one_line_and_loses_nothing(bp4d, tmp_path, monkeypatch):
     monkeypatch.setattr(pq, "write_table", full)
     out = tmp_path / "out"
     with pytest.raises(
-        DatasetError, match=r"must fit on the disk of .* got a full disk\. Free some space and run the sa"
+        DatasetError,
+        match=r"Disk full while writing crops to .* Free some space and run the same command again; it resumes",
     ):
         prepare("bp4d", bp4d, out, size=SIZE, workers=1)
     assert [path.suffix for path in (out / ".partial").iterdir()] == [".parquet"]
@@ -256,11 +262,9 @@ def test_a_worker_that_dies_is_one_line(bp4d, tmp_path, monkeypatch):
         def shutdown(self):
             pass
 
-    monkeypatch.setattr(module, "SHARD_FRAMES", 4)
-    monkeypatch.setattr(module, "ProcessPoolExecutor", Dying)
-    with pytest.raises(
-        DatasetError, match=r"Worker processes must live to the end, got one that died.*fewer `workers`"
-    ):
+    monkeypatch.setattr(writing, "SHARD_FRAMES", 4)
+    monkeypatch.setattr(writing, "ProcessPoolExecutor", Dying)
+    with pytest.raises(DatasetError, match=r"A worker process died .probably out of memory.*fewer `workers`"):
         prepare("bp4d", bp4d, tmp_path / "out", size=SIZE, workers=2)
 
 
@@ -268,18 +272,22 @@ def test_another_use_of_the_folder_is_refused(bp4d, tmp_path):
     out = tmp_path / "out"
     prepare("bp4d", bp4d, out, size=SIZE, workers=1)
     with pytest.raises(
-        DatasetError, match=r"`out_dir` must hold crops of the same data and settings, got size=96 inst"
+        DatasetError, match=r"Cannot resume: .* holds crops made with other settings \(size was 96, is 64\)"
     ):
         prepare("bp4d", bp4d, out, size=64, workers=1)
+    with pytest.raises(DatasetError, match="Cannot resume: .* holds crops cut with with_intensities=True, not False"):
+        prepare("bp4d", bp4d, out, size=SIZE, workers=1, with_intensities=False)
     label = next((bp4d / "AUCoding" / "AU_OCC").iterdir())
     label.write_text(label.read_text() + "\n")
-    with pytest.raises(DatasetError, match="got other files"):
+    with pytest.raises(
+        DatasetError, match="Cannot resume: the files in .* are not those that the crops in .* were begun with"
+    ):
         prepare("bp4d", bp4d, out, size=SIZE, workers=1)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(DatasetError, match="`out_dir` must be new, empty or begun by `prepare`"):
+    with pytest.raises(DatasetError, match="The output must be a new or empty folder, or one that an earlier run left"):
         prepare("bp4d", bp4d, tmp_path / "mine", workers=1)
-    with pytest.raises(DatasetError, match="`out_dir` must be a folder, got the file"):
+    with pytest.raises(DatasetError, match="The output must be a folder, got the file"):
         prepare("bp4d", bp4d, tmp_path / "mine" / "thesis.txt", workers=1)
 
 
@@ -287,9 +295,9 @@ def test_arguments_are_checked(bp4d, tmp_path):
     with pytest.raises(DatasetNotFoundError, match="no such folder"):
         prepare("bp4d", tmp_path / "no", tmp_path / "out")
     with pytest.raises(
-        DatasetError, match="`faceless` must be one of 'neighbour', 'drop', got 'neighbor'. Did you mean"
+        DatasetError, match="`faceless` must be one of 'neighbor', 'drop', got 'neighbour'. Did you mean"
     ):
-        prepare("bp4d", bp4d, tmp_path / "out", faceless="neighbor")
+        prepare("bp4d", bp4d, tmp_path / "out", faceless="neighbour")
     for name, value in (("size", 8), ("quality", 100), ("min_score", 2), ("workers", 0)):
         with pytest.raises(DatasetError, match=f"`{name}` must be from .*, got {value}"):
             prepare("bp4d", bp4d, tmp_path / "out", **{name: value})
@@ -304,8 +312,6 @@ def test_triplets(tmp_path):
     assert (report.rows, report.problems) == (16, {})
     data = read(tmp_path / "out")
     assert {name: len(split) for name, split in data.items()} == {"train": 11, "test": 5}
-    from hf_geaau.data import load
-
     original = load("fec", folder, cache_dir=tmp_path / "cache")
     assert data["train"].features == original["train"].features
     assert data["train"]["triplet_id"][:] == original["train"]["triplet_id"][:]
@@ -314,9 +320,6 @@ def test_triplets(tmp_path):
 
 
 def test_the_box_says_whose_face(tmp_path):
-    from hf_geaau.data._example_faces import example_face
-    from hf_geaau.data.fec import CSV_FILES, image_name
-
     url = "http://a.example/two.jpg"
     both = np.hstack([np.asarray(example_face(0)), np.asarray(example_face(1, 160, intensities={26: 5.0}))])
     (tmp_path / "fec" / "images").mkdir(parents=True)
@@ -334,8 +337,6 @@ def test_the_box_says_whose_face(tmp_path):
 
 def test_a_photo_without_a_face_takes_its_triplets_along(tmp_path):
     folder = write_example("fec", tmp_path / "fec")
-    from hf_geaau.data.fec import image_name
-
     white(folder / "images" / image_name("http://photos.invalid/train/train_0001_b.jpg"))
     broken = folder / "images" / image_name("http://photos.invalid/test/test_0001_b.jpg")
     broken.write_bytes(broken.read_bytes()[:500])
@@ -364,3 +365,82 @@ def test_rendered_triplets(tmp_path):
     data = read(tmp_path / "out")
     assert {name: len(split) for name, split in data.items()} == {"train": 20, "test": 20}
     assert [image.size for image in data["test"][0]["images"]] == [(32, 32)] * 3
+
+
+# Opening.
+
+
+def test_options_of_crops_are_compared_by_value(tmp_path):
+    folder = write_example("fec", tmp_path / "fec", size=96)
+    out = tmp_path / "out"
+    prepare("fec", folder, out, size=48, workers=1, agreement=0.6667)
+    assert len(open_aligned("fec", out, agreement=0.6667)) > 0
+    with pytest.raises(DatasetError, match=r"were cut with agreement=0.6667, not 0.6. Leave the option out"):
+        open_aligned("fec", out, agreement=0.6)
+    (out / ".prepare.json").write_text("[]")
+    with pytest.raises(DatasetError, match=r"Cannot read the settings in .*prepare.json"):
+        open_aligned("fec", out)
+    (out / ".prepare.json").unlink()  # a copy may lack hidden files
+    assert len(open_aligned("fec", out)) > 0
+
+
+def test_folders_of_earlier_versions_open_and_resume(bp4d, tmp_path):
+    out = tmp_path / "out"
+    report = prepare("bp4d", bp4d, out, size=64, workers=1, frame_offset=0)
+    record = json.loads((out / ".prepare.json").read_text())
+    assert record["options"]["frame_offset"] == 0
+    del record["options"]
+    record |= {
+        "dataset": "BP4D(drop_listed=False, problems='raise', check_images=False, with_intensities=True, "
+        "frames_dir=None, frame_offset=0)",
+        "faceless": "neighbour",
+    }
+    (out / ".prepare.json").write_text(json.dumps(record))
+    assert len(open_aligned("bp4d", out, 1, "test", frame_offset=0, with_intensities=True)) == 4
+    with pytest.raises(DatasetError, match="were cut with with_intensities=True, not False"):
+        open_aligned("bp4d", out, with_intensities=False)
+    assert prepare("bp4d", bp4d, out, size=64, workers=1, frame_offset=0) == report
+    assert json.loads((out / ".prepare.json").read_text())["options"]["frame_offset"] == 0
+
+
+def test_a_second_writer_is_refused(bp4d, tmp_path):
+    with (
+        FolderClaim(tmp_path / "out", {"size": 64}, record="other.json"),
+        pytest.raises(DatasetError, match="Another process is writing crops to .* Wait for it to end"),
+    ):
+        prepare("bp4d", bp4d, tmp_path / "out", size=64, workers=1)
+
+
+def test_crops_that_cannot_be_opened(bp4d, tmp_path):
+    out = tmp_path / "out"
+    prepare("bp4d", bp4d, out, size=64, workers=1)
+    assert set(open_aligned("bp4d", out, 1, "test", "megraphau")["subject_id"][:]) == {"F004"}
+    with pytest.raises(DatasetError, match="are of bp4d, not of fec. Pass another folder"):
+        open_aligned("fec", out)
+    with pytest.raises(DatasetError, match="`fold` must be from 1 to 3 for BP4D, got 4"):
+        open_aligned("bp4d", out, 4)
+    with pytest.raises(DatasetError, match="holds no aligned face crops of BP4D. Cut them once with `hf-geaau prepare"):
+        open_aligned("bp4d", bp4d)
+    for path in (out / "data").glob("part[23]*"):
+        path.unlink()
+    card = (out / "README.md").read_text().replace("fold1", "fold9")
+    (out / "README.md").write_text(card)
+    with pytest.raises(DatasetError, match="have no configuration 'fold1', which needs frames of train and test"):
+        open_aligned("bp4d", out)
+    shutil.rmtree(out / "data")
+    with pytest.raises(DatasetError, match="The crops in .* are unfinished. Run the same `hf-geaau prepare` command"):
+        open_aligned("bp4d", out)
+
+
+def test_another_variant_of_disfa(tmp_path):
+    folder = write_example("disfa", tmp_path / "disfa", subjects_per_part=1, frames=2)
+    prepare("disfa", folder, tmp_path / "out", size=64, workers=1, camera="left", variant=12)
+    (tmp_path / "out" / ".prepare.json").unlink()
+    with pytest.raises(DatasetError, match="have 12 AUs, not 8. Pass the options that they were prepared with"):
+        open_aligned("disfa", tmp_path / "out", camera="left", variant=8)
+
+
+def test_a_damaged_container_is_one_line(tmp_path):
+    (tmp_path / "F001.zip").write_bytes(b"no zip")
+    with pytest.raises(DatasetError, match=r"Cannot read 'zip://T1/0001.jpg::.*F001.zip': .* Copy the file that holds"):
+        read_image(f"zip://T1/0001.jpg::{tmp_path / 'F001.zip'}")

@@ -1,8 +1,9 @@
-"""The stream with a network that is none: order, groups, batches, memory, and how it stops and goes on."""
+"""The stream with a stub for the network: order, groups, batches, memory, stopping and resuming."""
 
 import json
 import threading
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,43 +12,43 @@ from PIL import Image
 
 from hf_geaau.faces import Face
 from hf_geaau.faces.five_points import upright_points
+from hf_geaau.inference import FaceAnalyzer
 from hf_geaau.video.decoding import VideoReader
 from hf_geaau.video.sources import Source
-from hf_geaau.video.stream import FaceStream, SeenFrame, Settings, SourceEnd
+from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, SourceEnd
 from tests.clips import numbered, walking, write_clip
 
 pytest.importorskip("av", reason="PyAV is not installed")
 
 
-class BrightFace:
-    """Sees a face in the middle of every picture that is not dark, and reads the picture's brightness off it."""
+class BrightFace(FaceAnalyzer):
+    """Sees a face in the middle of every picture that is not dark; its probability is the picture's brightness."""
 
     def __init__(self):
-        self.finds, self.batches, self.threads = 0, [], set()
+        self.finds, self.batches, self.aligned = 0, [], False
 
     def find(self, image):
         self.finds += 1
-        self.threads.add(threading.current_thread().name)
         height, width = image.shape[:2]
         if image.mean() < 17:
             return []
         points = upright_points(min(height, width), 0.3 * min(height, width)).astype(np.float32)
         return [Face(np.float32([0, 0, width, height]), 0.9, points)]
 
-    def crop(self, image, points):
-        return torch.full((len(points), 1), float(image.mean()))
+    def crop(self, image, faces):
+        return torch.full((len(faces), 1), float(image.mean()))
 
-    def analyse(self, crops):
+    def analyze(self, faces, crops):
         self.batches.append(len(crops))
-        return {"probabilities": crops.numpy().copy()}
+        return [replace(face, probabilities=row) for face, row in zip(faces, crops.numpy().copy(), strict=True)]
 
 
 def brightness(item):
-    return [round(float(face.values["probabilities"][0])) for face in item.faces]
+    return [round(float(face.probabilities[0])) for face in item.faces]
 
 
 def frames_of(items):
-    return [item for item in items if isinstance(item, SeenFrame)]
+    return [item for item in items if isinstance(item, AnalyzedFrame)]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def test_frames_come_in_order_with_their_own_faces_in_full_batches(clip):
     for frame in frames:
         expected = [] if frame.number < 2 else [10 + 5 * frame.number]
         assert brightness(frame) == pytest.approx(expected, abs=2)
-    assert {face.track for frame in frames for face in frame.faces} == {1}
+    assert {face.track_id for frame in frames for face in frame.faces} == {1}
     assert sorted(network.batches) == [4, 8, 8, 8]
     assert all(frame.image is None for frame in frames)
 
@@ -78,12 +79,12 @@ def test_detection_runs_in_every_kth_frame_and_in_the_first_of_a_shot(tmp_path, 
     frames = frames_of(FaceStream(network, Settings(detect_every=5)).run([Source("video", str(path))]))
     assert network.finds == 4  # frames 0 and 5, and after the cut 8 and 13
     assert [len(frame.faces) for frame in frames] == [1] * 16
-    assert [frame.faces[0].track for frame in frames] == [1] * 8 + [2] * 8
-    moved = [frames[number].faces[0].face.points.mean(0)[0] for number in (0, 4)]
+    assert [frame.faces[0].track_id for frame in frames] == [1] * 8 + [2] * 8
+    moved = [frames[number].faces[0].points.mean(0)[0] for number in (0, 4)]
     assert moved[1] - moved[0] == pytest.approx(16, abs=3)  # followed 4 pixels a frame
 
 
-def test_photos_and_videos_mix_and_what_fails_does_not_stop_the_rest(tmp_path, clip):
+def test_photos_and_videos_mix_and_failures_do_not_stop_the_rest(tmp_path, clip):
     Image.new("RGB", (50, 50), "white").save(tmp_path / "white.png")
     Image.new("RGB", (50, 50), "black").save(tmp_path / "black.png")
     (tmp_path / "empty.png").touch()
@@ -92,21 +93,21 @@ def test_photos_and_videos_mix_and_what_fails_does_not_stop_the_rest(tmp_path, c
     sources = [Source("video" if name.endswith("mp4") else "photo", str(tmp_path / name)) for name in names]
     items = list(FaceStream(BrightFace(), Settings(workers=3)).run([*sources, Source("video", str(clip))]))
     ends = [item for item in items if isinstance(item, SourceEnd)]
-    assert [end.place for end in ends] == list(range(6))
+    assert [end.source_index for end in ends] == list(range(6))
     assert [end.error is not None for end in ends] == [False, True, True, False, False, False]
     photos = [item for item in frames_of(items) if item.source.kind == "photo"]
-    assert [(item.place, brightness(item)) for item in photos] == [(0, [255]), (3, []), (4, [255])]
-    assert all(face.track is None for item in photos for face in item.faces)
-    assert [end.place for end in ends] == sorted(end.place for end in ends)
+    assert [(item.source_index, brightness(item)) for item in photos] == [(0, [255]), (3, []), (4, [255])]
+    assert all(face.track_id is None for item in photos for face in item.faces)
+    assert [end.source_index for end in ends] == sorted(end.source_index for end in ends)
 
 
 @pytest.mark.parametrize("settings", [{}, {"detect_every": 4}, {"fps": 10.0}, {"smooth_s": 0.2, "every": 2}])
-def test_going_on_from_a_checkpoint_gives_what_an_unbroken_run_gives(tmp_path, portrait, settings):
+def test_resuming_from_a_checkpoint_gives_what_an_unbroken_run_gives(tmp_path, portrait, settings):
     path = write_clip(tmp_path / "walk.mp4", walking(portrait[0], 24))
     sources = [Source("photo", "none.jpg"), Source("video", str(path))]
 
     def rows(frames):
-        return [(frame.number, frame.time_s, face.track, face.face.box.tolist(), face.values["probabilities"].tolist())
+        return [(frame.number, frame.time_s, face.track_id, face.box.tolist(), face.probabilities.tolist())
                 for frame in frames for face in frame.faces]  # fmt: skip
 
     unbroken = frames_of(FaceStream(BrightFace(), Settings(**settings)).run(sources))
@@ -118,7 +119,20 @@ def test_going_on_from_a_checkpoint_gives_what_an_unbroken_run_gives(tmp_path, p
     assert rows(unbroken[: place + 1]) + rows(rest) == rows(unbroken)
 
 
-def test_a_stream_that_is_left_stops_its_threads(clip):
+def test_probabilities_and_intensities_are_smoothed_each_by_itself(clip):
+    class WithIntensities(BrightFace):
+        def analyze(self, faces, crops):
+            return [replace(face, intensities=-face.probabilities) for face in super().analyze(faces, crops)]
+
+    stream = FaceStream(WithIntensities(), Settings(smooth_s=0.1))
+    faces = [face for frame in frames_of(stream.run([Source("video", str(clip))])) for face in frame.faces]
+    assert [-float(face.intensities[0]) for face in faces] == pytest.approx(
+        [float(face.probabilities[0]) for face in faces]
+    )
+    assert faces[-1].probabilities[0] < 10 + 5 * 29 - 5  # behind the rising brightness
+
+
+def test_closing_a_stream_stops_its_threads(clip):
     stream = FaceStream(BrightFace(), Settings(workers=2)).run([Source("video", str(clip))] * 5)
     next(stream)
     stream.close()
@@ -129,9 +143,9 @@ def test_a_stream_that_is_left_stops_its_threads(clip):
             assert not thread.is_alive()
 
 
-def test_errors_of_the_network_come_out(clip):
+def test_errors_of_the_network_are_raised(clip):
     network = BrightFace()
-    network.analyse = lambda crops: 1 / 0
+    network.analyze = lambda faces, crops: 1 / 0
     with pytest.raises(ZeroDivisionError):
         list(FaceStream(network, Settings()).run([Source("video", str(clip))]))
     network.find = lambda image: 1 / 0
@@ -139,20 +153,20 @@ def test_errors_of_the_network_come_out(clip):
         list(FaceStream(network, Settings()).run([Source("video", str(clip))]))
 
 
-def test_a_face_that_cannot_be_followed_is_looked_for(clip, monkeypatch):
-    monkeypatch.setattr("hf_geaau.video.stream._carried_on", lambda before, after, faces: [])
+def test_a_lost_face_is_detected_again(clip, monkeypatch):
+    monkeypatch.setattr("hf_geaau.video.stream.carry_on", lambda before, after, faces: [])
     network = BrightFace()
     frames = frames_of(FaceStream(network, Settings(detect_every=5)).run([Source("video", str(clip))]))
     assert [len(frame.faces) for frame in frames] == [0] * 5 + [1] * 25  # dark at first: nobody to follow
     assert network.finds == 26
 
 
-def test_frames_far_apart_are_all_looked_at(clip):
+def test_faces_are_detected_in_every_frame_if_frames_are_far_apart(clip):
     assert [Settings().stride, Settings(every=2).stride, Settings(fps=5).stride] == [3, 1, 1]
     assert Settings(fps=5, detect_every=4).stride == 4
 
 
-def test_4k_waits_in_bounded_memory(tmp_path, monkeypatch):
+def test_4k_frames_take_bounded_memory(tmp_path, monkeypatch):
     """Decoding stops while two frames wait, as few as fit, whatever the number of groups and their length allow."""
     path = write_clip(tmp_path / "4k.mp4", numbered(9, (3840, 2160)))
     monkeypatch.setattr("hf_geaau.video.stream.BYTES_IN_FLIGHT", 60_000_000)
@@ -177,8 +191,8 @@ def test_4k_waits_in_bounded_memory(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("keep_images", [False, True])
-def test_a_slow_reader_is_not_run_ahead_of(clip, keep_images):
-    """Who takes frames slowly finds few decoded ahead: groups are bounded in number, too."""
+def test_decoding_waits_for_a_slow_consumer(clip, keep_images):
+    """Groups are bounded in number, too, so few frames are decoded ahead."""
     network = BrightFace()
     settings = Settings(detect_every=1, batch_size=2, workers=1, keep_images=keep_images)
     stream = FaceStream(network, settings).run([Source("video", str(clip))] * 10)
@@ -187,12 +201,12 @@ def test_a_slow_reader_is_not_run_ahead_of(clip, keep_images):
     assert network.finds <= 30
 
 
-def test_settings_that_make_no_sense_are_refused():
+def test_wrong_settings_are_refused():
     for wrong, message in (
         ({"every": 0}, "`every` must be at least 1, got 0"),
         ({"fps": -1.0}, "`fps` must be above 0, got -1"),
         ({"fps": 5.0, "every": 2}, "not both"),
-        ({"smooth_s": -1.0}, "0 or more, got -1"),
+        ({"smooth_s": -1.0}, "`smooth_s` must be at least 0 seconds, got -1"),
         ({"workers": 0}, "`workers` must be at least 1, got 0"),
     ):
         with pytest.raises(ValueError, match=message):

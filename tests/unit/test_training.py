@@ -11,21 +11,31 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel, facs
-from hf_geaau.data import class_weights, open_aligned, write_example
+from hf_geaau import GeaauImageProcessor, GeaauModel, facs
+from hf_geaau.data import class_weights, open_aligned, prepare, write_example
 from hf_geaau.errors import DatasetError, TrainingError
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
-from hf_geaau.prepare import prepare
-from hf_geaau.training import Augmentation, Collator, CropDataset, list_recipes, load_recipe, parameter_groups
-from hf_geaau.training.augmentation import StyleBank, _Warp, augmentations
+from hf_geaau.training import (
+    Augmentation,
+    Collator,
+    CropDataset,
+    RenderedRecipe,
+    build_model,
+    datasets_of,
+    list_recipes,
+    load_recipe,
+    open_split,
+    parameter_groups,
+    training_config,
+)
+from hf_geaau.training.augmentation import StyleBank, Warp, augmentations
 from hf_geaau.training.checkpoints import has_ended, is_whole, resume_point
-from hf_geaau.training.model import build_model
-from hf_geaau.training.run import datasets_of, open_split
+from hf_geaau.training.splits import never_shown
 from hf_geaau.training.trainer import training_arguments
 
 STRONG = Augmentation(rotation=10.0, scale=0.1, shift=0.1, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05,
-                      grey=0.5, blur=0.5, jpeg=0.5, erasing=0.5, points=0.05, style=0.5, gamma=0.4, gain=0.2,
+                      gray=0.5, blur=0.5, jpeg=0.5, erasing=0.5, points=0.05, style=0.5, gamma=0.4, gain=0.2,
                       frequency=0.5, coarse=0.5, noise=0.05)  # fmt: skip
 SMALL = ["model.backbone=test_resnet", "model.backbone_kwargs=null", "model.backbone_stage=-1", "model.image_size=32"]
 
@@ -63,25 +73,31 @@ def test_every_recipe_loads_and_states_its_sources():
     ("change", "message"),
     [
         ("lerning_rate=1", "A recipe has no key 'lerning_rate'. Did you mean 'learning_rate'?"),
-        ("learning_rate=fast", "`learning_rate` must be float, got 'fast'."),
-        ("batch_size=1.5", "`batch_size` must be int, got 1.5."),
-        ("learning_rate=0", "`learning_rate` must be above 0, got 0.0."),
-        ("validation_share=1", "`validation_share` must be from 0 to 0.9, got 1."),
+        ("learning_rate=fast", "`learning_rate` must be a number, got 'fast'."),
+        ("batch_size=1.5", "`batch_size` must be an integer, got 1.5."),
+        ("learning_rate=0", "`learning_rate` must be above 0, got 0."),
+        ("validation_share=1", "`validation_share` must be at most 0.9, got 1."),
         ("stage=expresion", "'action_units', got 'expresion'. Did you mean 'expression'?"),
         ("dataset=bp5d", "Did you mean 'bp4d'?"),
         ("options.camra=left", "Did you mean"),
         ("model.backbon=resnet18", "GeaauConfig got an unknown keyword 'backbon'. Did you mean 'backbone'?"),
-        ("model.image_size=big", "`model.image_size` must be int, got 'big'."),
+        ("model.image_size=big", "`model.image_size` must be an integer, got 'big'."),
         ("model.label_smoothing=2", "`label_smoothing` must lie in [0, 1), got 2.0."),
         ("model.action_units=[1, 45]", "`model.action_units` must be among those of bp4d"),
         ("modle.backbone=x", "got 'modle.backbone'. Did you mean 'model'?"),
         ("augmentation.miror=1", "A recipe has no key 'augmentation.miror'. Did you mean 'mirror'?"),
-        ("augmentation.mirror=3", "`augmentation.mirror` must be from 0 to 1, got 3."),
-        ("max_steps=5", "Either `epochs` or `max_steps` must be set, got epochs=20.0, max_steps=5."),
+        ("augmentation.mirror=3", "`augmentation.mirror` must be at most 1, got 3."),
+        ("max_steps=5", "Exactly one of `epochs` and `max_steps` must be set, got epochs=20.0 and max_steps=5."),
         ("start_from=x", "Only one of `expression_encoder` and `start_from` can be set, got both."),
-        ("ema_decay=2", "`ema_decay` must be from 0 to 1, got 2."),
+        ("ema_decay=2", "`ema_decay` must be at most 1, got 2."),
         ("learning_rate", "A setting must be KEY=VALUE, such as learning_rate=1e-3, got 'learning_rate'."),
-        ("model.backbone=[", "The value of 'model.backbone' must be readable as YAML, got '['."),
+        ("model.backbone=[", "Cannot read the value of 'model.backbone' as YAML: '['."),
+        ("optimizer=adamW", "`optimizer` must be one of 'adamw', 'sgd', got 'adamW'. Did you mean 'adamw'?"),
+        ("model.loss=bcee", "`model.loss` must be one of 'bce', 'bce_dice', 'asymmetric', 'focal', got 'bcee'."),
+        ("model.triplet_margins=[a]", "`model.triplet_margins` must be a number, got 'a'."),
+        ("model=3", "`model` must be a mapping, got 3."),
+        ("pretrained_backbone=3", "`pretrained_backbone` must be true or false, got 3."),
+        ("layer_decay=.nan", "`layer_decay` must be a finite number, got nan."),
     ],
 )  # fmt: skip
 def test_wrong_settings_are_one_line(change, message):
@@ -99,14 +115,38 @@ def test_wrong_settings_are_one_line(change, message):
         ("renders.trian=5", "A recipe has no key 'renders.trian'. Did you mean 'train'?"),
         ("renders.test=0", "`renders.test` must be at least 1, got 0."),
         ("renders={train: 5}", "A recipe must have the key 'renders.validation', got train."),
-        ("false_alarm_rate=2", "`false_alarm_rate` must be from 0 to 1, got 2."),
-        ("dataset=bp4d", "must have stage 'action_units' and dataset 'synthetic', got 'action_units' and 'bp4d'."),
+        ("false_alarm_rate=2", "`false_alarm_rate` must be at most 1, got 2."),
+        ("dataset=bp4d", "`dataset` must be 'synthetic', got 'bp4d'."),
         ("expression_encoder=x", "`gee` must be false where `expression_encoder` or `start_from` is set, got both."),
     ],
 )
 def test_wrong_rendered_recipes_are_one_line(change, message):
     with pytest.raises(TrainingError, match=re.escape(message)):
         load_recipe("bundled", ["gee=true", change])
+
+
+def test_what_belongs_to_the_other_stage_is_null():
+    with pytest.raises(TrainingError, match="`start_from` must be null in stage 'expression', got 'x'"):
+        load_recipe("fec", ["start_from=x"])
+
+
+def test_recipes_of_earlier_versions_load():
+    """A recipe.yaml names every key, in both stages the same, with the spelling of its time."""
+    for name in ("fec", "synthetic", "bundled"):
+        recipe = load_recipe(name)
+        values = recipe.to_dict()
+        values["augmentation"]["grey"] = values["augmentation"].pop("gray")
+        assert load_recipe(values) == recipe
+    assert load_recipe("bp4d", ["augmentation.grey=0.3"]).augmentation.gray == 0.3
+
+
+def test_only_what_decides_the_weights_makes_another_run():
+    before = load_recipe("bundled")
+    assert isinstance(before, RenderedRecipe)
+    calibration = load_recipe(before, ["false_alarm_rate=0.1", "threshold_slack=0", "workers=1", "max_megabytes=20"])
+    assert calibration != before
+    assert calibration.weight_settings() == before.weight_settings()
+    assert load_recipe(before, ["seed=1"]).weight_settings() != before.weight_settings()
 
 
 def test_recipe_files(tmp_path):
@@ -193,16 +233,16 @@ def test_augmentation_changes_what_it_says():
     styles = StyleBank.of(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8) // 2)
     assert torch.equal(augmentations(Augmentation(mirror=0.0))(image), image)
     assert torch.equal(augmentations(Augmentation(mirror=1.0))(image), image.flip(-1))
-    grey = augmentations(Augmentation(mirror=0.0, grey=1.0))(image)
-    assert torch.equal(grey[0], grey[1])
+    gray = augmentations(Augmentation(mirror=0.0, gray=1.0))(image)
+    assert torch.equal(gray[0], gray[1])
     large = {"rotation": 20.0, **dict.fromkeys(("style", "frequency", "coarse", "blur", "jpeg", "erasing"), 1.0)}
-    for field in dataclasses.fields(Augmentation):
-        if field.name in ("mirror", "grey"):
+    for field in Augmentation.model_fields:
+        if field in ("mirror", "gray"):
             continue
-        settings = Augmentation(mirror=0.0, **{field.name: large.get(field.name, 0.3)})
+        settings = Augmentation(mirror=0.0, **{field: large.get(field, 0.3)})
         draws = [augmentations(settings, 32, styles)(image) for _ in range(3)]  # one alone may be next to nothing
         assert all((changed.shape, changed.dtype) == (image.shape, torch.uint8) for changed in draws)
-        assert not all(torch.equal(changed, image) for changed in draws), field.name
+        assert not all(torch.equal(changed, image) for changed in draws), field
 
 
 def test_style_moves_the_statistics_toward_another_image(monkeypatch):
@@ -221,10 +261,10 @@ def test_style_moves_the_statistics_toward_another_image(monkeypatch):
 
 def test_noise_on_points_moves_a_crop_as_wrong_points_would():
     """The first-order answer against the aligner's least squares, which cuts the crop in reality."""
-    warp = _Warp(Augmentation(mirror=0.0, points=0.01))
+    warp = Warp(Augmentation(mirror=0.0, points=0.01))
     template = np.asarray(CROP_TEMPLATE)
     state = torch.get_rng_state()
-    angle, scale, shift = warp._misalignment()
+    angle, scale, shift = warp.misalignment()
     torch.set_rng_state(state)
     noise = torch.randn(5, 2).numpy() * 0.01 * warp.eyes
     exact = similarity_transform(template + noise, template)
@@ -252,7 +292,7 @@ def test_wrong_labels_are_named(rows):
     nine = rows.remove_columns("labels").add_column("labels", values.tolist())
     with pytest.raises(TrainingError, match=r"Labels must be 1 .* or -1 .*, got 9 for AU04 in row 5. Map other codes"):
         crops(nine)
-    with pytest.raises(TrainingError, match="A dataset must have rows, got none. Check the fold"):
+    with pytest.raises(TrainingError, match="The training data has no rows. Check the fold"):
         crops(rows.select([]))
 
 
@@ -267,14 +307,14 @@ def test_nan_and_damaged_images_are_named(rows, tmp_path):
     broken = tmp_path / "half.jpg"
     Image.new("RGB", (40, 40)).save(broken)
     broken.write_bytes(broken.read_bytes()[:300])
-    for file, reason in ((path, "got 1600 NaN"), (broken, "truncated or damaged"), (tmp_path / "no.jpg", "not there")):
+    for file, reason in ((path, "got 1600 NaN"), (broken, "truncated or damaged"), (tmp_path / "no.jpg", "no such file")):
         changed = rows.select([0]).remove_columns("image").add_column("image", [{"path": str(file), "bytes": None}])
-        with pytest.raises(TrainingError, match=f"Row 0 of the training data .*{file.name}.*{reason}"):
+        with pytest.raises(TrainingError, match=f"Cannot read the image of row 0 .*{file.name}.*{reason}"):
             crops(changed)[0]
 
 
 def test_validation_subjects_come_from_the_training_subjects(folder):
-    recipe = load_recipe("synthetic", [*SMALL, "validation_share=0.3", "precision=fp32"])
+    recipe = load_recipe("synthetic", [*SMALL, "validation_share=0.3", "model.predict_intensity=true"])
     split = open_split(recipe, folder, 2)
     assert len(split.train_subjects) == 4
     assert len(split.validation_subjects) == 2
@@ -282,7 +322,7 @@ def test_validation_subjects_come_from_the_training_subjects(folder):
     assert set(split.validation["subject_id"]) == set(split.validation_subjects)
     assert not set(split.train_subjects) & set(split.validation_subjects)
     assert open_split(recipe, folder, 2).validation_subjects == split.validation_subjects
-    train_set, validation_set = datasets_of(recipe, split, 32, intensities=True)
+    train_set, validation_set = datasets_of(recipe, split, training_config(recipe, split))
     assert train_set.augment is not None
     assert validation_set.augment is None
     assert train_set[0]["intensities"].shape == (18,)
@@ -290,7 +330,7 @@ def test_validation_subjects_come_from_the_training_subjects(folder):
 
 def test_one_subject_cannot_be_divided(tmp_path):
     folder = write_example("synthetic", tmp_path / "one", identities=1, frames=3, size=32)
-    with pytest.raises(TrainingError, match="Validation must hold out whole subjects, got 1 to train on"):
+    with pytest.raises(TrainingError, match="Validation holds out whole subjects, and .* has only 1 to train on"):
         open_split(load_recipe("synthetic"), folder, None)
 
 
@@ -298,24 +338,26 @@ def test_one_subject_cannot_be_divided(tmp_path):
 
 
 def test_class_weights_are_those_of_the_training_rows(folder):
-    from hf_geaau.training.run import _weigh_classes
-
     recipe = load_recipe("synthetic", [*SMALL, "class_weighting=inverse_rate"])
-    train_set, _ = datasets_of(recipe, open_split(recipe, folder, 1), 32, intensities=False)
-    train_set.targets["labels"][:, 3] = 0
-    config = GeaauConfig(action_units=list(facs.SYNTHETIC))
-    assert "No training frame shows AU05." in _weigh_classes(config, recipe, train_set)
-    expected = train_set.targets["labels"].numpy().copy()
-    expected[0, ~(expected == 1).any(axis=0)] = 1
-    assert config.au_weights == pytest.approx(class_weights(expected).tolist())
+    split = open_split(recipe, folder, 1)
+    labels = np.array(split.train["labels"][:], np.float32)
+    labels[:, 3] = 0  # AU05
+    changed = split.train.remove_columns("labels").add_column("labels", labels.tolist())
+    split = dataclasses.replace(split, train=changed)
+    assert "AU05" in never_shown(recipe, split)
+    config = training_config(recipe, split)
+    labels[0, ~(labels == 1).any(axis=0)] = 1
+    assert config.au_weights == pytest.approx(class_weights(labels).tolist())
     assert sum(config.au_weights) / 18 == pytest.approx(1)
+    assert config.trained_on == ["synthetic"]
+    per_positive = training_config(load_recipe(recipe, {"class_weighting": "pos_weight"}), split).pos_weight
+    assert per_positive == pytest.approx((labels == 0).sum(0) / (labels == 1).sum(0))
 
 
 @pytest.mark.parametrize("layer_decay", [None, 0.5])
 def test_parameter_groups(layer_decay):
     rates = ["encoder_learning_rate_scale=0.1", "learning_rate=1", "weight_decay=0.5"]
-    recipe = load_recipe("synthetic", [*SMALL, *rates])
-    recipe.layer_decay = layer_decay
+    recipe = load_recipe(load_recipe("synthetic", [*SMALL, *rates]), {"layer_decay": layer_decay})
     model = build_model(recipe)
     groups = parameter_groups(model, recipe)
     found = {id(p): group for group in groups for p in group["params"]}
@@ -377,12 +419,12 @@ def test_prepared_crops_open_like_the_data(folder, tmp_path):
             zip(there["subject_id"], there["frame"], strict=True)
         )
     assert crops(open_aligned("synthetic", out, 1, "train"))[0]["pixel_values"].shape == (3, 32, 32)
-    with pytest.raises(DatasetError, match="The crops must be of bp4d, got those of synthetic"):
+    with pytest.raises(DatasetError, match="are of synthetic, not of bp4d"):
         open_aligned("bp4d", out)
-    with pytest.raises(DatasetError, match="The crops must be cut with triplets=5, got Synthetic"):
+    with pytest.raises(DatasetError, match="were cut with triplets=0, not 5"):
         open_aligned("synthetic", out, triplets=5)
     shutil.rmtree(out / "data")
-    with pytest.raises(DatasetError, match="The crops must be complete, got an unfinished folder"):
+    with pytest.raises(DatasetError, match="The crops in .* are unfinished"):
         open_aligned("synthetic", out)
 
 

@@ -159,8 +159,8 @@ class GeaauConfig(PreTrainedConfig):
         self._check()
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any):
-        """Build a config from a file's content; what another version of transformers wrote there is passed over."""
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build a config from a file's content; keys that another version of transformers wrote are ignored."""
         known = {field.name for field in fields(cls)} | _TRANSFORMERS_KEYWORDS
         foreign = [
             name
@@ -168,7 +168,7 @@ class GeaauConfig(PreTrainedConfig):
             if name not in known and not name.startswith("_") and not get_close_matches(name, sorted(known))
         ]
         if foreign:
-            logger.warning(f"GeaauConfig passes over unknown entries of the config file: {', '.join(foreign)}.")
+            logger.warning(f"GeaauConfig ignores unknown entries of the config file: {', '.join(foreign)}.")
         kept = {name: value for name, value in config_dict.items() if name not in foreign}
         return super().from_dict(kept, **kwargs)
 

@@ -2,7 +2,7 @@
 
 The crop (its size and where the five points lie in it) is part of `preprocessor_config.json`, so that training,
 rendering and inference cut the same crop. Two backends, torchvision and PIL, do the same steps and agree within one
-grey level.
+gray level.
 """
 
 from collections.abc import Sequence
@@ -29,6 +29,8 @@ from .configuration_geaau import CROP_TEMPLATE
 # A photo is shrunk with antialiasing to this many times the crop's resolution before the bilinear warp: at 1 the warp
 # would blur, at 2 it would start to alias.
 _OVERSAMPLING = 1.5
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
 def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
@@ -98,8 +100,10 @@ class _GeaauImageProcessing(BaseImageProcessor):
     image_std = IMAGENET_STANDARD_STD
     crop_template = [list(point) for point in CROP_TEMPLATE]
 
-    def preprocess(self, images: ImageInput, points: ArrayLike | Sequence[ArrayLike] | None = None, **kwargs: Any):
-        """Make `pixel_values` from aligned crops, or from photos and the five points of each face.
+    def preprocess(
+        self, images: ImageInput, points: ArrayLike | Sequence[ArrayLike] | None = None, **kwargs: Any
+    ) -> BatchFeature:
+        """Return `pixel_values` made from aligned crops, or from photos and the five points of each face.
 
         Args:
             images: One or more PIL images, arrays or tensors; uint8, or float in [0, 1].
@@ -112,7 +116,7 @@ class _GeaauImageProcessing(BaseImageProcessor):
             A `BatchFeature` with `pixel_values`, (B, 3, H, W); B counts images, or faces over all photos in order.
 
         Raises:
-            ValueError: If an image is no RGB, grey or RGBA picture, holds NaN or lies outside [0, 1], or if points
+            ValueError: If an image is no RGB, gray or RGBA picture, holds NaN or lies outside [0, 1], or if points
                 are missing, mirrored, on one spot or outside their photo.
         """
         return super().preprocess(images, image_like_kwargs={"points": points}, **kwargs)
@@ -157,14 +161,14 @@ class _GeaauImageProcessing(BaseImageProcessor):
         return [{name: rows[index] for name, rows in values.items()} for index in range(len(probabilities))]
 
     def crop_matrices(self, points: ArrayLike) -> NDArray[np.float64]:
-        """Give the (..., 2, 3) matrices from photo pixels to crop pixels for (..., 5, 2) points."""
+        """Return the (..., 2, 3) matrices from photo pixels to crop pixels for (..., 5, 2) points."""
         return self._crop_matrices(points, self.crop_template, (self.size["height"], self.size["width"]))
 
     @staticmethod
     def _crop_matrices(points: ArrayLike, template: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
         return similarity_transform(points, np.asarray(template) * (size[1], size[0]))
 
-    def process_image(self, image: Any, *args, **kwargs):
+    def process_image(self, image: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(image, Image.Image):
             image = ImageOps.exif_transpose(image)
         elif image.ndim == 3 and not {image.shape[0], image.shape[-1]} & {1, 3, 4}:
@@ -185,7 +189,7 @@ class _GeaauImageProcessing(BaseImageProcessor):
             raise ValueError(f"An image must be uint8 or float in [0, 1], got {image.dtype}. Scale it to uint8 first.")
         return self._as_uint8(image)
 
-    def _preprocess_image_like_inputs(self, images: ImageInput, points=None, **kwargs) -> BatchFeature:
+    def _preprocess_image_like_inputs(self, images: ImageInput, points: Any = None, **kwargs: Any) -> BatchFeature:
         if points is None:
             return super()._preprocess_image_like_inputs(images, **kwargs)
         photos = make_flat_list_of_images(self.fetch_images(images))
@@ -203,7 +207,7 @@ class _GeaauImageProcessing(BaseImageProcessor):
             ]
         return self._preprocess(crops, **{**kwargs, "do_resize": False})
 
-    def _warp(self, photo, matrix: NDArray, size: tuple[int, int]):
+    def _warp(self, photo: Any, matrix: NDArray[np.float64], size: tuple[int, int]) -> Any:
         """Cut one crop: the face's surroundings, shrunk with antialiasing, then warped bilinearly."""
         scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
         shrink = min(1.0, scale * _OVERSAMPLING)
@@ -260,7 +264,9 @@ class GeaauImageProcessor(_GeaauImageProcessing, TorchvisionBackend):
     def _as_uint8(image: torch.Tensor) -> torch.Tensor:
         return image.to(torch.uint8)
 
-    def _cut(self, photo, box, new, inverse, size):
+    def _cut(
+        self, photo: torch.Tensor, box: Box, new: tuple[int, int], inverse: NDArray[np.float64], size: tuple[int, int]
+    ) -> torch.Tensor:
         from torchvision.transforms.v2 import functional as tvF
 
         left, top, right, bottom = box
@@ -268,7 +274,7 @@ class GeaauImageProcessor(_GeaauImageProcessing, TorchvisionBackend):
         inside = photo[..., max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
         pads = (max(-left, 0), max(right - width, 0), max(-top, 0), max(bottom - height, 0))
         region = tvF.resize(F.pad(inside, pads), list(new), antialias=True).to(torch.float32)
-        # Sampling positions of the crop's pixel centres, in the [-1, 1] frame of grid_sample.
+        # Sampling positions of the crop's pixel centers, in the [-1, 1] frame of grid_sample.
         theta = inverse @ np.array([[size[1] / 2, 0, size[1] / 2], [0, size[0] / 2, size[0] / 2], [0, 0, 1]])
         theta = theta / np.array([[new[1] / 2], [new[0] / 2]]) - [[0, 0, 1], [0, 0, 1]]
         theta = torch.as_tensor(theta, dtype=torch.float32, device=photo.device)[None]
@@ -278,13 +284,20 @@ class GeaauImageProcessor(_GeaauImageProcessing, TorchvisionBackend):
 
 
 class GeaauImageProcessorPil(_GeaauImageProcessing, PilBackend):
-    """PIL backend, for machines without torchvision's kernels; same result within one grey level."""
+    """PIL backend, for machines without torchvision's kernels; same result within one gray level."""
 
     @staticmethod
     def _as_uint8(image: NDArray) -> NDArray[np.uint8]:
         return image.astype(np.uint8)
 
-    def _cut(self, photo, box, new, inverse, size):
+    def _cut(
+        self,
+        photo: NDArray[np.uint8],
+        box: Box,
+        new: tuple[int, int],
+        inverse: NDArray[np.float64],
+        size: tuple[int, int],
+    ) -> NDArray[np.uint8]:
         picture = Image.fromarray(np.ascontiguousarray(np.moveaxis(photo, 0, -1)))
         region = picture.crop(box).resize((new[1], new[0]), PILImageResampling.BILINEAR)
         crop = region.transform(

@@ -18,7 +18,7 @@ def occurrence_loss(
 
     Args:
         logits: (B, N).
-        labels: (B, N): 1 present, 0 absent, -1 not labelled.
+        labels: (B, N): 1 present, 0 absent, -1 not labeled.
         form: "bce"; "bce_dice", which adds `dice_loss`; "asymmetric", in which the negative term is multiplied by the
             predicted probability, so that easy negatives fade; "focal", in which both terms fade by their ease.
         au_weights: (N,), weight of each AU.
@@ -105,7 +105,7 @@ def triplet_loss(distances: Tensor, margins: Tensor) -> Tensor:
     """Pull the similar pair (1, 2) together and push both away from the odd image 3.
 
     Args:
-        distances: (B, 3), squared L2 distances d12, d13, d23 between L2-normalised embeddings.
+        distances: (B, 3), squared L2 distances d12, d13, d23 between L2-normalized embeddings.
         margins: (B,) or a scalar.
 
     Returns:
@@ -143,7 +143,7 @@ def mask_region_loss(masks: Tensor, regions: list[list[list[float]]]) -> Tensor:
 
 
 def _coverage(regions: list[list[list[float]]], masks: Tensor) -> Tensor:
-    """Give (N, h, w): the share of each cell that an AU's boxes cover."""
+    """Return (N, h, w), the share of each cell that an AU's boxes cover."""
     height, width = masks.shape[-2:]
     most = max(len(boxes) for boxes in regions)
     padded = [boxes + [[0.0] * 4] * (most - len(boxes)) for boxes in regions]  # an empty box covers nothing

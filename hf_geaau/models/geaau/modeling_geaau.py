@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .configuration_geaau import GeaauConfig
-from .guard_geaau import PublicationGuard, guard_trainer
+from .licensing_geaau import LicensedWeights
 from .losses_geaau import intensity_loss, mask_region_loss, occurrence_loss, triplet_loss
 
 
@@ -35,7 +35,7 @@ class GeaauOutput(ModelOutput):
         logits: (B, N), one per AU of `config.action_units`; `GeaauImageProcessor.post_process_action_units` makes
             probabilities of them.
         intensities: (B, N), 0 to 5 (FACS A-E are 1-5); only with `config.predict_intensity`.
-        expression_embedding: (B, D), L2-normalised.
+        expression_embedding: (B, D), L2-normalized.
         au_masks: (B, N, h, w), each value in [0, 1]; with softmax masks every map sums to 1. None without LAM.
         au_features: (B, N, F), the masked and pooled features that the classifiers read. None without LAM.
         expression_map: (B, C, h, w), the backbone's feature map of the configured stage.
@@ -61,7 +61,7 @@ class GeaauExpressionOutput(ModelOutput):
     Attributes:
         loss: Triplet loss, a scalar; only for triplets.
         distances: (B, 3), squared L2 distances d12, d13, d23 of the embeddings; only for triplets.
-        expression_embedding: (B, D), or (B, 3, D) for triplets, L2-normalised.
+        expression_embedding: (B, D), or (B, 3, D) for triplets, L2-normalized.
         expression_map: (B, C, h, w), or (B, 3, C, h, w) for triplets.
     """
 
@@ -169,7 +169,7 @@ class GeaauLocalFeatures(nn.Module):
         return features, masks.view_as(scores)
 
 
-class GeaauPreTrainedModel(PublicationGuard, PreTrainedModel):
+class GeaauPreTrainedModel(LicensedWeights, PreTrainedModel):
     """Loading, saving, sharing and initialising, common to the two models."""
 
     config: GeaauConfig
@@ -183,7 +183,6 @@ class GeaauPreTrainedModel(PublicationGuard, PreTrainedModel):
 
     def __init__(self, config: GeaauConfig, pretrained_backbone: bool = False):
         super().__init__(config)
-        guard_trainer(config)
         if pretrained_backbone and torch.get_default_device().type == "meta":
             raise ValueError(
                 "`pretrained_backbone=True` belongs to a new model, `GeaauModel(config, pretrained_backbone=True)`, got"
@@ -192,14 +191,14 @@ class GeaauPreTrainedModel(PublicationGuard, PreTrainedModel):
         self.gee = GeaauExpressionEncoder(config, pretrained_backbone)
         if not any(parameter.is_meta for parameter in self.gee.parameters()):
             for module in self.gee.backbone.modules():
-                module._is_hf_initialized = True  # timm has initialised (or loaded) them; post_init must not redo it
+                module._is_hf_initialized = True  # timm has initialized (or loaded) them; post_init must not redo it
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint as every transformers model does, but from safetensors only: a pickle can run code."""
         if kwargs.setdefault("use_safetensors", True) is not True:
             raise ValueError(
-                "Weights must be safetensors, got use_safetensors=False. Convert a pickle where you trust it:"
+                "`use_safetensors` must be True, got False: a pickle can run code. Convert one that you trust:"
                 " load it with torch.load(weights_only=True) and call save_pretrained."
             )
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
@@ -212,11 +211,11 @@ class GeaauPreTrainedModel(PublicationGuard, PreTrainedModel):
         if callable(restore):
             restore()
 
-    def _set_gradient_checkpointing(self, enable: bool = True, *args, **kwargs) -> None:
+    def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
         backbone = self.gee.backbone
         if enable and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules()):
             raise ValueError(
-                f"Activation checkpointing needs a backbone without batch norm, got '{self.config.backbone}': its"
+                f"Cannot use activation checkpointing with '{self.config.backbone}', which has batch norm: its"
                 " running statistics would be updated twice a step. Choose a backbone with layer norm, or leave it off."
             )
         backbone.model.set_grad_checkpointing(enable)
@@ -276,7 +275,7 @@ class GeaauModel(GeaauPreTrainedModel):
         return self
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint as every transformers model does, from safetensors only.
 
         Raises:
@@ -299,7 +298,7 @@ class GeaauModel(GeaauPreTrainedModel):
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @classmethod
-    def from_expression_encoder(cls, path: str, config: GeaauConfig, **kwargs) -> "GeaauModel":
+    def from_expression_encoder(cls, path: str, config: GeaauConfig, **kwargs: Any) -> "GeaauModel":
         """Start stage 2 from the GEE of stage 1.
 
         Args:
@@ -322,7 +321,7 @@ class GeaauModel(GeaauPreTrainedModel):
         return model
 
     def with_action_units(self, action_units: list[int]) -> "GeaauModel":
-        """Give a model for another list of AUs: shared AUs keep all that belongs to them, others start anew.
+        """Return a model for another list of AUs: shared AUs keep all that belongs to them, others start anew.
 
         Loading a checkpoint with another list, `from_pretrained(path, action_units=[...])`, cannot do that: tensors
         have no names for their rows.
@@ -364,13 +363,13 @@ class GeaauModel(GeaauPreTrainedModel):
         labels: Tensor | None = None,
         intensities: Tensor | None = None,
         return_dict: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> GeaauOutput | tuple[Tensor, ...]:
         """Predict action units.
 
         Args:
-            pixel_values: (B, 3, H, W), normalised crops from `GeaauImageProcessor`.
-            labels: (B, N): 1 present, 0 absent, -1 not labelled.
+            pixel_values: (B, 3, H, W), normalized crops from `GeaauImageProcessor`.
+            labels: (B, N): 1 present, 0 absent, -1 not labeled.
             intensities: (B, N): 0 to 5, -1 missing. Without effect unless the config has `predict_intensity`.
             return_dict: False for a plain tuple.
             **kwargs: Ignored; `transformers` hands over its own.
@@ -439,7 +438,7 @@ class GeaauModel(GeaauPreTrainedModel):
             return
         if name == "labels" and not torch.isin(targets, targets.new_tensor([-1, 0, 1])).all():
             raise ValueError(
-                "`labels` must be 1 (present), 0 (absent) or -1 (not labelled), got other values. Map BP4D's 9 to -1"
+                "`labels` must be 1 (present), 0 (absent) or -1 (not labeled), got other values. Map BP4D's 9 to -1"
                 " and threshold intensities first."
             )
         if name == "intensities" and not (((targets >= 0) & (targets <= 5)) | (targets == -1)).all():
@@ -468,7 +467,7 @@ class GeaauForExpressionEmbedding(GeaauPreTrainedModel):
         triplet_types: Tensor | None = None,
         return_dict: bool | None = None,
         return_loss: bool = True,
-        **kwargs,
+        **kwargs: Any,
     ) -> GeaauExpressionOutput | tuple[Tensor, ...]:
         """Embed expressions.
 

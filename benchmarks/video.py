@@ -1,0 +1,259 @@
+"""Measure how fast videos are analyzed: each stage alone and all together, taking turns in one run.
+
+Prints a table of decoding, detection (with tracking in between), alignment and the network, each alone in one thread
+and on all cores; then the speed from end to end beside three bounds. With --face-model, another table: the error of
+detecting only in every k-th frame, against the truth of rendered clips. With --long: the memory over a long clip.
+
+    python -m benchmarks.video                          # 7 rounds; for a first look --frames 60 --rounds 1
+    python -m benchmarks.video --rounds 0 --face-model FOLDER
+    python -m benchmarks.video --long 20000
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import torch
+from skimage import data
+
+from hf_geaau.faces import Face
+from hf_geaau.faces.five_points import upright_points
+from hf_geaau.inference import FaceAnalyzer
+from hf_geaau.pipeline import FacialActionUnitPipeline, load_pipeline
+from hf_geaau.video.decoding import Frame, VideoReader
+from hf_geaau.video.sources import Source
+from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, cores
+from hf_geaau.video.tables import TableWriter, columns, face_row
+from hf_geaau.video.tracking import carried, follow, look_of
+
+Task = Callable[[], Any]
+
+
+def write_clip(path: Path, frames: Iterable[np.ndarray], options: dict[str, str]) -> Path:
+    """Encode RGB frames, 25 a second, in H.264."""
+    with av.open(str(path), "w") as container:
+        stream: Any = None
+        for frame in frames:
+            if stream is None:
+                stream = container.add_stream("libx264", rate=25)
+                stream.height, stream.width, stream.pix_fmt = *frame.shape[:2], "yuv420p"
+                stream.options = {"preset": "veryfast", **options}
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode(None))
+    return path
+
+
+def portrait_clip(path: Path, frames: int, size: tuple[int, int] = (640, 480)) -> Path:
+    """NASA's portrait of Eileen Collins (public domain) swaying in front of gray."""
+    person = cv2.resize(data.astronaut(), (460, 460))
+
+    def picture(number: int) -> np.ndarray:
+        canvas = np.full((480, 640, 3), 110, np.uint8)
+        left = round(90 + 60 * np.sin(number / 20))
+        canvas[20:480, left : left + 460] = person
+        return cv2.resize(canvas, size)
+
+    return write_clip(path, map(picture, range(frames)), {})
+
+
+def measured(tasks: Sequence[Task], threads: int) -> tuple[float, float]:
+    """Return the seconds and the CPU seconds that a pool of threads takes for all tasks."""
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(lambda _: time.sleep(0.01), range(threads)))  # starts all threads
+        start, cpu = time.perf_counter(), time.process_time()
+        list(pool.map(lambda task: task(), tasks))
+        return time.perf_counter() - start, time.process_time() - cpu
+
+
+def detected(pipe: FacialActionUnitPipeline, frames: Sequence[Frame]) -> list[list[Face]]:
+    """Detect in the first of some frames and follow through the others, as a stream does."""
+    found = [pipe.face_detector(frames[0].image)]
+    for before, after in pairwise(frames):
+        first, second = (cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY) for frame in (before, after))
+        moved = [(face, follow(first, second, face.points)) for face in found[-1]]
+        size = after.image.shape[1], after.image.shape[0]
+        found.append([carried(face, points, size) for face, points in moved if points is not None])
+    return found
+
+
+def aligned(pipe: FacialActionUnitPipeline, frame: Frame, faces: list[Face]) -> torch.Tensor:
+    """Cut the crops, and compute the appearance that tracks are matched by."""
+    for face in faces:
+        look_of(frame.image, face.points)
+    points = np.stack([face.points for face in faces])
+    return pipe.image_processor(frame.image, points=points, return_tensors="pt").pixel_values
+
+
+def analyzed(pipe: FacialActionUnitPipeline, crops: torch.Tensor) -> Any:
+    with torch.inference_mode():
+        return pipe.model(pixel_values=crops)
+
+
+def stages(pipe: FacialActionUnitPipeline, clip: Path, settings: Settings) -> dict[str, list[Task]]:
+    """Return the work of each stage over the same frames, in parts that threads can share."""
+    frames = list(VideoReader(clip))
+    groups = [frames[start : start + settings.stride] for start in range(0, len(frames), settings.stride)]
+    faces = [each for group in groups for each in detected(pipe, group)]
+    crops = torch.cat([aligned(pipe, frame, here) for frame, here in zip(frames, faces, strict=True)])
+    return {
+        "decode only": [lambda: list(VideoReader(clip))],
+        "detector only": [lambda group=group: detected(pipe, group) for group in groups],
+        "alignment only": [
+            lambda frame=frame, here=here: aligned(pipe, frame, here) for frame, here in zip(frames, faces, strict=True)
+        ],
+        "network only": [lambda part=part: analyzed(pipe, part) for part in crops.split(settings.batch_size)],
+    }
+
+
+def measure(count: int, rounds: int, settings: Settings) -> None:
+    """Measure in every round each stage in one thread and in all, and all together, so that noise is shared."""
+    pipe, threads = load_pipeline(device="cpu"), settings.workers or cores()
+    with tempfile.TemporaryDirectory() as folder:
+        clip = portrait_clip(Path(folder) / "clip.mp4", count)
+        work = stages(pipe, clip, settings)
+        together: list[Task] = [lambda: list(FaceStream(pipe.analyzer(), settings).run([Source("video", str(clip))]))]
+        measured(together, 1)  # warms up
+        alone, shared, cpu, whole = [], [], [], []
+        for _ in range(rounds):
+            one = [measured(tasks, 1) for tasks in work.values()]
+            alone.append([seconds for seconds, _ in one])
+            cpu.append([seconds for _, seconds in one])
+            shared.append([measured(tasks, threads)[0] for tasks in work.values()])
+            whole.append(measured(together, 1))
+    print(f"640×480, one face, detection in every {settings.stride}. frame, {threads} threads;", end=" ")
+    print(f"median of {rounds} rounds of {count} frames")
+    print(f"| stage | frames/s in one thread | frames/s in {threads} | CPU ms per frame |\n|---|--:|--:|--:|")
+    for name, *values in zip(work, *(np.median(times, axis=0) for times in (alone, shared, cpu)), strict=True):
+        print(f"| {name} | {count / values[0]:.0f} | {count / values[1]:.0f} | {1000 * values[2] / count:.1f} |")
+    taken, cpu_taken = np.median(whole, axis=0)
+    print(f"| end to end | | {count / taken:.0f} | {1000 * cpu_taken / count:.1f} |")
+    bounds = {
+        "the slowest stage alone in one thread": np.max(alone, axis=1),
+        f"the slowest stage alone in {threads} threads": np.max(shared, axis=1),
+        f"all stages' CPU time spread over {threads} cores": np.sum(cpu, axis=1) / threads,
+    }
+    print("| end to end, as a share of | median | lowest | highest |\n|---|--:|--:|--:|")
+    for name, seconds in bounds.items():
+        ratios = seconds / np.array(whole)[:, 0]
+        print(f"| {name} | {np.median(ratios):.2f} | {ratios.min():.2f} | {ratios.max():.2f} |")
+
+
+def rendered_clips(face_model: str, folder: Path) -> list[tuple[Path, list[np.ndarray]]]:
+    """Render four people who move, blink, speak and smile for two seconds each; return also their true points."""
+    from benchmarks.clips import Act, Actor, render_clip
+    from hf_geaau.synthetic import Renderer, load_face_model
+
+    renderer = Renderer(load_face_model(face_model), supersample=1)
+    acts = {12: [Act(0.3, 0.9, 1.5)], 25: [Act(0.4, 0.9, 1.4)], 1: [Act(1.4, 1.7, 2.0)], 43: [Act(0.1, 0.16, 0.22, 5)]}
+    path = [(0, 250, 200), (1.0, 400, 230), (2, 300, 210)]
+    clips = []
+    for number in range(4):
+        actor = Actor(10 + number, path, 45 + 15 * number, acts, 0.15 + 0.1 * number)
+        frames = list(render_clip(renderer, [actor], 2.0, seed=5 + number))
+        target = folder / f"{number}.mp4"
+        write_clip(target, [frame.image for frame in frames], {"crf": "12"})
+        clips.append((target, [frame.people[0].points for frame in frames]))
+    return clips
+
+
+def trade_off(face_model: str, strides: Sequence[int] = (1, 2, 3, 5, 8)) -> None:
+    """Print the error of the points, the change of the probabilities and the time for each k, on rendered clips."""
+    pipe, usual = load_pipeline(device="cpu"), dict[tuple[Path, int], np.ndarray]()
+    print("| detect every | error of points, share of eye distance | change of probabilities | CPU ms per frame |")
+    print("|--:|--:|--:|--:|")
+    with tempfile.TemporaryDirectory() as folder:
+        clips = rendered_clips(face_model, Path(folder))
+        for stride in strides:
+            errors, changes, start = [], [], time.process_time()
+            for path, truth in clips:
+                stream = FaceStream(pipe.analyzer(), Settings(detect_every=stride))
+                for seen in stream.run([Source("video", str(path))]):
+                    if not isinstance(seen, AnalyzedFrame) or not seen.faces:
+                        continue
+                    points, true = seen.faces[0].points, truth[seen.number]
+                    errors.append(np.linalg.norm(points - true, axis=1).mean() / np.linalg.norm(true[1] - true[0]))
+                    probabilities = seen.faces[0].probabilities
+                    before = usual.setdefault((path, seen.number), probabilities)
+                    changes.append(np.abs(probabilities - before).mean())
+            taken = 1000 * (time.process_time() - start) / sum(len(truth) for _, truth in clips)
+            print(f"| {stride} | {np.median(errors):.1%} | {np.mean(changes):.4f} | {taken:.1f} |", flush=True)
+
+
+class _StubAnalyzer(FaceAnalyzer):
+    """Find one face in every frame at no cost, so that 20,000 frames take a minute: only memory is measured."""
+
+    def __init__(self, action_units: Sequence[str]) -> None:
+        self.aligned, self.action_units = False, tuple(action_units)
+
+    def find(self, image: np.ndarray) -> list[Face]:
+        points = upright_points(64, 24).astype(np.float32)
+        return [Face(np.float32([0, 0, 64, 64]), 0.9, points)]
+
+    def crop(self, image: np.ndarray, faces: Sequence[Face]) -> torch.Tensor:
+        return torch.zeros(len(faces), 3, 112, 112)
+
+    def analyze(self, faces: Sequence[Face], crops: torch.Tensor) -> list[Face]:
+        values = crops[:, 0, 0, : len(self.action_units)].numpy()
+        thresholds = np.full(len(self.action_units), 0.5, np.float32)
+        return [replace(face, action_units=self.action_units, probabilities=row, thresholds=thresholds)
+                for face, row in zip(faces, values, strict=True)]  # fmt: skip
+
+
+def memory(count: int) -> None:
+    """Print resident memory while a long clip is decoded, grouped, followed, linked, batched and written as a table."""
+
+    def resident() -> float:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+
+    labels = [f"AU{number:02d}" for number in range(1, 19)]
+    with tempfile.TemporaryDirectory() as folder:
+        clip = portrait_clip(Path(folder) / "clip.mp4", count, (128, 96))
+        writer = TableWriter(Path(folder) / "table.parquet", columns(labels), {}, chunk_rows=1000)
+        rows = 0
+        for item in FaceStream(_StubAnalyzer(labels), Settings()).run([Source("video", str(clip))]):
+            if isinstance(item, AnalyzedFrame):
+                rows += len(item.faces)
+                writer.add([face_row(item, index, face) for index, face in enumerate(item.faces)])
+                if writer.is_due and item.checkpoint is not None:
+                    writer.commit({"done": 0, "checkpoint": item.checkpoint()})
+                if item.number % (count // 10) == count // 20:
+                    print(f"frame {item.number}: {resident():.0f} MiB resident", flush=True)
+        writer.commit({"done": 1, "checkpoint": None})
+        writer.finish()
+        print(f"{rows} rows written: {resident():.0f} MiB resident")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--frames", type=int, default=600)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--detect-every", type=int, default=None)
+    parser.add_argument("--workers", type=int, default=None, help="threads that compute; default: one per core")
+    parser.add_argument("--face-model", default=None, help="ICT-FaceKit, for the trade-off of detection")
+    parser.add_argument("--long", type=int, default=0, metavar="FRAMES", help="measure memory over so many frames")
+    arguments = parser.parse_args()
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    if arguments.long:
+        memory(arguments.long)
+        return
+    if arguments.rounds:
+        measure(
+            arguments.frames, arguments.rounds, Settings(1, None, arguments.detect_every, workers=arguments.workers)
+        )
+    if arguments.face_model:
+        trade_off(arguments.face_model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The one way to open what training and evaluation read: aligned face crops, rendered or cut by `hf-geaau prepare`."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hf_geaau.errors import DatasetError
+
+from ..base import AUDataset, choose, existing_folder, require
+from ..loading import get_dataset, load
+from .storage import RECORD, SHARDS, changed_option, config_name, read_card, read_record
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def open_aligned(
+    name: str,
+    data_dir: str | os.PathLike[str],
+    fold: int | None = 1,
+    split: str = "train",
+    protocol: str = "jaanet",
+    **options: Any,
+) -> "datasets.Dataset":
+    """Open aligned face crops: a folder that `hf-geaau prepare` made, or data whose images are aligned already.
+
+    Args:
+        name: One of `list_datasets()`.
+        data_dir: The folder.
+        fold: Number of the fold whose subjects are the test set, or None for all subjects as "train".
+        split: "train" or "test".
+        protocol: Whose numbering `fold` follows, as for `load`.
+        **options: The dataset's own. Crops keep those they were cut with; an option given here must agree.
+
+    Returns:
+        A `datasets.Dataset` with the columns that `load` gives.
+
+    Raises:
+        DatasetNotFoundError: If the folder is missing.
+        DatasetError: If the folder holds frames that are not aligned, crops of something else, or no such fold.
+        MissingExtraError: Without the extra "data".
+    """
+    dataset = get_dataset(name, **options)
+    folder = existing_folder(dataset, data_dir)
+    dataset.fold(fold, protocol)
+    choose("split", split, ["train"] if fold is None else ["train", "test"])
+    if (folder / RECORD).is_file() or read_card(folder).get("configs"):
+        opened = _open_crops(dataset, folder, options, fold, split, protocol)
+        if dataset.IS_LICENSED:
+            return require("datasets", "hf_geaau.data._guard", "hf_geaau.data").guard(opened)
+        return opened
+    if not dataset.IS_ALIGNED:
+        raise DatasetError(
+            f"{str(folder)!r} holds no aligned face crops of {dataset.TITLE}. Cut them once with "
+            f"`hf-geaau prepare {name} --data-dir {folder} --output CROPS`, and pass CROPS instead."
+        )
+    return load(name, folder, fold, split, protocol=protocol, **options)
+
+
+def _open_crops(
+    dataset: AUDataset, folder: Path, options: Iterable[str], fold: int | None, split: str, protocol: str
+) -> "datasets.Dataset":
+    datasets = require("datasets", "datasets", "hf_geaau.data")
+    card = read_card(folder)
+    if not card.get("configs") or not (folder / SHARDS).is_dir():
+        raise DatasetError(
+            f"The crops in {str(folder)!r} are unfinished. Run the same `hf-geaau prepare` command again; it resumes "
+            "where it stopped."
+        )
+    _check_source(dataset, folder, card, options)
+    configs = [entry["config_name"] for entry in card["configs"]]
+    if "default" in configs:  # triplets: the owners' own division
+        config, part = "default", "train+test" if fold is None else split
+    else:
+        config, part = config_name(fold, protocol, dataset), split
+    if config not in configs:
+        raise DatasetError(
+            f"The crops in {str(folder)!r} have no configuration '{config}', which needs frames of train and test "
+            f"subjects; they have {', '.join(configs)}. Choose one of these, or prepare the missing subjects."
+        )
+    opened = datasets.load_dataset(str(folder), config, split=part)
+    count = getattr(opened.features.get("labels"), "length", -1)
+    if "labels" in opened.features and count != len(dataset.aus):
+        raise DatasetError(
+            f"The crops in {str(folder)!r} have {count} AUs, not {len(dataset.aus)}. "
+            "Pass the options that they were prepared with, such as the variant of DISFA."
+        )
+    return opened
+
+
+def _check_source(dataset: AUDataset, folder: Path, card: dict[str, Any], options: Iterable[str]) -> None:
+    """Refuse crops of another dataset, or cut with other options than those asked for."""
+    if (name := card.get("license_name")) != dataset.NAME:
+        raise DatasetError(f"The crops in {str(folder)!r} are of {name}, not of {dataset.NAME}. Pass another folder.")
+    record = read_record(folder)  # None in a copy without hidden files
+    if record is not None and (option := changed_option(record, dataset, options)):
+        raise DatasetError(
+            f"The crops in {str(folder)!r} were cut with {option}={record['options'].get(option)!r}, not "
+            f"{getattr(dataset, option)!r}. Leave the option out, or prepare them with it into another folder."
+        )

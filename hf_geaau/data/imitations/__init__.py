@@ -1,0 +1,44 @@
+"""Small imitations of official layouts, with invented labels and faces: to look at, to test with, to try commands on.
+
+One module per dataset, with a dataclass `Quirks` of what an imitation can be asked for, and a function
+`write(folder, quirks)`. Nothing is derived from licensed files: labels are random, faces are drawn or rendered.
+"""
+
+import os
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ..base import choose
+from ..loading import DATASETS
+
+
+def write_example(name: str, folder: str | os.PathLike[str], **quirks: Any) -> Path:
+    """Write a small imitation of a dataset's official layout, with invented labels and faces.
+
+    Args:
+        name: One of `list_datasets()`.
+        folder: Where; created if it is missing.
+        **quirks: See the class `Quirks` of the module of that name in this package.
+
+    Returns:
+        The folder, ready for `load(name, folder)`.
+
+    Raises:
+        DatasetError: For an unknown name or quirk.
+
+    Example:
+        >>> import tempfile
+        >>> folder = write_example("bp4d", tempfile.mkdtemp(), subjects_per_part=1, frames=1, faces=False)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['AUCoding', 'F001', 'F003', 'F004']
+    """
+    choose("name", name, DATASETS)
+    module = import_module(f"{__name__}.{name}")
+    for quirk in quirks:
+        choose("quirk", quirk, [entry.name for entry in fields(module.Quirks)])
+    root = Path(folder)
+    root.mkdir(parents=True, exist_ok=True)
+    module.write(root, module.Quirks(**quirks))
+    return root

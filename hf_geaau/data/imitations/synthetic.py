@@ -1,0 +1,77 @@
+"""What `render_dataset` writes: rendered if the face model is given, else with drawn faces."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hf_geaau import facs
+from hf_geaau.files import whole_file, write_json
+
+from ..synthetic import IMAGES, LABELS_FILE, SETTINGS_FILE
+from .faces import example_face
+
+
+@dataclass(frozen=True)
+class Quirks:
+    """What an imitation of rendered faces can be asked for.
+
+    Attributes:
+        identities: How many people.
+        frames: Images of each.
+        size: Side of the images in pixels.
+        missing_images: How many images to leave out.
+        face_model: ICT-FaceKit, see `hf_geaau.synthetic.load_face_model`.
+    """
+
+    identities: int = 6
+    frames: int = 4
+    size: int = 128
+    missing_images: int = 0
+    face_model: str | os.PathLike[str] | None = None
+
+
+def write(folder: Path, quirks: Quirks) -> None:
+    """Write the imitation into a folder."""
+    if quirks.face_model is None:
+        _draw(folder, quirks)
+    else:
+        from hf_geaau.synthetic import render_dataset
+
+        count = quirks.identities * quirks.frames
+        render_dataset(
+            quirks.face_model, count, 0, folder, size=quirks.size, images_per_identity=quirks.frames, workers=1
+        )
+    for path in sorted((folder / IMAGES).iterdir())[: quirks.missing_images]:
+        path.unlink()
+
+
+def _draw(folder: Path, quirks: Quirks) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from hf_geaau.synthetic.action_units import labels_of, sample_intensities
+
+    (folder / IMAGES).mkdir(parents=True, exist_ok=True)
+    rng, rows = np.random.default_rng(0), []
+    for index in range(quirks.identities * quirks.frames):
+        identity, frame = divmod(index, quirks.frames)
+        levels = sample_intensities(rng)
+        name = f"{IMAGES}/{index:08d}.jpg"
+        shown = dict(zip(facs.SYNTHETIC, levels.tolist(), strict=True))
+        example_face(index, quirks.size, identity=identity, intensities=shown).save(folder / name, quality=92)
+        rows.append(
+            {
+                "file_name": name,
+                "labels": labels_of(levels),
+                "intensities": levels,
+                "subject_id": f"render-0-{identity}",
+                "sequence_id": "render",
+                "frame": frame,
+            }
+        )
+    with whole_file(folder / LABELS_FILE) as part:
+        pq.write_table(pa.Table.from_pylist(rows), part)
+    settings = {"count": len(rows), "action_units": list(facs.SYNTHETIC), "size": quirks.size}
+    write_json(settings, folder / SETTINGS_FILE)

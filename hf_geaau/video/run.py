@@ -1,0 +1,468 @@
+"""One run over photos, videos and cameras: a table of all faces, and a report on every source."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from hf_geaau.errors import CheckpointError, TableError
+from hf_geaau.inference import FaceAnalyzer, best_device, load_analyzer
+from hf_geaau.video.sources import Source, find_sources, share
+from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, SourceEnd, cores
+from hf_geaau.video.tables import (
+    CHUNK_ROWS,
+    INDEX,
+    TableWriter,
+    check_output,
+    clear_folder,
+    columns,
+    face_row,
+    index_part,
+    part_path,
+    write_index,
+)
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process among those that share a run.
+
+    Attributes:
+        rank: Its number, from 0.
+        count: Number of processes.
+        local_rank: Its number on this machine, from 0.
+        local_count: Number of processes on this machine.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    local_count: int = 1
+
+    @classmethod
+    def from_environment(cls) -> "Process":
+        """Return what torchrun, accelerate or MPI say in the environment; one process without them."""
+
+        def number(default: int, *names: str) -> int:
+            return next((int(os.environ[name]) for name in names if name in os.environ), default)
+
+        count = number(1, "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+        return cls(
+            number(0, "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"),
+            count,
+            number(0, "LOCAL_RANK"),
+            number(count, "LOCAL_WORLD_SIZE"),
+        )
+
+    @property
+    def device(self) -> str:
+        """The accelerator, a GPU of its own for each process of a machine; the CPU without one."""
+        import torch
+
+        device = best_device()
+        if device.type != "cuda" or self.count == 1:
+            return device.type
+        return f"cuda:{self.local_rank % torch.cuda.device_count()}"
+
+    @property
+    def workers(self) -> int:
+        """Its share of the machine's cores."""
+        return max(1, cores() // self.local_count)
+
+    def output(self, path: Path) -> Path:
+        """Return the table that this process writes: `path`, or its part in the folder `path`."""
+        return path if self.count == 1 else part_path(path, self.rank, self.count)
+
+
+@dataclass
+class TrackTally:
+    """In how many frames a face was seen, and in how many of them each AU was present."""
+
+    frames: int = 0
+    present: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Tally:
+    """What a source gave so far.
+
+    Attributes:
+        frames: Number of frames analyzed.
+        frames_without_face: How many of them show no face.
+        rows: Number of faces in them.
+        last_s: Time of the last frame, in seconds.
+        tracks: Tally of each identity.
+    """
+
+    frames: int = 0
+    frames_without_face: int = 0
+    rows: int = 0
+    last_s: float = 0.0
+    tracks: dict[int, TrackTally] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Tally":
+        """Restore what `dataclasses.asdict` and JSON made of a tally."""
+        tracks = {int(track): TrackTally(**tally) for track, tally in values.get("tracks", {}).items()}
+        return cls(**{**values, "tracks": tracks})
+
+    def add(self, frame: AnalyzedFrame) -> None:
+        """Count a frame."""
+        self.frames += 1
+        self.frames_without_face += not frame.faces
+        self.rows += len(frame.faces)
+        self.last_s = frame.time_s or 0.0
+        for face in frame.faces:
+            if face.track_id is not None:
+                track = self.tracks.setdefault(face.track_id, TrackTally())
+                track.frames += 1
+                for name in face.present:
+                    track.present[name] = track.present.get(name, 0) + 1
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What a source gave.
+
+    Attributes:
+        source: Its name.
+        kind: "photo", "video" or "webcam".
+        rows: Number of rows, one per face and frame.
+        frames: Number of frames analyzed.
+        frames_without_face: How many of them show no face.
+        frames_decoded: Number of frames in it.
+        tracks: Number of identities.
+        error: Why it gave nothing, or nothing further.
+        notes: What else was wrong with it.
+        part: Name of the file with its rows, if several processes share the run.
+    """
+
+    source: str
+    kind: str
+    rows: int = 0
+    frames: int = 0
+    frames_without_face: int = 0
+    frames_decoded: int = 0
+    tracks: int = 0
+    error: str | None = None
+    notes: list[str] = field(default_factory=list)
+    part: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """The name on one line, for messages."""
+        return self.source if self.source.isprintable() else repr(self.source)[1:-1]
+
+    @property
+    def has_no_face(self) -> bool:
+        """Whether it could be read and shows no face."""
+        return self.error is None and not self.rows
+
+    @property
+    def problem(self) -> str | None:
+        """Why there are no rows, or not all, on one line; None if there is nothing to say."""
+        if self.has_no_face:
+            frames = "" if self.kind == "photo" else f"the {self.frames} frames of "
+            return f"No face was found in {frames}'{self.shown}'."
+        return self.error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry of the index."""
+        values = asdict(self)
+        if self.part is None:
+            del values["part"]
+        return values
+
+
+@dataclass
+class Report:
+    """What a run gave.
+
+    Attributes:
+        sources: One report per source, in their order, including those that a resumed run had finished before.
+        unusable: A line for each input that gave no source.
+        passed_over: Number of files in folders that are neither photo nor video, by suffix.
+        path: The table, or this process's part of it; None if none was asked for.
+        index: The merged index of all processes, if this one finished last.
+        is_interrupted: Whether Ctrl-C ended a camera's run.
+    """
+
+    sources: list[SourceReport] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+    path: Path | None = None
+    index: Path | None = None
+    is_interrupted: bool = False
+
+    @property
+    def failed(self) -> int:
+        """Number of inputs that gave no result, or not all."""
+        return len(self.unusable) + sum(source.problem is not None for source in self.sources)
+
+
+class RunObserver(Protocol):
+    """Hooks into a run, for progress, printing or drawing; each does nothing by default.
+
+    Attributes:
+        needs_whole_videos: Whether a resumed run must show the observer an unfinished video from its first frame.
+    """
+
+    needs_whole_videos: bool = False
+
+    def start(self, sources: Sequence[Source], done: int) -> None:
+        """Take the sources of this process, of which a resumed run had finished `done` before."""
+
+    def frame(self, frame: AnalyzedFrame) -> None:
+        """Take the next frame or photo."""
+
+    def end(self, source: SourceReport, tally: Tally) -> None:
+        """Take the report on a source, after its frames."""
+
+    def close(self) -> None:
+        """Release what is held; the run is over or failed."""
+
+
+class HasAnalyzer(Protocol):
+    """Something that has an analyzer: the pipeline."""
+
+    def analyzer(self) -> FaceAnalyzer:
+        """Return it."""
+
+
+def predict_to_table(
+    inputs: Iterable[str | os.PathLike[str] | Source],
+    output: str | os.PathLike[str] | None = None,
+    model: FaceAnalyzer | HasAnalyzer | str | Path | None = None,
+    settings: Settings | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    chunk_rows: int = CHUNK_ROWS,
+    process: Process | None = None,
+    observers: Sequence[RunObserver] = (),
+) -> Report:
+    """Write the action units of all faces in photos, videos and cameras to a table, one row per face and frame.
+
+    An input that cannot be read is reported, and the others continue. Rows are committed in chunks: after a kill or
+    Ctrl-C, `resume=True` continues where the last chunk ends. Ctrl-C during a camera's run finishes the table.
+
+    Args:
+        inputs: What `hf_geaau.video.sources.find_sources` takes, or sources.
+        output: A .csv, .jsonl or .parquet file; for several processes a folder that ends in .parquet, in which each
+            writes its part and the last writes `_index.json`. None for no table, only the report and the observers.
+        model: Hub id or directory, an analyzer or a pipeline; None for the bundled checkpoint.
+        settings: How to process the inputs; None for `Settings()`.
+        resume: Continue an interrupted run with the same inputs, model and settings.
+        overwrite: Replace an existing table, and drop what an interrupted run left.
+        chunk_rows: Approximate number of rows per chunk.
+        process: This process among those that share the inputs; None for what the environment says.
+        observers: Hooks for frames and ends.
+
+    Returns:
+        A report on every source.
+
+    Raises:
+        TableError: If the output cannot be written, exists, or belongs to a run with other settings, or if another
+            process writes to it.
+        CheckpointError: If the checkpoint does not load or predicts no action units.
+        KeyboardInterrupt: On Ctrl-C, unless a camera is among the inputs.
+
+    Example:
+        >>> report = predict_to_table(["interview.mp4"], "interview.csv")  # doctest: +SKIP
+        >>> report.sources[0].rows  # doctest: +SKIP
+        1500
+    """
+    process = process or Process.from_environment()
+    path = None if output is None else Path(output)
+    if path is not None and resume and is_finished(path, process):
+        entries = json.loads(index_part(path, process.rank).read_text(encoding="utf-8"))
+        return Report([SourceReport(**entry) for entry in entries], path=process.output(path))
+    check_run(path, process, resume=resume, overwrite=overwrite)
+    run = _Run(_analyzer(model, process), settings or Settings(), process, observers)
+    run.list_sources(inputs)
+    if path is not None:
+        run.open_table(path, resume=resume, overwrite=overwrite, chunk_rows=chunk_rows)
+    try:
+        run.go()
+    finally:
+        run.close()
+    return run.report
+
+
+def check_run(path: Path | None, process: Process, *, resume: bool = False, overwrite: bool = False) -> None:
+    """Check a run's output before anything is loaded for it.
+
+    Raises:
+        TableError: If there is nothing to resume, or `check_output` refuses the output.
+    """
+    if path is None:
+        if resume:
+            raise TableError("Only a run with an output can be resumed. Pass --output.")
+        if process.count > 1:
+            raise TableError("Several processes need an output that ends in .parquet. Pass --output.")
+    elif not (resume and is_finished(path, process)):
+        check_output(path, rank=process.rank, count=process.count, resume=resume, overwrite=overwrite)
+
+
+def is_finished(path: Path, process: Process) -> bool:
+    """Return whether this process, one of several, had finished its part before all were started again."""
+    return process.count > 1 and index_part(path, process.rank).is_file()
+
+
+def _analyzer(model: FaceAnalyzer | HasAnalyzer | str | Path | None, process: Process) -> FaceAnalyzer:
+    if isinstance(model, str | Path) or model is None:
+        return load_analyzer(model, device=process.device)
+    analyzer = model if isinstance(model, FaceAnalyzer) else model.analyzer()
+    if not analyzer.runner.action_units:
+        raise CheckpointError("A table needs a model that predicts action units, got an expression encoder.")
+    return analyzer
+
+
+class _Run:
+    """The state of one run: the writer's progress, the current source's tally, and the report."""
+
+    def __init__(
+        self, analyzer: FaceAnalyzer, settings: Settings, process: Process, observers: Sequence[RunObserver]
+    ) -> None:
+        self.analyzer, self.process, self.observers = analyzer, process, observers
+        self.stream = FaceStream(analyzer, settings)
+        self.report = Report()
+        self.sources: list[Source] = []
+        self.writer: TableWriter | None = None
+        self.folder: Path | None = None  # of the parts of several processes
+        self.tally = Tally()
+
+    def list_sources(self, inputs: Iterable[str | os.PathLike[str] | Source]) -> None:
+        """Find the sources and take this process's share."""
+        given = list(inputs)
+        sources = [each for each in given if isinstance(each, Source)]
+        found = find_sources([each for each in given if not isinstance(each, Source)])
+        self.sources = share([*sources, *found.sources], self.process.rank, self.process.count)
+        if self.process.rank == 0:
+            self.report.unusable, self.report.passed_over = list(found.problems), found.passed_over
+
+    def open_table(self, path: Path, *, resume: bool, overwrite: bool, chunk_rows: int) -> None:
+        """Claim the table, and restore what an interrupted run had done."""
+        process = self.process
+        if resume and any(source.kind == "webcam" for source in self.sources):
+            raise TableError("A run with a camera cannot be resumed. Start over with --overwrite.")
+        if process.count > 1:
+            self.folder = path
+            if path.is_file():  # `check_output` allows that only with `overwrite`
+                path.unlink(missing_ok=True)
+            path.mkdir(exist_ok=True)
+            if overwrite and not resume:
+                clear_folder(path, process.rank, process.count)
+        runner = self.analyzer.runner
+        config = runner.model.config
+        self.writer = TableWriter(
+            process.output(path),
+            columns(runner.action_units, bool(getattr(config, "predict_intensity", False))),
+            self._settings(),
+            thresholds=dict(zip(runner.action_units, config.thresholds, strict=True)),
+            resume=resume,
+            overwrite=overwrite,
+            chunk_rows=chunk_rows,
+        )
+        self.report.path = self.writer.path
+        progress = self.writer.progress
+        self.report.sources = [SourceReport(**entry) for entry in progress.get("entries", [])]
+        self.tally = Tally.from_dict(progress.get("tally", {}))
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what must be the same to resume."""
+        analyzer, settings = self.analyzer, self.stream.settings
+        return {
+            "model": str(analyzer.runner.model.name_or_path),
+            "aligned": analyzer.aligned,
+            "min_score": analyzer.min_score,
+            **{name: getattr(settings, name) for name in ("every", "fps", "stride", "smooth_s")},
+            "inputs": [source.name for source in self.sources],
+        }
+
+    def go(self) -> None:
+        """Process the sources and finish the table; on Ctrl-C what is committed stays."""
+        progress = self.writer.progress if self.writer else {}
+        done, checkpoint = progress.get("done", 0), progress.get("checkpoint")
+        known = (checkpoint or {}).get("frame", 0)  # rows of earlier frames are in the table
+        if any(observer.needs_whole_videos for observer in self.observers):
+            checkpoint = None
+        for observer in self.observers:
+            observer.start(self.sources, done)
+        try:
+            with closing(self.stream.run(self.sources, done, checkpoint)) as items:
+                for item in items:
+                    if isinstance(item, SourceEnd):
+                        self._end(item)
+                        known = 0
+                    else:
+                        self._take(item, is_new=item.number >= known)
+        except KeyboardInterrupt:
+            self._end_camera()
+        self._finish()
+
+    def _take(self, frame: AnalyzedFrame, is_new: bool) -> None:
+        for observer in self.observers:
+            observer.frame(frame)
+        if not is_new:
+            return
+        self.tally.add(frame)
+        if self.writer is not None:
+            self.writer.add([face_row(frame, index, face) for index, face in enumerate(frame.faces)])
+            if self.writer.is_due and frame.checkpoint is not None:
+                self._commit(frame.source_index, frame.checkpoint())
+
+    def _end(self, end: SourceEnd) -> None:
+        tally, self.tally = self.tally, Tally()
+        report = SourceReport(
+            end.source.name,
+            end.source.kind,
+            tally.rows,
+            tally.frames,
+            tally.frames_without_face,
+            end.decoded,
+            len(tally.tracks),
+            None if end.error is None else str(end.error),
+            end.notes,
+            self.report.path.name if self.folder is not None and self.report.path is not None else None,
+        )
+        self.report.sources.append(report)
+        for observer in self.observers:
+            observer.end(report, tally)
+        if self.writer is not None and self.writer.is_due:
+            self._commit(end.source_index + 1)
+
+    def _end_camera(self) -> None:
+        """Let Ctrl-C end a camera, which has no other end; anything else can be resumed."""
+        if not any(source.kind == "webcam" for source in self.sources):
+            raise KeyboardInterrupt
+        self.report.is_interrupted = True
+        index = len(self.report.sources)
+        if index < len(self.sources) and self.tally.frames:
+            self._end(SourceEnd(index, self.sources[index], decoded=self.tally.frames))
+
+    def _commit(self, done: int, checkpoint: dict[str, Any] | None = None) -> None:
+        assert self.writer is not None
+        entries = [source.to_dict() for source in self.report.sources]
+        self.writer.commit({"done": done, "checkpoint": checkpoint, "tally": asdict(self.tally), "entries": entries})
+
+    def _finish(self) -> None:
+        if self.writer is None:
+            return
+        self._commit(len(self.sources))
+        self.writer.finish()
+        if self.folder is not None:
+            entries = [source.to_dict() for source in self.report.sources]
+            if write_index(self.folder, self.process.rank, self.process.count, entries):
+                self.report.index = self.folder / INDEX
+
+    def close(self) -> None:
+        """Close the observers, and let others resume the table."""
+        for observer in self.observers:
+            observer.close()
+        if self.writer is not None:
+            self.writer.close()

@@ -1,0 +1,156 @@
+"""Whole files, and the claim of a run's folder: by one process, for one run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from hf_geaau.errors import GeaauError, TableError
+from hf_geaau.files import LOCK_FILE, FolderClaim, whole_file, write_json
+
+HOLD = """
+import sys, time
+from hf_geaau.files import FolderClaim
+claim = FolderClaim(sys.argv[1], {"seed": 1})
+print("claimed", flush=True)
+time.sleep(60)
+"""
+CLAIM = """
+import sys
+from hf_geaau.files import FolderClaim
+FolderClaim(sys.argv[1], {"seed": 1})
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that claims a folder and keeps it."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "claimed\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.slow
+def test_a_second_process_is_refused_until_the_first_is_killed(holder, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(
+        GeaauError, match="^Another process is writing results to '.*run'. Wait for it to end"
+    ) as caught:
+        FolderClaim(folder, {"seed": 1})
+    assert "\n" not in str(caught.value)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with FolderClaim(folder, {"seed": 1}) as claim:
+        assert claim.is_resumed
+        result = subprocess.run([sys.executable, "-c", CLAIM, str(folder)], capture_output=True, text=True)
+        assert "Another process is writing" in result.stderr
+    assert subprocess.run([sys.executable, "-c", CLAIM, str(folder)]).returncode == 0
+
+
+def test_a_second_claim_in_the_same_process_is_refused(tmp_path):
+    message = "Another process is writing rows"
+    with FolderClaim(tmp_path, {}), pytest.raises(TableError, match=message):
+        FolderClaim(tmp_path, {}, error=TableError, content="rows")
+    FolderClaim(tmp_path, {}).release()
+
+
+def test_the_lock_is_gone_after_the_run(tmp_path):
+    with FolderClaim(tmp_path, {"seed": 1}):
+        assert (tmp_path / LOCK_FILE).exists()
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
+def test_settings_are_recorded_and_compared(tmp_path):
+    with FolderClaim(tmp_path, {"seed": 1, "size": (3, 4)}, record="run.json") as claim:
+        assert not claim.is_resumed
+        claim.update(minutes=2.5)
+    assert json.loads((tmp_path / "run.json").read_text()) == {"seed": 1, "size": [3, 4], "minutes": 2.5}
+    with FolderClaim(tmp_path, {"seed": 1, "size": (3, 4)}, record="run.json") as claim:
+        assert claim.is_resumed
+        assert claim.recorded["minutes"] == 2.5
+    message = r"Cannot resume: '.*' holds crops made with other settings \(seed was 1, is 2\)\. Pass another output"
+    with pytest.raises(GeaauError, match=message):
+        FolderClaim(tmp_path, {"seed": 2, "size": (3, 4)}, record="run.json", content="crops")
+    with pytest.raises(GeaauError, match=r"Start over\."):
+        FolderClaim(tmp_path, {"seed": 2}, record="run.json", hint="Start over.")
+    assert not (tmp_path / LOCK_FILE).exists()  # a refused claim holds nothing
+
+
+def test_long_settings_stay_on_a_short_line(tmp_path):
+    FolderClaim(tmp_path, {"inputs": [f"{number}.jpg" for number in range(10_000)]}).release()
+    with pytest.raises(GeaauError, match=r"inputs was \['0.jpg'.*… \(\d+ characters\), is \['a.jpg'\]") as caught:
+        FolderClaim(tmp_path, {"inputs": ["a.jpg"]})
+    assert len(str(caught.value)) < 500 + len(str(tmp_path))
+
+
+def test_a_run_can_start_over(tmp_path):
+    with FolderClaim(tmp_path, {"seed": 1}):
+        (tmp_path / "rows").touch()
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(GeaauError, match="Another process"):  # of a live run, nothing is removed
+            FolderClaim(tmp_path, {"seed": 2}, start_over=True)
+        assert (tmp_path / "rows").exists()
+    with FolderClaim(tmp_path, {"seed": 2}, start_over=True) as claim:
+        assert not claim.is_resumed
+        assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK_FILE, ".run.json"]
+
+
+def test_other_files_are_refused_and_stay(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    (tmp_path / ".DS_Store").touch()
+    for start_over in (False, True):
+        with pytest.raises(GeaauError, match=r"new or empty folder.*got '.*' with 'thesis\.txt'"):
+            FolderClaim(tmp_path, {}, start_over=start_over)
+    FolderClaim(tmp_path, {}, may_hold=("thesis.txt",)).release()
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+    with pytest.raises(GeaauError, match="must be a folder, got the file"):
+        FolderClaim(tmp_path / "thesis.txt", {})
+
+
+@pytest.mark.parametrize("content", ["no json", "[1]", "7"])
+def test_a_damaged_record_is_one_line(tmp_path, content):
+    (tmp_path / ".run.json").write_text(content)
+    with pytest.raises(GeaauError, match="Cannot read the settings in") as caught:
+        FolderClaim(tmp_path, {})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_claimed_folder_can_be_removed(tmp_path):
+    claim = FolderClaim(tmp_path / "run", {})
+    (tmp_path / "run" / "rows").touch()
+    claim.remove()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_rights_is_one_line(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(GeaauError, match="Cannot write to .*Permission denied"):
+            FolderClaim(tmp_path / "run", {})
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "note.txt"
+    path.write_text("old")
+
+    def fail():
+        with whole_file(path) as part:
+            part.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["note.txt"]
+    with pytest.raises(ValueError, match="Out of range float"):
+        write_json({"value": float("nan")}, path)
+    assert path.read_text() == "old"
