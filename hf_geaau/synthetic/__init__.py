@@ -1,7 +1,7 @@
 """Render faces with known action units.
 
-`action_units`, `expressions`, `people` and `scenes` draw what an image shows; `rendering` turns it into pixels; `dataset`
-makes many of them. `face_model` loads the mesh.
+`action_units`, `expressions`, `people` and `scenes` draw what an image shows; `rendering` turns it into pixels;
+`dataset` makes many of them. `face_model` loads the mesh.
 """
 
 import importlib

@@ -50,8 +50,8 @@ COMPOUND_EXPRESSIONS: tuple[tuple[tuple[int, ...], dict[int, float]], ...] = (
 )  # fmt: skip
 """Emotion categories: their common action units, and rarer ones with the share of 230 people who use them.
 
-Source: Du, Tao and Martinez 2014, "Compound facial expressions of emotion", PNAS 111(15), Table 1, coded with FACS. AU11
-is left out, because no shape renders it."""
+Source: Du, Tao and Martinez 2014, "Compound facial expressions of emotion", PNAS 111(15), Table 1, coded with FACS.
+AU11 is left out, because no shape renders it."""
 
 
 SPONTANEOUS_RATES: dict[int, float] = {
@@ -60,8 +60,8 @@ SPONTANEOUS_RATES: dict[int, float] = {
 }  # fmt: skip
 """Share of frames that show an action unit while people react to something.
 
-Sources: the frame lists of BP4D (146,847 frames; AU 1-24 without 9) and, for AU 9, 25 and 26, those of DISFA at intensity
-2 and above (130,814 frames)."""
+Sources: the frame lists of BP4D (146,847 frames; AU 1-24 without 9) and, for AU 9, 25 and 26, those of DISFA at
+intensity 2 and above (130,814 frames)."""
 
 
 SOURCES = {"neutral": 0.24, "compound": 0.24, "spontaneous": 0.10, "prototype": 0.20, "speech": 0.06, "free": 0.16}
@@ -71,9 +71,9 @@ SOURCES = {"neutral": 0.24, "compound": 0.24, "spontaneous": 0.10, "prototype": 
 "prototype": one of PROTOTYPES. "speech": a talking mouth in a calm face. "free": each by itself at equal rates."""
 
 
-# Share of the smiles (AU12) drawn without AU06 that get it after all, so that two of three raise the cheeks. Our choice:
-# published rates, 0.46 and 0.56 of BP4D's frames, do not tell how often they meet. Independent draws would leave most
-# smiles without AU06.
+# Share of the smiles (AU12) drawn without AU06 that get it after all, so that two of three raise the cheeks. Our
+# choice: published rates, 0.46 and 0.56 of BP4D's frames, do not tell how often they meet. Independent draws would
+# leave most smiles without AU06.
 _SMILES_WITH_CHEEKS_ADDED = 0.5
 _SPEECH_RATES = {25: 0.8, 26: 0.35, 23: 0.1, 10: 0.1, 12: 0.1}  # Our choice.
 

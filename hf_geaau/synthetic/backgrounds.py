@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hf_geaau.synthetic.painting import Canvas, blend, smooth_color_noise
 
-Image = NDArray[np.uint8]
+Image = Canvas
 
 
 def background(rng: np.random.Generator, height: int, width: int, bright: bool = False) -> Image:

@@ -1,6 +1,6 @@
-"""Draw how a photo is taken: distance, lens, sensor, processing and compression. Numpy only.
+"""Draw how a photo is taken: distance, lens, sensor, processing and compression. Needs numpy only.
 
-Every fault is rare and mostly weak; a fifth of the photos has none. Ranges are our choice, judged by eye beside photos.
+Every fault is rare and mostly weak. A fifth of the photos has none. Ranges are our choice, by comparison with photos.
 """
 
 from dataclasses import dataclass, replace
@@ -26,14 +26,14 @@ class Camera:
         shake: Bend of the motion, 0 for a straight one.
         source_side: Side of the crop in pixels of the sensor; the crop is enlarged from there. 0 for no limit.
         enlarging: "cubic", "linear", "lanczos" or "nearest".
-        noise: Standard deviation in grey levels of 255, at mid-grey.
+        noise: Standard deviation in gray levels of 255, at mid-gray.
         grain: Standard deviation of the noise's own blur in pixels, 0 for independent pixels.
         white_balance: (3,) channel factors.
         gamma: Exponent of the tone curve.
-        contrast: Slope around mid-grey.
+        contrast: Slope around mid-gray.
         lift: Grey level of black, as of haze or faded prints.
-        saturation: 0 (grey) – 1.4.
-        smoothing: 0–1, as of beauty filters and strong denoising.
+        saturation: 0 (gray) - 1.4.
+        smoothing: 0-1, as of beauty filters and strong denoising.
         sharpening: Amount and radius in pixels of an unsharp mask; strong ones leave halos.
         codec: "jpeg" or "webp".
         quality: Of the codec; 0 for none.
@@ -68,13 +68,13 @@ class Camera:
         return self.source_side * FACE_OF_CROP
 
 
-def _rarely(rng: np.random.Generator, chance: float, scale: float, top: float) -> float:
-    """0 mostly; else exponential, so that strong values are rarer still."""
-    return float(min(rng.exponential(scale), top)) if rng.random() < chance else 0.0
+def _rarely(rng: np.random.Generator, rate: float, scale: float, largest: float) -> float:
+    """Draw 0, or at this rate an exponential value, so that strong values are rarer still."""
+    return float(min(rng.exponential(scale), largest)) if rng.random() < rate else 0.0
 
 
 def sample_distance(rng: np.random.Generator, style: str = "standard") -> float:
-    """Draw the distance of the camera in cm: 35 (selfie) to 300 (tele); shifted: 26–34 or 320–600."""
+    """Draw the distance of the camera in cm: 35 (selfie) to 300 (tele); shifted: 26-34 or 320-600."""
     if style == "shifted":
         return float(rng.uniform(26, 34) if rng.random() < 0.5 else rng.uniform(320, 600))
     if rng.random() < 0.3:
@@ -86,8 +86,8 @@ def sample_camera(rng: np.random.Generator, luminance: float = 0.35, style: str 
     """Draw how a picture is taken.
 
     Args:
-        rng: Source.
-        luminance: Mean of the skin's linear colour; the exposure follows it in part.
+        rng: Random generator.
+        luminance: Mean of the skin's linear color; the exposure follows it in part.
         style: "standard", or "shifted" for kernels, codecs and distances that "standard" never has.
     """
     camera = Camera(
@@ -97,7 +97,7 @@ def sample_camera(rng: np.random.Generator, luminance: float = 0.35, style: str 
     )
     if style == "standard" and rng.random() < 0.2:
         return camera
-    grey = rng.random() < 0.1
+    gray = rng.random() < 0.1
     camera = replace(
         camera,
         clip=_rarely(rng, 0.15, 0.35, 1.3),
@@ -108,7 +108,7 @@ def sample_camera(rng: np.random.Generator, luminance: float = 0.35, style: str 
         gamma=float(np.exp(rng.normal(0, 0.1))),
         contrast=float(np.exp(rng.normal(0, 0.1))),
         lift=_rarely(rng, 0.15, 12.0, 45.0),
-        saturation=0.0 if grey else float(rng.uniform(0.7, 1.35)),
+        saturation=0.0 if gray else float(rng.uniform(0.7, 1.35)),
         smoothing=_rarely(rng, 0.15, 0.4, 1.0),
         sharpening=(_rarely(rng, 0.25, 0.5, 2.0), float(rng.uniform(0.5, 1.8))),
         quality=int(98 - min(rng.exponential(18), 80)) if rng.random() < 0.6 else 0,
@@ -137,6 +137,6 @@ def _shifted(rng: np.random.Generator, camera: Camera) -> Camera:
 
 
 def _source_side(rng: np.random.Generator) -> float:
-    """Small faces down to SMALLEST_FACE, with few at the end."""
+    """Draw the side of a small crop, down to SMALLEST_FACE, with few at the end."""
     least = np.log(SMALLEST_FACE / FACE_OF_CROP)
     return float(np.exp(least + (np.log(130) - least) * rng.beta(1.6, 1.0)))

@@ -43,7 +43,7 @@ LIP_GAP_CM = {
     "mouthShrugUpper": 0.46, "mouthShrugLower": -0.64, "mouthClose": -3.72, "mouthPress": -0.11, "mouthDimple": -0.08,
     "mouthPucker": -0.13, "cheekSquint": 0.02, "cheekRaiser": 0.02, "mouthStretch": -0.02, "jawForward": 0.11,
 }  # fmt: skip
-"""Change of the gap between the inner lips, in cm per unit of shape weight, measured on the neutral ICT-FaceKit mesh."""
+"""Change of the gap between the inner lips, in cm per unit of shape weight, on the neutral ICT-FaceKit mesh."""
 LIPS_APART_CM = 1.6
 """The gap between the lips that counts as AU25 of intensity 5."""
 
@@ -72,8 +72,8 @@ WRINKLE_SOURCES = (
 _CENTRAL_UNITS = (23, 25, 26)  # These have no sides.
 _OFTEN_ONE_SIDED_UNITS = (2, 6, 7, 9, 10, 12, 14, 15)
 _SPEECH_SHAPES = (
-    ("mouthFunnel", 0.9), ("mouthPucker", 0.9), ("mouthRollLower", 0.4), ("mouthShrugUpper", 0.4), ("mouthStretch", 0.2),
-)  # fmt: skip
+    ("mouthFunnel", 0.9), ("mouthPucker", 0.9), ("mouthRollLower", 0.4), ("mouthShrugUpper", 0.4), ("mouthStretch",
+0.2), )  # fmt: skip
 _NUISANCES = (  # Shape, share of the faces that have it, largest weight. Our choice.
     ("jawForward", 0.08, 0.5), ("jawLeft", 0.05, 0.5), ("jawRight", 0.05, 0.5), ("mouthLeft", 0.05, 0.35),
     ("mouthRight", 0.05, 0.35), ("mouthFunnel", 0.05, 0.6), ("mouthPucker", 0.07, 0.8), ("cheekPuff", 0.04, 0.6),

@@ -1,8 +1,8 @@
 """Load a face model: a mesh with identity components and FACS-like expression shapes. It is never part of this package.
 
-A face model comes from a packed `.npz`, or from a clone of ICT-FaceKit (MIT license), see `ict_facekit`. A clone is parsed
-once, and then kept as `.npz` in the user's cache directory. To add another face model, write a module that reads it into
-a `FaceModel`, as `ict_facekit` does, and call it in `load_face_model`.
+A face model comes from a packed `.npz`, or from a clone of ICT-FaceKit (MIT license), see `ict_facekit`. A clone is
+parsed once, and then kept as `.npz` in the user's cache directory. To add another face model, write a module that reads
+it into a `FaceModel`, as `ict_facekit` does, and call it in `load_face_model`.
 """
 
 import hashlib

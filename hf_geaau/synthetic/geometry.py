@@ -5,12 +5,13 @@ Lengths in cm, y up, z toward the camera, x to the image's right, which is the p
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.floating]
-IntArray = NDArray[np.integer]
+FloatArray = NDArray[Any]  # float32 or float64
+IntArray = NDArray[Any]
 
 
 def unit(vectors: FloatArray) -> FloatArray:

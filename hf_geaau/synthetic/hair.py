@@ -1,4 +1,4 @@
-"""Lay hair around a head, as one surface, and tell how much of the skin it covers. Lengths and axes as in `geometry`."""
+"""Lay hair around a head as one surface, and tell how much skin it covers. Lengths and axes as in `geometry`."""
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def hair_surface(hair: Hair, vertices: FloatArray) -> Surface | None:
 
 
 def _uneven_ends(hair: Hair, rng: np.random.Generator) -> FloatArray:
-    """Draw by how much the ends of locks differ, in cm around the head; mirrored, so that there is no seam at the back."""
+    """Draw by how much the ends of locks differ around the head, in cm; mirrored, so that the back has no seam."""
     if hair.style == "cap":
         return np.zeros(_AROUND)
     from_back = np.abs(np.arange(_AROUND) - _AROUND // 2)
@@ -82,7 +82,7 @@ def _uneven_ends(hair: Hair, rng: np.random.Generator) -> FloatArray:
 
 
 def _skull_radius(vertices: FloatArray) -> FloatArray:
-    """Return the distance of the surface from _SKULL_CENTER on a grid (24 polar angles of 0-2 rad, 64 angles around)."""
+    """Return the distance of the surface from _SKULL_CENTER: a grid of 24 polar angles (0-2 rad) by 64 around."""
     ray = vertices - _SKULL_CENTER
     ears = (np.abs(vertices[:, 0]) > 7.4) & (vertices[:, 1] < 5.5) & (vertices[:, 2] < 4)
     ray = ray[(vertices[:, 1] > -3) & ~ears]

@@ -171,7 +171,7 @@ class HeadMesh:
         self._rest_normals = unit(self._rest_normals)
 
     def normals(self, vertices: FloatArray) -> FloatArray:
-        """Return vertex normals (V, 3): exact on skin, those of spheres on eyeballs, those of the neutral pose in the mouth."""
+        """Return vertex normals (V, 3): exact on skin, of spheres on eyeballs, of the neutral pose in the mouth."""
         normals = self._rest_normals.copy()
         cross = triangle_cross(vertices, self._skin_corners)[self._face_of_corner]
         normals[self._skin_vertices] = unit(np.add.reduceat(cross, self._corner_starts, axis=0))

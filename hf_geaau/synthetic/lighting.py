@@ -1,7 +1,7 @@
-"""Draw the light of a scene: an environment of many lamps and a sky, in one of the kinds that photos show. Numpy only.
+"""Draw the light of a scene: many lamps and a sky, in one of the kinds that photos show. Needs numpy only.
 
 The three strongest lamps cast shadows; all others, and the sky, are folded into second-order spherical harmonics.
-Camera space: x to the image's right, y up, z towards the camera. Colours are linear RGB.
+Camera space: x to the image's right, y up, z toward the camera. Colours are linear RGB.
 """
 
 from collections.abc import Callable
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 Vector = NDArray[np.float64]
 
 RADIANCE_OF_IRRADIANCE = np.array([1, 1.5, 1.5, 1.5, 4, 4, 4, 4, 4])
-"""What each harmonic of the field was multiplied with less before a cosine lobe blurred it. Source: Ramamoorthi and
-Hanrahan 2001, "An efficient representation for irradiance environment maps": π, 2π/3 and π/4 for the three orders."""
+"""Factor of each harmonic from irradiance / π back to radiance, before a cosine lobe blurred it.
+
+Source: Ramamoorthi and Hanrahan 2001, "An efficient representation for irradiance environment maps": π, 2π/3 and
+π/4 for the three orders."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Light:
     """Light in camera space: three directional lights over a second-order ambient field.
 
     Attributes:
-        directions: (3, 3) unit vectors towards the lights.
+        directions: (3, 3) unit vectors toward the lights.
         colors: (3, 3).
         ambient: (9, 3) irradiance / π of sky and further lamps, as factors of `harmonics`.
         kind: One of LIGHT_KINDS or SHIFTED_LIGHT_KINDS.
@@ -66,11 +68,11 @@ def lamp_field(direction: Vector, color: Vector) -> Vector:
     return np.concatenate([[0.25], 0.5 * np.asarray(direction), second])[:, None] * color
 
 
-class _Environment:
-    """Collects lamps and sky."""
+class Environment:
+    """Collect lamps and sky, and turn them into a `Light`."""
 
     def __init__(self) -> None:
-        self.lamps: list[tuple[Vector, Vector, float]] = []  # direction, colour, share that casts shadows
+        self.lamps: list[tuple[Vector, Vector, float]] = []  # direction, color, share that casts shadows
         self.field = np.zeros((9, 3))
 
     def lamp(self, azimuth: float, height: float, color: Vector, hard: float = 1.0) -> None:
@@ -79,17 +81,17 @@ class _Environment:
         self.lamps.append((np.array([np.sin(a) * np.cos(h), np.sin(h), np.cos(a) * np.cos(h)]), color, hard))
 
     def sky(self, color: Vector, slope: Vector) -> None:
-        """Add light from everywhere, that grows by the share `slope` (3) along x, y, z."""
+        """Add light from everywhere that grows by the share `slope` (3,) along x, y and z."""
         self.field[0] += color
         self.field[1:4] += np.outer(slope, color)
 
     def light(self, kind: str, exposure: float, adapted: float) -> Light:
-        """Keep the three strongest lamps, fold the rest into the field, and expose for what a face gets.
+        """Keep the three strongest lamps, fold the rest into the field, and expose for the light on a face.
 
         Args:
             kind: Name of the kind.
             exposure: Stops above the meter's choice.
-            adapted: 0–1, share of the light's cast that the white balance takes away.
+            adapted: 0-1, share of the light's cast that the white balance takes away.
         """
         field = self.field.copy()
         strongest = sorted(self.lamps, key=lambda lamp: -lamp[1].mean() * lamp[2])
@@ -114,13 +116,13 @@ class _Environment:
 
 
 def _white(rng: np.random.Generator, spread: float = 0.1) -> Vector:
-    """A lamp's colour from warm to cool, mean about 1."""
+    """Draw a lamp's color from warm to cool, of mean about 1."""
     warm = rng.normal(0, spread)
     return np.maximum(1 + np.array([warm, 0.15 * warm, -warm]) + rng.normal(0, 0.02, 3), 0.05)
 
 
 def _vivid(rng: np.random.Generator) -> Vector:
-    """A saturated colour of mean 1."""
+    """Draw a saturated color of mean 1."""
     hue = rng.uniform(0, 2 * np.pi)
     color = np.maximum(1 + rng.uniform(0.4, 1.0) * np.cos(hue + np.array([0, 2.1, 4.2])), 0.03)
     return color / color.mean()
@@ -134,87 +136,91 @@ def _side(rng: np.random.Generator) -> float:
     return float(rng.choice([-1.0, 1.0]))
 
 
-def _overcast(rng: np.random.Generator, place: _Environment) -> None:
-    place.sky(_white(rng), _slope(rng, rng.uniform(0.2, 0.5)))
+def _overcast(rng: np.random.Generator, environment: Environment) -> None:
+    environment.sky(_white(rng), _slope(rng, rng.uniform(0.2, 0.5)))
     for _ in range(3):
-        place.lamp(rng.uniform(-120, 120), rng.uniform(0, 80), _white(rng) * rng.uniform(0.05, 0.3), 0.3)
+        environment.lamp(rng.uniform(-120, 120), rng.uniform(0, 80), _white(rng) * rng.uniform(0.05, 0.3), 0.3)
 
 
-def _indoor(rng: np.random.Generator, place: _Environment) -> None:
-    """Several lamps of different temperatures, and walls that throw light back."""
-    place.sky(_white(rng) * rng.uniform(0.3, 0.9), _slope(rng))
+def _indoor(rng: np.random.Generator, environment: Environment) -> None:
+    """Add several lamps of different temperatures, and walls that throw light back."""
+    environment.sky(_white(rng) * rng.uniform(0.3, 0.9), _slope(rng))
     for _ in range(rng.integers(2, 9)):
         strength = rng.exponential(0.35)
-        place.lamp(rng.normal(0, 65), rng.normal(35, 25), _white(rng, 0.14) * strength, rng.uniform(0.3, 1.0))
+        environment.lamp(rng.normal(0, 65), rng.normal(35, 25), _white(rng, 0.14) * strength, rng.uniform(0.3, 1.0))
 
 
-def _window(rng: np.random.Generator, place: _Environment) -> None:
-    """One large light from a side, and a dim room of another temperature."""
+def _window(rng: np.random.Generator, environment: Environment) -> None:
+    """Add one large light from a side, and a dim room of another temperature."""
     side, cool = _side(rng), _white(rng)
-    place.sky(_white(rng, 0.14) * rng.uniform(0.15, 0.5), _slope(rng, 0.1))
+    environment.sky(_white(rng, 0.14) * rng.uniform(0.15, 0.5), _slope(rng, 0.1))
     middle = rng.uniform(30, 85)
     for step in (-18, 0, 18):
-        place.lamp(side * (middle + step), rng.uniform(0, 40), cool * rng.uniform(0.3, 0.6), 0.6)
+        environment.lamp(side * (middle + step), rng.uniform(0, 40), cool * rng.uniform(0.3, 0.6), 0.6)
 
 
-def _sun(rng: np.random.Generator, place: _Environment) -> None:
-    place.lamp(rng.uniform(-80, 80), rng.uniform(15, 65), _white(rng) * [1.1, 1.0, 0.85] * rng.uniform(0.8, 2.0))
-    place.sky(_white(rng) * [0.85, 1.0, 1.2] * rng.uniform(0.25, 0.6), _slope(rng, 0.3))
-    place.lamp(rng.uniform(-90, 90), rng.uniform(-60, -20), _white(rng) * rng.uniform(0, 0.3), 0.0)  # from the ground
+def _sun(rng: np.random.Generator, environment: Environment) -> None:
+    environment.lamp(rng.uniform(-80, 80), rng.uniform(15, 65), _white(rng) * [1.1, 1.0, 0.85] * rng.uniform(0.8, 2.0))
+    environment.sky(_white(rng) * [0.85, 1.0, 1.2] * rng.uniform(0.25, 0.6), _slope(rng, 0.3))
+    environment.lamp(
+        rng.uniform(-90, 90), rng.uniform(-60, -20), _white(rng) * rng.uniform(0, 0.3), 0.0
+    )  # from the ground
 
 
-def _hard_side(rng: np.random.Generator, place: _Environment) -> None:
-    place.lamp(_side(rng) * rng.uniform(50, 105), rng.uniform(-5, 45), _white(rng) * rng.uniform(1.0, 2.0))
-    place.sky(_white(rng) * rng.uniform(0.1, 0.35), _slope(rng, 0.1))
+def _hard_side(rng: np.random.Generator, environment: Environment) -> None:
+    environment.lamp(_side(rng) * rng.uniform(50, 105), rng.uniform(-5, 45), _white(rng) * rng.uniform(1.0, 2.0))
+    environment.sky(_white(rng) * rng.uniform(0.1, 0.35), _slope(rng, 0.1))
 
 
-def _top(rng: np.random.Generator, place: _Environment) -> None:
-    """From above: the sockets of the eyes and the neck lie in shade."""
-    place.lamp(rng.normal(0, 40), rng.uniform(60, 85), _white(rng, 0.14) * rng.uniform(1.0, 2.0))
-    place.sky(_white(rng) * rng.uniform(0.12, 0.4), _slope(rng, 0.4))
+def _top(rng: np.random.Generator, environment: Environment) -> None:
+    """Add a lamp from above. The eye sockets and the neck lie in shade."""
+    environment.lamp(rng.normal(0, 40), rng.uniform(60, 85), _white(rng, 0.14) * rng.uniform(1.0, 2.0))
+    environment.sky(_white(rng) * rng.uniform(0.12, 0.4), _slope(rng, 0.4))
 
 
-def _back(rng: np.random.Generator, place: _Environment) -> None:
+def _back(rng: np.random.Generator, environment: Environment) -> None:
     for side in (-1, 1):
-        place.lamp(side * rng.uniform(110, 165), rng.uniform(0, 55), _white(rng) * rng.uniform(0.2, 2.2))
-    place.sky(_white(rng) * rng.uniform(0.4, 0.8), np.array([0, 0.15, rng.uniform(-0.5, -0.1)]))
+        environment.lamp(side * rng.uniform(110, 165), rng.uniform(0, 55), _white(rng) * rng.uniform(0.2, 2.2))
+    environment.sky(_white(rng) * rng.uniform(0.4, 0.8), np.array([0, 0.15, rng.uniform(-0.5, -0.1)]))
 
 
-def _flash(rng: np.random.Generator, place: _Environment) -> None:
-    place.lamp(rng.normal(0, 6), rng.normal(8, 6), _white(rng, 0.05) * rng.uniform(0.7, 1.5))
-    place.sky(_white(rng, 0.15) * rng.uniform(0.15, 0.7), _slope(rng))
+def _flash(rng: np.random.Generator, environment: Environment) -> None:
+    environment.lamp(rng.normal(0, 6), rng.normal(8, 6), _white(rng, 0.05) * rng.uniform(0.7, 1.5))
+    environment.sky(_white(rng, 0.15) * rng.uniform(0.15, 0.7), _slope(rng))
 
 
-def _colored(rng: np.random.Generator, place: _Environment) -> None:
-    """Lamps of two colours from two sides, as on stages and in bars."""
+def _colored(rng: np.random.Generator, environment: Environment) -> None:
+    """Add lamps of two colors from two sides, as on stages and in bars."""
     side = _side(rng)
     for sign, strength in ((side, rng.uniform(0.5, 1.2)), (-side, rng.uniform(0.3, 0.9))):
-        place.lamp(sign * rng.uniform(20, 100), rng.uniform(-10, 50), _vivid(rng) * strength, rng.uniform(0.5, 1.0))
-    place.sky((_vivid(rng) + 1) / 2 * rng.uniform(0.15, 0.5), _slope(rng))
+        environment.lamp(
+            sign * rng.uniform(20, 100), rng.uniform(-10, 50), _vivid(rng) * strength, rng.uniform(0.5, 1.0)
+        )
+    environment.sky((_vivid(rng) + 1) / 2 * rng.uniform(0.15, 0.5), _slope(rng))
 
 
-def _under(rng: np.random.Generator, place: _Environment) -> None:
-    """From below, as of a screen, a fire or footlights."""
-    place.lamp(rng.normal(0, 25), rng.uniform(-65, -20), _white(rng, 0.25) * rng.uniform(0.6, 1.4), 0.8)
-    place.sky(_white(rng) * rng.uniform(0.2, 0.5), _slope(rng, 0.0))
+def _under(rng: np.random.Generator, environment: Environment) -> None:
+    """Add a lamp from below, as of a screen, a fire or footlights."""
+    environment.lamp(rng.normal(0, 25), rng.uniform(-65, -20), _white(rng, 0.25) * rng.uniform(0.6, 1.4), 0.8)
+    environment.sky(_white(rng) * rng.uniform(0.2, 0.5), _slope(rng, 0.0))
 
 
-def _neon(rng: np.random.Generator, place: _Environment) -> None:
+def _neon(rng: np.random.Generator, environment: Environment) -> None:
     for azimuth in (-70, 0, 70):
         color = (_vivid(rng) + 0.5) / 1.5 * rng.uniform(0.2, 0.9)
-        place.lamp(azimuth + rng.normal(0, 15), rng.uniform(-30, 60), color, rng.uniform(0.2, 0.9))
-    place.sky(_vivid(rng) * rng.uniform(0.15, 0.4), _slope(rng))
+        environment.lamp(azimuth + rng.normal(0, 15), rng.uniform(-30, 60), color, rng.uniform(0.2, 0.9))
+    environment.sky(_vivid(rng) * rng.uniform(0.15, 0.4), _slope(rng))
 
 
-def _ring(rng: np.random.Generator, place: _Environment) -> None:
-    """Lamps all around the camera: no shade, flat."""
+def _ring(rng: np.random.Generator, environment: Environment) -> None:
+    """Add lamps all around the camera, which leave no shade."""
     white = _white(rng, 0.05)
     for around in np.arange(0, 360, 45):
-        place.lamp(25 * np.cos(np.deg2rad(around)), 25 * np.sin(np.deg2rad(around)), white * 0.2, 1.0)
-    place.sky(_white(rng) * rng.uniform(0.05, 0.25), _slope(rng))
+        environment.lamp(25 * np.cos(np.deg2rad(around)), 25 * np.sin(np.deg2rad(around)), white * 0.2, 1.0)
+    environment.sky(_white(rng) * rng.uniform(0.05, 0.25), _slope(rng))
 
 
-_Kind = tuple[Callable[[np.random.Generator, _Environment], None], float]
+_Kind = tuple[Callable[[np.random.Generator, Environment], None], float]
 # Shares are our choice, after looking at press, party and home photos: soft light is usual, stage light rare.
 _STANDARD: dict[str, _Kind] = {
     "overcast": (_overcast, 0.17), "indoor": (_indoor, 0.27), "window": (_window, 0.17), "sun": (_sun, 0.10),
@@ -229,7 +235,7 @@ def sample_light(rng: np.random.Generator, style: str = "standard") -> Light:
     """Draw the light of one image.
 
     Args:
-        rng: Source.
+        rng: Random generator.
         style: "standard", or "shifted" for the kinds that "standard" never shows.
 
     Example:
@@ -238,8 +244,8 @@ def sample_light(rng: np.random.Generator, style: str = "standard") -> Light:
     """
     kinds = _STANDARD if style == "standard" else _SHIFTED
     kind = str(rng.choice(list(kinds), p=[share for _, share in kinds.values()]))
-    place = _Environment()
-    kinds[kind][0](rng, place)
+    environment = Environment()
+    kinds[kind][0](rng, environment)
     dim = {"back": -0.5, "colored": -0.2, "neon": -0.2, "side": -0.1, "top": -0.1}.get(kind, 0.0)
     adapted = rng.uniform(0, 0.3) if kind in ("colored", "neon") else rng.uniform(0.3, 1.0)
-    return place.light(kind, float(rng.normal(dim - 0.15, 0.22)), float(adapted))
+    return environment.light(kind, float(rng.normal(dim - 0.15, 0.22)), float(adapted))

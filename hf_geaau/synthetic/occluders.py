@@ -20,7 +20,7 @@ def occlude(image: NDArray[np.uint8], kind: str, rng: np.random.Generator, skin:
         rng: Random generator of position and shape.
         skin: (3,) linear color of the skin, for hands.
     """
-    mask = np.zeros(image.shape[:2], np.uint8)
+    mask: Mask = np.zeros(image.shape[:2], np.uint8)
     color = _OCCLUDERS[kind](mask, rng, skin)
     mask = cv2.GaussianBlur(mask, (0, 0), max(image.shape[0] * (0.05 if kind == "shadow" else 0.004), 0.3))
     if kind == "shadow":

@@ -4,16 +4,17 @@ Texture space: u to the image's right, v up the face, both 0-1. Arrays are index
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Canvas = NDArray[np.floating]
+Canvas = NDArray[Any]  # cv2 returns arrays of any number type, so a closer type would only add casts.
 """(H, W) or (H, W, C), values 0-1 unless said otherwise."""
-Mask = NDArray[np.uint8]
+Mask = NDArray[Any]
 """(H, W), 0-255."""
-Points = NDArray[np.floating]
+Points = NDArray[Any]
 """(..., 2)."""
 
 FRACTION_BITS = 4
@@ -49,7 +50,7 @@ def mirrored(points: Points) -> Points:
     return np.stack([1 - points[..., 0], points[..., 1]], -1)
 
 
-def blend(image: NDArray[np.generic], paint: Canvas, mask: Mask) -> None:
+def blend(image: Canvas, paint: Canvas, mask: Mask) -> None:
     """Paint over an image (H, W, 3), in place, where the mask covers it."""
     x, y, w, h = cv2.boundingRect(mask)
     if w == 0:

@@ -1,7 +1,7 @@
 """Draw people: the shape of the head, skin, brows, beard, hair, eyes, wrinkles and spectacles. Needs numpy only.
 
-A person is drawn from `(seed, identity_id)` alone. Disjoint ranges of ids give disjoint people. Colors are linear RGB in
-0-1. Pairs of values are (the person's left, the person's right).
+A person is drawn from `(seed, identity_id)` alone. Disjoint ranges of ids give disjoint people. Colors are linear RGB
+in 0-1. Pairs of values are (the person's left, the person's right).
 """
 
 from dataclasses import dataclass, replace
@@ -62,8 +62,8 @@ class Brows:
     Attributes:
         thickness: Full height of the body where it is thickest.
         density: Of the strokes, 0 (sparse) to 1 (bushy).
-        height: Shift from the landmarks. The brow ridge of the mesh, which the brow muscles move, lies at -0.02. Brows on
-            photos lie 1.3-1.8 cm above the pupil, at -0.035.
+        height: Shift from the landmarks. The brow ridge of the mesh, which the brow muscles move, lies at -0.02. Brows
+            on photos lie 1.3-1.8 cm above the pupil, at -0.035.
         arch: Height of the bend.
         peak: Position of the bend, 0 (inner end) to 1 (outer end).
         tilt: Rise toward the temple.
@@ -208,13 +208,14 @@ class Identity:
         teeth: (3,) color.
         teeth_offset: By how far the teeth lie behind the lips, and the upper ones down, in cm.
         wrinkle_pattern: Number of the set of wrinkle maps.
-        permanent_wrinkles: (12, 2) depth of each of WRINKLES at rest, so that a line alone does not tell an action unit.
+        permanent_wrinkles: (12, 2) depth of each of WRINKLES at rest, so that a line alone does not tell an action
+            unit.
         wrinkle_gain: How deep this skin folds.
         glasses: Worn in about two thirds of the person's images. None if the person has none.
         texture_seed: Seed of the painted skin.
         traits: (8,) strength of each of TRAITS.
-        resting: (55,) weights of expression shapes at rest, for low or arched brows, full lower lids, and hanging corners
-            of the mouth. They belong to the person, because FACS codes changes from the resting face.
+        resting: (55,) weights of expression shapes at rest, for low or arched brows, full lower lids, and hanging
+            corners of the mouth. They belong to the person, because FACS codes changes from the resting face.
     """
 
     identity_id: int
@@ -301,7 +302,7 @@ def sample_identity(seed: int, identity_id: int) -> Identity:
 
 @lru_cache(maxsize=4)
 def sample_shifted_identity(seed: int, identity_id: int) -> Identity:
-    """Draw a person of the style "shifted": somebody who is not in "standard", in colors that "standard" does not have."""
+    """Draw a person of the style "shifted": nobody of "standard", and in colors that "standard" does not have."""
     rng = np.random.default_rng([seed, STREAM_SHIFTED, identity_id])
     person = sample_identity(int(rng.integers(2**31)), identity_id)
     undertone = np.exp(rng.choice([-1, 1]) * rng.uniform(0.06, 0.14) * np.array([0.3, -0.7, 0.6]))  # Olive or rosy.
@@ -336,7 +337,7 @@ def _sample_traits(rng: np.random.Generator, age: float, feminine: float) -> NDA
 
 
 def _sample_resting(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw a slight permanent expression (55,), weaker than a visible action unit, which has a third of full strength."""
+    """Draw a slight permanent expression (55,), weaker than a visible action unit (a third of full strength)."""
     weights = ShapeWeights()
     for name, spread, low, high in (
         ("browInnerUp", 0.14, -0.30, 0.25), ("browOuterUp", 0.14, -0.30, 0.22), ("browDown", 0.16, -0.30, 0.35),
@@ -418,7 +419,7 @@ def _sample_hair(rng: np.random.Generator, tone_level: float, age: float, femini
 
 
 def _sample_brows(rng: np.random.Generator, feminine: float, age: float) -> Brows:
-    """Draw brows from plucked to bushy. Arched, low, raised and slanted ones are frequent, as they mimic action units."""
+    """Draw brows from plucked to bushy. Many are arched, low, raised or slanted, because these mimic action units."""
     plucked = feminine > 0.5 and rng.random() < 0.6
     made_up = plucked and rng.random() < 0.6
     bushy = not plucked and rng.random() < 0.3

@@ -1,13 +1,15 @@
 """Photograph: apply what a camera and its file do to a picture. Images are (H, W, 3) uint8, display-coded."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.synthetic.camera import Camera
 
-Image = NDArray[np.uint8]
-Pixels = NDArray[np.float32]
+Image = NDArray[Any]  # uint8
+Pixels = NDArray[Any]  # float32
 
 
 def develop(image: Image, camera: Camera, rng: np.random.Generator, unit: float) -> Image:
@@ -87,12 +89,12 @@ def _coded(image: Image, camera: Camera) -> Image:
     kind, setting = {
         "jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY), "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY),
     }[camera.codec]  # fmt: skip
-    result = cv2.imdecode(cv2.imencode(kind, image, [setting, camera.quality])[1], cv2.IMREAD_COLOR)
+    result: Any = cv2.imdecode(cv2.imencode(kind, image, [setting, camera.quality])[1], cv2.IMREAD_COLOR)
     if camera.recompressed:
         height, width = result.shape[:2]
         other = cv2.resize(result, (max(width * 3 // 4, 8), max(height * 3 // 4, 8)), interpolation=cv2.INTER_AREA)
         _, coded = cv2.imencode(".jpg", other, [cv2.IMWRITE_JPEG_QUALITY, 80])
-        read = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        read: Any = cv2.imdecode(coded, cv2.IMREAD_COLOR)
         result = cv2.resize(read, (width, height), interpolation=cv2.INTER_LINEAR)
     return result
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_geaau.errors import MissingExtraError
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
@@ -18,12 +19,10 @@ from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 from hf_geaau.synthetic.action_units import ACTION_UNITS
 from hf_geaau.synthetic.backgrounds import background, shifted_background, shoulders
 from hf_geaau.synthetic.face_model import FaceModel
-from hf_geaau.synthetic.geometry import FloatArray as Array
-from hf_geaau.synthetic.geometry import Surface, rotation, unit
-from hf_geaau.synthetic.glasses import glasses_surfaces
-from hf_geaau.synthetic.hair import hair_surface, scalp_cover
-from hf_geaau.synthetic.head import EYE, LASHES, HeadMesh
+from hf_geaau.synthetic.geometry import FloatArray, Surface, rotation, unit
+from hf_geaau.synthetic.head import LASHES, HeadMesh
 from hf_geaau.synthetic.lighting import RADIANCE_OF_IRRADIANCE, harmonics
+from hf_geaau.synthetic.looks import PersonLook
 from hf_geaau.synthetic.occluders import occlude
 from hf_geaau.synthetic.people import Identity
 from hf_geaau.synthetic.photography import develop
@@ -38,15 +37,15 @@ from hf_geaau.synthetic.shaders import (
     PLAIN_VERTEX,
 )  # fmt: skip
 from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES
-from hf_geaau.synthetic.skin import TEXTURE_SIZE, beard_mask, hair_texture, skin_texture
+from hf_geaau.synthetic.skin import TEXTURE_SIZE, hair_texture
+from hf_geaau.synthetic.views import View, five_points, jitter_matrix, lip_gap
+from hf_geaau.synthetic.visibility import bake_visibility
 from hf_geaau.synthetic.wrinkles import WRINKLE_SIZE, blend_wrinkles, wrinkle_maps
 
-_HEAD_REACH = 5.0  # in units of half a face: nothing of a head is further from its centre
-_LOOKS = 4  # people whose looks are kept
+_LOOKS = 4  # Number of people whose looks are kept.
 _EYES_CLOSED = ACTION_UNITS.index(43)
 _SHUT_GAP_CM, _SUNK_CM = 0.02, 0.3
-_HOLLOW_PER_CM = 2.6  # share of the sky lost per cm of depth below the surroundings; our choice, by eye
-_BAKE_DIRECTIONS, _BAKE_SIZE, _BAKE_BIAS_CM = 96, 256, 0.22
+_HOLLOW_PER_CM = 2.6  # Share of the sky lost per cm of depth below the surroundings. Our choice, by eye.
 
 
 @dataclass(frozen=True)
@@ -58,18 +57,8 @@ class Render:
         points: (5, 2) float32, true five points in pixels of `image`, in the order of CROP_TEMPLATE.
     """
 
-    image: Array
-    points: Array
-
-
-def five_points(landmarks: Array) -> Array:
-    """Reduce (68, D) landmarks to (5, D): eyes, tip of the nose, corners of the mouth, from image-left."""
-    return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0), landmarks[30], landmarks[48], landmarks[54]])
-
-
-def _lip_gap(landmarks: Array) -> float:
-    """Distance of the inner lips, cm, from (68, 3)."""
-    return float(landmarks[[61, 62, 63], 1].mean() - landmarks[[65, 66, 67], 1].mean())
+    image: NDArray[np.uint8]
+    points: NDArray[np.float32]
 
 
 def _connect() -> Any:
@@ -89,37 +78,8 @@ def _connect() -> Any:
         ) from error
 
 
-class _Look:
-    """What stays the same over the images of one identity: the head without expression, hair, glasses, textures."""
-
-    def __init__(self, mesh: HeadMesh, identity: Identity) -> None:
-        self.identity = identity
-        moved = identity.shape @ mesh.identity_deltas + identity.traits @ mesh.trait_deltas
-        moved += identity.resting @ mesh.expression_deltas
-        self.rest = mesh.neutral + moved.reshape(-1, 3)
-        self.rest += mesh.lash_roots * np.float32(1 - identity.eyes.lash_length)
-        back, down = identity.teeth_offset
-        self.rest[mesh.upper_teeth] -= np.array([0, down, back], np.float32)
-        self.rest[mesh.lower_teeth] -= np.array([0, 2 * back, back], np.float32)
-        self.landmarks = self.rest[mesh.landmarks]
-        skin = self.rest[mesh.is_skin]
-        self.hair = hair_surface(identity.hair, skin)
-        cover, shade = scalp_cover(identity.hair, self.rest)
-        self.cover, self.shade = cover * mesh.is_skin, shade * mesh.is_skin
-        self.glasses = glasses_surfaces(identity.glasses, self.landmarks) if identity.glasses else None
-        self.texture = skin_texture(identity, mesh.landmark_uv)
-        if identity.beard.length_cm:
-            mask = beard_mask(identity, mesh.landmark_uv)
-            place = (mesh.uv_of_vertex.clip(0, 0.999) * TEXTURE_SIZE).astype(int)
-            depth = mask[place[:, 1], place[:, 0]] * (mesh.is_face) * identity.beard.length_cm
-            down = 0.5 + 0.5 * ((self.landmarks[57, 1] - self.rest[:, 1]) / 3).clip(-0.7, 1)
-            self.rest += (depth * down)[:, None].astype(np.float32) * mesh.normals(self.rest)
-        self.center = self.landmarks.mean(0)
-        self.scale = 1 / np.abs(self.landmarks[:, :2] - self.center[:2]).max()
-
-
 class Renderer:
-    """Draws scenes of one face model.
+    """Draw scenes of one face model.
 
     Args:
         face_model: From `load_face_model`.
@@ -137,12 +97,12 @@ class Renderer:
         self.mesh = HeadMesh(face_model)
         self._context = _connect()
         self._context.enable(self._context.DEPTH_TEST)
-        self._look: Any = None  # a _Look once something was drawn
-        self._looks: dict[int, _Look] = {}
-        self._wrinkles: dict[int, Array] = {}
+        self._look: Any = None  # A PersonLook once something was drawn.
+        self._looks: dict[int, PersonLook] = {}
+        self._wrinkles: dict[int, FloatArray] = {}
         self._targets: dict[tuple[int, int], Any] = {}
         self._build()
-        self._sky, seen = _bake_visibility(self._context, self.mesh)
+        self._sky, seen = bake_visibility(self._context, self.mesh)
         facing = np.maximum(self._sky @ self.mesh.normals(self.mesh.neutral).T, 0)
         # What each vertex gets of each harmonic of the radiance around the head, with and without the head in its way.
         basis = harmonics(self._sky)
@@ -151,7 +111,7 @@ class Renderer:
         self._seen = np.ascontiguousarray(seen[:, self.mesh.is_skin])
 
     def close(self) -> None:
-        """Give the OpenGL context back."""
+        """Release the OpenGL context."""
         self._context.release()
 
     def _build(self) -> None:
@@ -197,14 +157,14 @@ class Renderer:
 
     def render(self, scene: Scene) -> Render:
         """Render an aligned crop, `size` × `size`, with an alignment error like a detector's."""
-        camera_points, view = self._pose(scene)
+        camera_points, view = self.pose(scene)
         template, truth = np.array(CROP_TEMPLATE) * self.size, five_points(camera_points)
         upright = similarity_transform(truth, template)[:, :2]
         eye_distance = template[1, 0] - template[0, 0]
-        found = truth + scene.point_jitter * eye_distance @ np.linalg.inv(upright).T  # what a detector sees
-        matrix = similarity_transform(found, template)
+        detected = truth + scene.point_jitter * eye_distance @ np.linalg.inv(upright).T
+        matrix = similarity_transform(detected, template)
         turn, log_scale, *shift = scene.crop_jitter.astype(float)
-        matrix = _jitter_matrix(turn, np.exp(log_scale), np.array(shift) * self.size, self.size) @ np.vstack(
+        matrix = jitter_matrix(turn, np.exp(log_scale), np.array(shift) * self.size, self.size) @ np.vstack(
             [matrix, [0, 0, 1]]
         )
         return self._draw(scene, view, matrix[:2], truth, self.size, self.size)
@@ -217,7 +177,7 @@ class Renderer:
         eye_distance: float,
         center: tuple[float, float],
         roll: float = 0.0,
-        backdrop: Array | None = None,
+        backdrop: FloatArray | None = None,
     ) -> Render:
         """Render a whole photo with head, neck and shoulders.
 
@@ -229,7 +189,7 @@ class Renderer:
             roll: In-plane rotation, radians, clockwise.
             backdrop: (height, width, 3) uint8 RGB to stand before; None for one of the scene's own.
         """
-        camera_points, view = self._pose(scene)
+        camera_points, view = self.pose(scene)
         points = five_points(camera_points)
         frontal = np.linalg.norm(np.diff(five_points(view.landmarks)[:2, :2], axis=0)) * view.scale
         size = eye_distance / frontal
@@ -237,24 +197,24 @@ class Renderer:
         shift = np.array(center) - linear @ points[:2].mean(0)
         return self._draw(scene, view, np.column_stack([linear, shift]), points, height, width, True, backdrop)
 
-    def _pose(self, scene: Scene) -> tuple[Array, "_View"]:
+    def pose(self, scene: Scene) -> tuple[FloatArray, View]:
         """Shape the head and look at it: landmarks on the camera plane (68, 2), y down, and what drawing needs."""
         with self._context:  # another renderer of this process may have drawn since
             look = self._prepare_look(scene.identity)
         active = np.flatnonzero(scene.shape_weights)
         vertices = look.rest.copy()
         moved, step = vertices.reshape(-1), np.empty(vertices.size, np.float32)
-        for place in active:  # row by row: a matrix product would copy the rows first
-            moved += np.multiply(self.mesh.expression_deltas[place], scene.shape_weights[place], out=step)
+        for index in active:  # Row by row, because a matrix product would copy the rows first.
+            moved += np.multiply(self.mesh.expression_deltas[index], scene.shape_weights[index], out=step)
         if scene.intensities[_EYES_CLOSED] >= 1:
             self._close_lids(vertices)
         turn, focal = rotation(scene.yaw, scene.pitch, scene.roll), scene.camera.distance * look.scale
-        view = _View(vertices, vertices[self.mesh.landmarks], turn, look.scale, look.center, focal)
+        view = View(vertices, vertices[self.mesh.landmarks], turn, look.scale, look.center, focal)
         seen = (view.landmarks - look.center) @ turn.T * look.scale
         plane = seen[:, :2] / (focal - seen[:, 2:]) * focal
         return plane * [1, -1], view
 
-    def _close_lids(self, vertices: Array) -> None:
+    def _close_lids(self, vertices: FloatArray) -> None:
         """Shut eyes in place: the shapes close those of the mean face, on others a slit may stay."""
         for side, (upper, lower) in enumerate((((43, 44), (47, 46)), ((37, 38), (41, 40)))):
             pairs = self.mesh.landmarks[[*upper]], self.mesh.landmarks[[*lower]]
@@ -264,16 +224,16 @@ class Renderer:
             vertices += np.float32(np.clip(gap / speed, 0, 0.6)) * blink
             vertices[self.mesh.eyeballs[side], 2] -= _SUNK_CM  # else large ones pierce the lids
 
-    def _prepare_look(self, identity: Identity) -> _Look:
+    def _prepare_look(self, identity: Identity) -> PersonLook:
         if self._look is not None and self._look.identity is identity:
             return self._look
         look = self._looks.pop(id(identity), None)
         if look is None or look.identity is not identity:
-            look = _Look(self.mesh, identity)
+            look = PersonLook(self.mesh, identity)
         self._looks[id(identity)] = look  # people of one clip take turns
         if len(self._looks) > _LOOKS:
             del self._looks[next(iter(self._looks))]
-        level = look.texture
+        level: FloatArray = look.texture
         for number in range(TEXTURE_SIZE.bit_length()):
             self._skin.write(np.ascontiguousarray(level), level=number)
             level = cv2.resize(level, (max(level.shape[0] // 2, 1),) * 2, interpolation=cv2.INTER_AREA)
@@ -316,8 +276,8 @@ class Renderer:
         return self._targets[height, width]
 
     def _draw(
-        self, scene: Scene, view: "_View", matrix: Array, points: Array,
-        height: int, width: int, body: bool = False, backdrop: Array | None = None,
+        self, scene: Scene, view: View, matrix: FloatArray, points: FloatArray,
+        height: int, width: int, body: bool = False, backdrop: FloatArray | None = None,
     ) -> Render:  # fmt: skip
         """Draw, put things before it, and photograph; `matrix` (2, 3) maps the camera plane to pixels."""
         rng = np.random.default_rng(scene.backdrop_seed)
@@ -327,7 +287,7 @@ class Renderer:
             layer = self._draw_head(scene, view, matrix * fine, tall, wide)
         # Drawn also where another takes its place: what follows draws from the same rng.
         draw = background if scene.style == "standard" else shifted_background
-        image = draw(rng, tall, wide, bright=scene.light.kind == "back")
+        image: FloatArray = draw(rng, tall, wide, bright=scene.light.kind == "back")
         if backdrop is not None:
             image = cv2.resize(backdrop, (wide, tall), interpolation=cv2.INTER_LINEAR).astype(image.dtype)
         if body:
@@ -344,10 +304,10 @@ class Renderer:
     def _draw_body(
         self,
         rng: np.random.Generator,
-        image: Array,
-        view: "_View",
-        matrix: Array,
-        color: Array,
+        image: FloatArray,
+        view: View,
+        matrix: FloatArray,
+        color: FloatArray,
     ) -> None:
         foot = np.array([0.0, -14.5, -2.0]) - view.center
         seen = foot * view.scale
@@ -356,7 +316,7 @@ class Renderer:
         unit = np.hypot(*matrix[:, 0]) * 7.5 * view.scale
         shoulders(rng, image, (x, y), unit, matrix[:, 1] / np.hypot(*matrix[:, 1]), color)
 
-    def _draw_head(self, scene: Scene, view: "_View", matrix: Array, height: int, width: int) -> Array:
+    def _draw_head(self, scene: Scene, view: View, matrix: FloatArray, height: int, width: int) -> FloatArray:
         """Draw the head alone: (H, W, 4) uint8 with coverage in the fourth channel."""
         import moderngl
 
@@ -373,7 +333,7 @@ class Renderer:
         self._strands.use(2)
         context.enable(moderngl.CULL_FACE)
         self._head.render(
-            vertices=-1 if _lip_gap(view.landmarks) > _lip_gap(look.landmarks) + 0.06 else self._without_mouth
+            vertices=-1 if lip_gap(view.landmarks) > lip_gap(look.landmarks) + 0.06 else self._without_mouth
         )
         context.disable(moderngl.CULL_FACE)
         context.enable(moderngl.BLEND)
@@ -391,11 +351,11 @@ class Renderer:
             context.disable(moderngl.BLEND)
         return np.frombuffer(target.read(components=4), np.uint8).reshape(height, width, 4)[::-1]
 
-    def _write_geometry(self, scene: Scene, view: "_View", turn: Array) -> None:
+    def _write_geometry(self, scene: Scene, view: View, turn: FloatArray) -> None:
         """Upload positions, normals, and how much of the sky and of each light every vertex sees."""
         look, light = self._look, scene.light
-        towards = light.directions.astype(np.float64) @ turn  # lights in the head's frame
-        weights = np.exp(14 * (towards @ self._sky.T - 1))
+        toward = light.directions.astype(np.float64) @ turn  # lights in the head's frame
+        weights = np.exp(14 * (toward @ self._sky.T - 1))
         data, skin = self._vertex_data, self.mesh.is_skin
         data[:, :3], data[:, 3:6] = view.vertices, self.mesh.normals(view.vertices)
         data[:, 6] = self._open_sky(light.ambient.mean(1), turn) * (1 - 0.55 * look.shade)
@@ -403,19 +363,19 @@ class Renderer:
         hollow = self.mesh.relief(data[:, :3], data[:, 3:6])
         data[:, 6] *= (1 - _HOLLOW_PER_CM * hollow).clip(0.4, 1.25)
         unshaded = (1 - 0.45 * look.shade[skin]) * (1 - 0.4 * _HOLLOW_PER_CM * hollow[skin]).clip(0.6, 1.1)
-        for place, weight in enumerate(weights):
+        for lamp, weight in enumerate(weights):
             near = np.argsort(weight)[-8:]
-            data[skin, 7 + place] = (weight[near] / weight[near].sum()).astype(np.float32) @ self._seen[near] * unshaded
+            data[skin, 7 + lamp] = (weight[near] / weight[near].sum()).astype(np.float32) @ self._seen[near] * unshaded
         self._moving.write(data.take(self.mesh.source, 0))
 
-    def _open_sky(self, ambient: Array, turn: Array) -> Array:
+    def _open_sky(self, ambient: FloatArray, turn: FloatArray) -> FloatArray:
         """Share of the sky's light that reaches each vertex past the head itself: less where the bright part hides."""
         radiance = harmonics(self._sky @ turn.T) @ (ambient * RADIANCE_OF_IRRADIANCE)
         turned = (self._from_sky @ np.maximum(radiance, 0)).astype(np.float32)
         seen, all_ = self._transfer @ turned
         return (seen / np.maximum(all_, 1e-3 * all_.max())).clip(0, 1)
 
-    def _set_uniforms(self, scene: Scene, view: "_View", clip: Array, turn: Array) -> None:
+    def _set_uniforms(self, scene: Scene, view: View, clip: FloatArray, turn: FloatArray) -> None:
         identity, light = scene.identity, scene.light
         lids = view.landmarks[[36, 37, 38, 39, 42, 43, 44, 45], :2]
         glasses = identity.glasses
@@ -424,7 +384,7 @@ class Renderer:
             "light_halves": unit(light.directions + np.array([0, 0, 1])),
             "ambient": light.ambient, "exposure": 2.0**scene.camera.exposure, "hair_color": identity.hair.color,
             "skin_tone": identity.skin.tone, "oil": identity.skin.oil,
-            "lids": lids, "lip_depth": view.landmarks[[51, 57], 2].mean(), "lip_gap": _lip_gap(view.landmarks),
+            "lids": lids, "lip_depth": view.landmarks[[51, 57], 2].mean(), "lip_gap": lip_gap(view.landmarks),
             "cloth_color": scene.cloth, "collar": scene.collar, "sweep": identity.hair.sweep,
             "iris_color": identity.eyes.iris, "iris_radius": identity.eyes.iris_radius, "pupil": scene.pupil,
             "sclera_color": identity.eyes.sclera, "lash_density": identity.eyes.lash_density,
@@ -443,84 +403,3 @@ class Renderer:
                         uniform.write(np.ascontiguousarray(value, "f4").tobytes())
                     else:
                         uniform.value = value
-
-
-def _jitter_matrix(turn: float, scale: float, shift: Array, size: int) -> Array:
-    """Rotate and scale around the crop's centre, then shift; (3, 3)."""
-    linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    center = np.full(2, size / 2)
-    return np.vstack([np.column_stack([linear, center - linear @ center + shift]), [0, 0, 1]])
-
-
-@dataclass(frozen=True)
-class _View:
-    """A shaped head before the camera: vertices (V, 3), landmarks (68, 3), rotation, and how it is placed."""
-
-    vertices: Array
-    landmarks: Array
-    turn: Array
-    scale: float
-    center: Array
-    focal: float
-
-    def matrices(self, matrix: Array, height: int, width: int) -> tuple[Array, Array]:
-        """Clip matrix (4, 4), and the rotation (3, 3) that carries normals into the upright picture."""
-        place = np.eye(4)
-        place[:3, :3] = self.turn * self.scale
-        place[:3, 3] = -place[:3, :3] @ self.center
-        place[2, 3] -= self.focal
-        lens = np.zeros((4, 4))
-        lens[0, 0] = lens[1, 1] = self.focal
-        near, far = max(self.focal - _HEAD_REACH, 0.4), self.focal + _HEAD_REACH
-        lens[2, 2], lens[2, 3] = -(far + near) / (far - near), -2 * far * near / (far - near)
-        lens[3, 2] = -1
-        to_pixels = matrix[:, :2] * [1, -1]  # the camera plane has y up, pixels have y down
-        align = np.eye(4)
-        align[0, :2], align[0, 3] = 2 * to_pixels[0] / width, 2 * matrix[0, 2] / width - 1
-        align[1, :2], align[1, 3] = -2 * to_pixels[1] / height, 1 - 2 * matrix[1, 2] / height
-        size = np.hypot(*matrix[:, 0])
-        flat = np.eye(3)
-        flat[:2, :2] = to_pixels / size * [[1], [-1]]
-        return align @ lens @ place, flat @ self.turn
-
-
-def _bake_visibility(context: Any, mesh: HeadMesh) -> tuple[Array, Array]:
-    """Find which directions each vertex of the neutral head sees, from shadow maps.
-
-    Returns:
-        Unit vectors (D, 3) spread evenly over the sphere, and visibility (D, V) in 0–1. A light's shadow is then a
-        small weighted sum; that expression and identity move shadows a little is left out.
-    """
-    number = np.arange(_BAKE_DIRECTIONS) + 0.5
-    polar, around = np.arccos(1 - 2 * number / _BAKE_DIRECTIONS), np.pi * (1 + 5**0.5) * number
-    sky = np.stack([np.sin(polar) * np.cos(around), np.cos(polar), np.sin(polar) * np.sin(around)], 1)
-    program = context.program(
-        vertex_shader="#version 330\nin vec3 position; uniform mat4 clip;\n"
-        "void main() { gl_Position = clip * vec4(position, 1); }",
-        fragment_shader="#version 330\nvoid main() {}",
-    )
-    solid = mesh.triangles[mesh.material[mesh.triangles[:, 0]] <= EYE]
-    buffers = context.buffer(mesh.neutral[mesh.source].tobytes()), context.buffer(solid.tobytes())
-    array = context.vertex_array(program, [(buffers[0], "3f", "position")], buffers[1])
-    depth = context.depth_texture((_BAKE_SIZE, _BAKE_SIZE))
-    target = context.framebuffer(depth_attachment=depth)
-    center, reach = mesh.neutral.mean(0), 26.0
-    seen = np.empty((len(sky), len(mesh.neutral)), np.float32)
-    for place, direction in enumerate(sky):
-        right = np.cross([0.1, 1, 0.02], direction)
-        right /= np.linalg.norm(right)
-        frame = np.stack([right, np.cross(direction, right), -direction]) / reach
-        clip = np.eye(4)
-        clip[:3, :3], clip[:3, 3] = frame, -frame @ center
-        program["clip"].write(clip.T.astype("f4").tobytes())
-        target.use()
-        target.clear(depth=1.0)
-        array.render()
-        map_ = np.frombuffer(depth.read(), "f4").reshape(_BAKE_SIZE, _BAKE_SIZE)
-        spot = (mesh.neutral - center) @ frame.T
-        x, y = (((spot[:, c] + 1) / 2 * _BAKE_SIZE).clip(0, _BAKE_SIZE - 1.001) for c in range(2))
-        gap = (spot[:, 2] + 1) / 2 - map_[y.astype(int), x.astype(int)]
-        seen[place] = 1 - ((gap * 2 * reach - _BAKE_BIAS_CM) / 0.3).clip(0, 1)
-    for item in (array, *buffers, target, depth, program):
-        item.release()
-    return sky, seen

@@ -1,7 +1,7 @@
 """Draw scenes: who an image shows, what the face does, how it is lit and photographed. Needs numpy only, no OpenGL.
 
-All random decisions of an image are made here, from `(seed, index)` alone, so that image i of seed s is the same in every
-process. People are drawn from `(seed, identity_id)`, see `people`.
+All random decisions of an image are made here, from `(seed, index)` alone, so that image i of seed s is the same in
+every process. People are drawn from `(seed, identity_id)`, see `people`.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ from hf_geaau.synthetic.people import (
 from hf_geaau.synthetic.point_errors import sample_point_errors
 
 STYLES = ("standard", "shifted")
-"""What is drawn. "shifted" is for tests: its people, lights, backgrounds, occluders, cameras, hair colors, undertones and
-wrinkle patterns never occur in "standard"."""
+"""What is drawn. "shifted" is for tests: its people, lights, backgrounds, occluders, cameras, hair colors, undertones
+and wrinkle patterns never occur in "standard"."""
 
 OCCLUDERS, SHIFTED_OCCLUDERS = ("hand", "bar", "mug", "shadow"), ("scarf", "microphone", "strands")
 """Things in front of the face, by style."""

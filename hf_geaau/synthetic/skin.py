@@ -220,7 +220,8 @@ def _brow_line(spine: Points, identity: Identity, side: int, t: Points) -> Point
     bend = 0.5 * bend + 0.5 * np.sin(np.pi * t ** (np.log(0.5) / np.log(brows.peak)))
     line[:, 0] -= side * brows.inset * (1 - t)
     line[:, 1] += brows.height + brows.arch * 1.5 * bend + brows.tilt * (t - 0.4)
-    return cv2.blur(line.astype(np.float32), (1, 5), borderType=cv2.BORDER_REPLICATE)
+    smooth: Points = cv2.blur(line.astype(np.float32), (1, 5), borderType=cv2.BORDER_REPLICATE)
+    return smooth
 
 
 def _brow_strokes(

@@ -6,14 +6,16 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hf_geaau.synthetic.facts import FaceFacts
-from hf_geaau.synthetic.sampling import ACTION_UNITS, EXPRESSION_SHAPES, TRAITS, expression, wrinkle_depths
 
 from hf_geaau.errors import MissingExtraError
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
 from hf_geaau.synthetic import dataset as dataset_module
 from hf_geaau.synthetic import iter_renders, load_face_model, render_dataset, sample_scene
-from hf_geaau.synthetic.lighting import _Environment
+from hf_geaau.synthetic.action_units import ACTION_UNITS
+from hf_geaau.synthetic.descriptions import SceneDescription
+from hf_geaau.synthetic.expressions import expression, wrinkle_depths
+from hf_geaau.synthetic.lighting import Environment
+from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES, TRAITS
 from tests.conftest import FACE_MODEL
 
 pytest.importorskip("moderngl", reason="moderngl is not installed")
@@ -101,6 +103,7 @@ def test_a_photo_shows_the_face_where_it_was_asked_for(renderer):
     np.testing.assert_allclose(np.arctan2(across[1], across[0]), 0.5, atol=0.12)
 
 
+@pytest.mark.slow
 def test_two_renderers_of_one_process_do_not_mix(renderer):
     from hf_geaau.synthetic import Renderer
 
@@ -114,6 +117,7 @@ def test_two_renderers_of_one_process_do_not_mix(renderer):
     assert alone == [renderer.render(scene).image.tobytes() for scene in scenes]
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_the_pictures(renderer):
     settings = {"count": 52, "seed": 4, "size": 32, "images_per_identity": 26}
     one = [face.image.tobytes() for face in iter_renders(FACE_MODEL, **settings)]
@@ -122,7 +126,7 @@ def test_workers_do_not_change_the_pictures(renderer):
 
 
 def test_an_interrupted_run_continues(renderer, tmp_path, monkeypatch):
-    monkeypatch.setattr(dataset_module, "_CHUNK", 4)
+    monkeypatch.setattr(dataset_module, "IMAGES_PER_TASK", 4)
     settings = {"size": 32, "images_per_identity": 4, "first_identity": 7, "workers": 1}
 
     def stop(done, _):
@@ -144,7 +148,7 @@ def test_an_interrupted_run_continues(renderer, tmp_path, monkeypatch):
     assert cv2.imread(str(tmp_path / "a" / rows[7]["file_name"])).shape == (32, 32, 3)
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["images", "labels.parquet", "render.json"]
     assert render_dataset(FACE_MODEL, 8, 5, tmp_path / "a", **settings) == table
-    with pytest.raises(ValueError, match="seed=5 instead of 6"):
+    with pytest.raises(ValueError, match="seed was 5, is 6"):
         render_dataset(FACE_MODEL, 8, 6, tmp_path / "a", **settings)
 
 
@@ -156,9 +160,9 @@ def test_a_shifted_folder_says_what_it_shows(renderer, tmp_path):
     assert rows[0]["subject_id"] == "render-shifted-5-0"
     assert {row["light"] for row in rows} <= {"under", "neon", "ring"}
     for row in rows:
-        assert {field.name for field in fields(FaceFacts)} < set(row)
+        assert {field.name for field in fields(SceneDescription)} < set(row)
         assert abs(row["yaw"]) <= np.pi / 4 + 1e-6
-    with pytest.raises(ValueError, match="style='shifted' instead of 'standard'"):
+    with pytest.raises(ValueError, match="style was 'shifted', is 'standard'"):
         render_dataset(FACE_MODEL, 8, 5, tmp_path / "shifted", **settings)
 
 
@@ -185,7 +189,7 @@ def test_a_near_camera_sees_another_face_than_a_far_one(renderer):
 
 def test_light_from_above_leaves_the_eyes_in_shade(renderer):
     def eyes_against_forehead(height):
-        light = _Environment()
+        light = Environment()
         light.lamp(0, height, np.ones(3))
         light.sky(np.full(3, 0.15), np.zeros(3))
         bare = plain()
@@ -197,10 +201,11 @@ def test_light_from_above_leaves_the_eyes_in_shade(renderer):
     assert eyes_against_forehead(75) < 0.9 * eyes_against_forehead(10)
 
 
+@pytest.mark.slow
 def test_closed_eyes_leave_no_slit_on_any_face(renderer):
     for identity_id in range(12):
         scene = plain(identity_id, AU43=2)
-        _, view = renderer._pose(scene)
+        _, view = renderer.pose(scene)
         gaps = view.landmarks[[37, 38, 43, 44], 1] - view.landmarks[[41, 40, 47, 46], 1]
         assert gaps.max() < 0.12, f"{gaps} cm between the lids of identity {identity_id}"
 
@@ -240,7 +245,7 @@ def test_the_outer_raiser_leaves_the_inner_end_of_the_brow(renderer):
 def test_teeth_that_reach_down_fill_a_smile(renderer):
     smile = plain(AU12=4, AU25=4)
     short, long = (
-        renderer.render(replace(smile, identity=replace(smile.identity, teeth_place=(0.0, down)))).image
+        renderer.render(replace(smile, identity=replace(smile.identity, teeth_offset=(0.0, down)))).image
         for down in (-0.3, 0.4)
     )
     assert (long.astype(int) - short)[40:56, 20:44].max() > 60

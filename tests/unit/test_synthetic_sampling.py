@@ -5,26 +5,30 @@ from dataclasses import fields, is_dataclass
 
 import numpy as np
 import pytest
-from hf_geaau.synthetic.facts import face_facts
-from hf_geaau.synthetic.sampling import (
-    ACTION_UNITS,
-    AU_SHAPES,
-    EXCLUSIONS,
-    EXPRESSION_SHAPES,
-    PRESENT_MIN,
-    TRACE_MAX,
-    expression,
-    sample_identity,
-    sample_scene,
-)
 
 from hf_geaau.errors import FaceModelError
-from hf_geaau.synthetic import lighting, point_errors, sampling
+from hf_geaau.files import FolderClaim
+from hf_geaau.synthetic import lighting, point_errors, render_dataset
+from hf_geaau.synthetic.action_units import (
+    ACTION_UNITS,
+    COMPOUND_EXPRESSIONS,
+    EXCLUSIONS,
+    PRESENT_MIN,
+    TRACE_MAX,
+    sample_intensities,
+    sample_units,
+)
 from hf_geaau.synthetic.camera import Camera
-from hf_geaau.synthetic.dataset import RenderFolderError, _claim, _Plan
-from hf_geaau.synthetic.face_model import REQUIRED_MATERIALS, load_face_model, parse_obj
-from hf_geaau.synthetic.geometry import HeadMesh
+from hf_geaau.synthetic.dataset import RenderFolderError, RenderPlan
+from hf_geaau.synthetic.descriptions import describe_scene
+from hf_geaau.synthetic.expressions import AU_SHAPES, expression, wrinkle_depths
+from hf_geaau.synthetic.face_model import REQUIRED_MATERIALS, load_face_model
+from hf_geaau.synthetic.head import HeadMesh
+from hf_geaau.synthetic.ict_facekit import parse_obj
+from hf_geaau.synthetic.people import WRINKLES, sample_identity
 from hf_geaau.synthetic.photography import develop
+from hf_geaau.synthetic.scenes import sample_pose, sample_scene
+from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES
 
 CUBE = [(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]
 QUADS = [(1, 2, 4, 3), (5, 7, 8, 6), (1, 5, 6, 2), (3, 4, 8, 7), (1, 3, 7, 5), (2, 6, 8, 4)]
@@ -88,7 +92,7 @@ def test_dropped_jaw_parts_the_lips():
         assert final[ACTION_UNITS.index(25)] >= 1
 
 
-def test_lips_that_no_unit_parts_are_not_labelled_parted():
+def test_lips_that_no_unit_parts_are_not_labeled_parted():
     weights, final, _ = expression(intensities(AU12=4), np.random.default_rng(0), nuisances=False)
     assert final[ACTION_UNITS.index(25)] < 1
     assert weight(weights, "jawOpen") == 0
@@ -139,9 +143,9 @@ def test_wrinkles_come_from_age_and_action():
     )
     rest, frown = intensities(), intensities(AU04=5)
     gains = np.ones((len(ACTION_UNITS), 2))
-    assert sampling.wrinkle_depths(old, rest, gains).mean() > sampling.wrinkle_depths(young, rest, gains).mean()
-    glabella = sampling.WRINKLES.index("glabella")
-    assert (sampling.wrinkle_depths(young, frown, gains) > sampling.wrinkle_depths(young, rest, gains))[glabella].all()
+    assert wrinkle_depths(old, rest, gains).mean() > wrinkle_depths(young, rest, gains).mean()
+    glabella = WRINKLES.index("glabella")
+    assert (wrinkle_depths(young, frown, gains) > wrinkle_depths(young, rest, gains))[glabella].all()
 
 
 def test_scenes_and_identities_are_reproducible():
@@ -166,12 +170,14 @@ def test_skin_covers_the_human_range():
 
 
 def test_given_intensities_must_have_one_value_per_unit():
-    with pytest.raises(ValueError, match=r"`intensities` must have shape \(18,\), got \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"`intensities` must have shape \(18,\), one for each of ACTION_UNITS, got \(3,\)"
+    ):
         sample_scene(0, 0, 0, [1, 2, 3])
 
 
 def test_plan_assigns_blocks_of_identities():
-    plan = _Plan(seed=0, size=64, images_per_identity=3, identities=2, first_identity=10)
+    plan = RenderPlan(seed=0, size=64, images_per_identity=3, identities=2, first_identity=10)
     assert [plan.identity_of(i) for i in range(8)] == [
         (10, 0),
         (10, 1),
@@ -183,18 +189,7 @@ def test_plan_assigns_blocks_of_identities():
         (10, 4),
     ]
     with pytest.raises(ValueError, match="`images_per_identity` must be at least 1, got 0"):
-        _Plan(0, 64, 0, None, 0)
-
-
-def test_a_folder_refuses_other_settings(tmp_path):
-    _claim(tmp_path / "a", {"seed": 1, "size": 64})
-    _claim(tmp_path / "a", {"seed": 1, "size": 64})
-    with pytest.raises(RenderFolderError, match="has seed=1 instead of 2"):
-        _claim(tmp_path / "a", {"seed": 2, "size": 64})
-    (tmp_path / "b" / "images").mkdir(parents=True)
-    (tmp_path / "b" / "images" / "x.jpg").touch()
-    with pytest.raises(RenderFolderError, match="has images but no render.json"):
-        _claim(tmp_path / "b", {"seed": 2})
+        RenderPlan(0, 64, 0, None, 0)
 
 
 def write_obj(path, vertices, materials=()):
@@ -251,22 +246,46 @@ def test_quads_become_triangles(tmp_path):
 
 
 def test_face_model_errors(clone, tmp_path):
-    with pytest.raises(FaceModelError, match="must be an .npz file or a folder, got .*nowhere'.*Clone https"):
+    with pytest.raises(
+        FaceModelError, match="Cannot read the face model .*nowhere': no such file or folder. Clone https"
+    ):
         load_face_model(tmp_path / "nowhere")
-    with pytest.raises(FaceModelError, match=r"must hold FaceXModel/\*.obj .* lacks generic_neutral_mesh.obj, .* more"):
+    with pytest.raises(FaceModelError, match=r"it lacks generic_neutral_mesh.obj, .* more, which a clone"):
         load_face_model(tmp_path)
     (tmp_path / "bad.npz").write_bytes(b"no zip")
-    with pytest.raises(FaceModelError, match="must be a packed face model"):
+    with pytest.raises(FaceModelError, match="Cannot read the face model .*bad.npz"):
         load_face_model(tmp_path / "bad.npz")
     np.savez(tmp_path / "part.npz", vertices=np.zeros((3, 3)))
-    with pytest.raises(FaceModelError, match="but lacks .*'expression_deltas'"):
+    with pytest.raises(FaceModelError, match="lacks the arrays .*'expression_deltas'"):
         load_face_model(tmp_path / "part.npz")
     write_obj(clone / "FaceXModel" / "jawOpen.obj", CUBE[:5])
-    with pytest.raises(FaceModelError, match=r"jawOpen.obj' must have 8 vertices .* got 5"):
+    with pytest.raises(FaceModelError, match=r"jawOpen.obj' must have 8 vertices, as .* got 5"):
         load_face_model(clone, tmp_path / "cache")
     (clone / "FaceXModel" / "jawOpen.obj").unlink()
-    with pytest.raises(FaceModelError, match="lacks jawOpen.obj"):
+    with pytest.raises(FaceModelError, match="it lacks jawOpen.obj"):
         load_face_model(clone, tmp_path / "cache")
+
+
+def test_a_folder_refuses_other_settings_files_and_writers(clone, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recorded = {"count": 1, "quality": 92, "action_units": list(ACTION_UNITS), "seed": 1, "size": 64}
+    recorded |= {"images_per_identity": 6, "identities": None, "first_identity": 0, "style": "standard"}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "render.json").write_text(json.dumps(recorded, indent=1))
+    (tmp_path / "a" / "labels.parquet").touch()
+    assert render_dataset(clone, 1, 1, tmp_path / "a", size=64).name == "labels.parquet"
+    with pytest.raises(RenderFolderError, match=r"Cannot resume: .* holds renders .*\(seed was 1, is 2\)"):
+        render_dataset(clone, 1, 2, tmp_path / "a", size=64)
+    with (
+        FolderClaim(tmp_path / "a", recorded, record="render.json"),
+        pytest.raises(RenderFolderError, match="Another process is writing renders"),
+    ):
+        render_dataset(clone, 1, 1, tmp_path / "a", size=64)
+    (tmp_path / "b" / "images").mkdir(parents=True)
+    with pytest.raises(RenderFolderError, match="The output must be a new or empty folder"):
+        render_dataset(clone, 1, 1, tmp_path / "b", size=64)
+    with pytest.raises(ValueError, match="`count` must be at least 1, got 0"):
+        render_dataset(clone, 0, 1, tmp_path / "c")
 
 
 def test_errors_are_one_line(tmp_path):
@@ -276,7 +295,7 @@ def test_errors_are_one_line(tmp_path):
 
 
 def test_poses_reach_the_limits_and_are_mostly_frontal():
-    yaw, pitch, _ = np.rad2deg([sampling.sample_pose(np.random.default_rng(seed)) for seed in range(4000)]).T
+    yaw, pitch, _ = np.rad2deg([sample_pose(np.random.default_rng(seed)) for seed in range(4000)]).T
     assert 40 < np.abs(yaw).max() <= 45
     assert 26 < np.abs(pitch).max() <= 30
     assert np.mean(np.abs(yaw) < 15) > 0.6
@@ -284,18 +303,18 @@ def test_poses_reach_the_limits_and_are_mostly_frontal():
 
 
 def test_a_fifth_of_the_faces_is_neutral_and_all_levels_occur():
-    levels = np.array([sampling.sample_intensities(np.random.default_rng(seed)) for seed in range(3000)])
+    levels = np.array([sample_intensities(np.random.default_rng(seed)) for seed in range(3000)])
     assert (levels < 1).all(1).mean() > 0.2
     assert np.histogram(levels[levels >= 1], [1, 2, 3, 4, 5.01])[0].min() > 0.1 * (levels >= 1).sum()
     assert ((levels > 0) & (levels < 1)).mean() > 0.03
 
 
 def test_compound_expressions_use_units_as_often_as_published():
-    drawn = [sampling._draw_units(np.random.default_rng(seed), "compound") for seed in range(6000)]
+    drawn = [sample_units(np.random.default_rng(seed), "compound") for seed in range(6000)]
     expected = dict.fromkeys(ACTION_UNITS, 0.0)
-    for common, rarer in sampling.COMPOUND_EXPRESSIONS:
+    for common, rarer in COMPOUND_EXPRESSIONS:
         for number, share in {**dict.fromkeys(common, 0.85), **rarer}.items():
-            expected[number] += share / len(sampling.COMPOUND_EXPRESSIONS)
+            expected[number] += share / len(COMPOUND_EXPRESSIONS)
     for number in (1, 4, 10, 12, 17, 25):
         assert np.mean([number in units for units in drawn]) == pytest.approx(expected[number], abs=0.03)
     both = np.mean([{1, 2} <= units for units in drawn])
@@ -322,8 +341,8 @@ def test_shifted_scenes_share_nothing_with_standard_ones():
     with pytest.raises(ValueError, match="`style` must be one of standard, shifted, got 'odd'"):
         sample_scene(0, 0, 0, style="odd")
     with pytest.raises(ValueError, match="`style` must be one of standard, shifted, got 'odd'"):
-        _Plan(0, 64, 1, None, 0, "odd")
-    assert _Plan(4, 64, 1, None, 0, "shifted").subject(7) != _Plan(4, 64, 1, None, 0).subject(7)
+        RenderPlan(0, 64, 1, None, 0, "odd")
+    assert RenderPlan(4, 64, 1, None, 0, "shifted").subject(7) != RenderPlan(4, 64, 1, None, 0).subject(7)
 
 
 def test_a_folded_lamp_lights_what_faces_it():
@@ -388,9 +407,9 @@ def test_point_errors_follow_pose_and_size_and_have_heavy_tails():
     assert (spread**4).mean() > 3.3 * (spread**2).mean() ** 2
 
 
-def test_facts_describe_the_scene():
+def test_descriptions_tell_the_scene():
     scenes = many(300)
-    facts = [face_facts(scene, 128) for scene in scenes]
+    facts = [describe_scene(scene, 128) for scene in scenes]
     angles = [fact.skin_ita for fact in facts]
     tones = [float(scene.identity.skin.tone.mean()) for scene in scenes]
     assert np.argmax(angles) in np.flatnonzero(np.array(tones) > np.median(tones))
@@ -411,7 +430,7 @@ def test_people_differ_in_what_mimics_action_units():
     assert (np.abs(resting) < 0.5).all()
     assert (np.abs(resting[:, EXPRESSION_SHAPES.index("browDown_L")]) > 0.1).mean() > 0.3
     deep = np.array([(person.permanent_wrinkles.mean(1) > 0.35) for person in people])
-    crows_feet, glabella = (sampling.WRINKLES.index(name) for name in ("crows_feet", "glabella"))
+    crows_feet, glabella = (WRINKLES.index(name) for name in ("crows_feet", "glabella"))
     assert 0.05 < deep[:, crows_feet].mean() < 0.5
     assert 0.05 < deep[:, glabella].mean() < 0.5
     lids = [person.eyes for person in people]
@@ -421,6 +440,6 @@ def test_people_differ_in_what_mimics_action_units():
 def test_two_of_three_smiles_raise_the_cheeks():
     rng = np.random.default_rng(5)
     smile, cheeks = (ACTION_UNITS.index(number) for number in (12, 6))
-    drawn = np.array([sampling.sample_intensities(rng) for _ in range(4000)]) >= 1
+    drawn = np.array([sample_intensities(rng) for _ in range(4000)]) >= 1
     assert 0.6 < drawn[drawn[:, smile], cheeks].mean() < 0.75
     assert drawn[drawn[:, cheeks], smile].mean() < 0.8  # AU06 is seen without a smile, too
