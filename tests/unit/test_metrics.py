@@ -208,7 +208,7 @@ def labels_and(probabilities, labels=((1, 0), (0, 1))):
         (lambda: metrics.triplet_accuracy([[1, 2, 3]], [0, 1]), r"`triplet_types` must have shape \(1,\), got \(2,\)"),
         (lambda: metrics.triplet_accuracy([[1, 2, 3]], [3]), r"must be 0 \(one-class\)"),
         (lambda: metrics.mean_of_folds([]), r"must hold at least one report, each with 'action_units', got 0"),
-        (lambda: metrics.pooled_folds([report(0, 1), {"action_units": {}}]), r"must hold at least one report|must be of the same AUs"),
+        (lambda: metrics.pooled_folds([report(0, 1), {"action_units": {}}]), r"must hold at least one report|same AUs"),
         (lambda: metrics.compute_metrics(prediction(np.ones((2, 2)), None)), r"must hold arrays, got None"),
     ],
 )  # fmt: skip
@@ -272,7 +272,7 @@ def test_metrics_of_a_prediction():
     only_labels = metrics.metrics_for(CONFIG)(prediction((logits, strength), labels))
     assert "icc" not in only_labels
     assert np.isfinite(metrics.compute_metrics(prediction(logits * 1e4, labels))["f1"])  # no overflow
-    with pytest.raises(MetricError, match=r"a column for each of the 2 AUs, got \(2, 3\)"):
+    with pytest.raises(MetricError, match=r"one column per AU, got \(2, 3\)"):
         metrics.metrics_for(CONFIG)(prediction(np.zeros((2, 3)), np.zeros((2, 3))))
 
 
