@@ -4,7 +4,10 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: demo test lint format clean
+.PHONY: help demo test test-quick lint docs format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 .venv/.%: pyproject.toml
 	test -d .venv || $(PYTHON) -m venv .venv
@@ -21,17 +24,23 @@ demo/astronaut.png: .venv/.plots
 	mkdir -p demo
 	$(BIN)/python -c "from skimage import data, io; io.imsave('demo/astronaut.png', data.astronaut())"
 
-test: .venv/.test ## all tests and doctests
+test: .venv/.dev ## all tests and doctests
 	$(BIN)/python -m pytest
+
+test-quick: .venv/.test ## unit tests that take less than two seconds each
+	$(BIN)/python -m pytest -m "not slow" tests/unit
 
 lint: .venv/.dev ## style, names, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/.dev
+docs: .venv/.docs ## the site, in site/
+	$(BIN)/mkdocs build --strict
+
+format: .venv/.dev ## sort imports and format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:
-	rm -rf .venv demo build dist
+clean: ## remove what the targets made
+	rm -rf .venv demo build dist site

@@ -1,11 +1,11 @@
 """Measure how well faces are found and aligned, on rendered photos whose five points are known.
 
-You will see a table, ready for a README: YuNet alone, as OpenCV offers it, beside `FaceDetector`. The error is the mean
+Prints a table that compares YuNet alone, as OpenCV offers it, with `FaceDetector`. The error is the mean
 distance of the five points as a share of the true distance between the eyes; a face counts as missed if no detection
-comes closer than a quarter of it. Below the table: the mean signed offset of each point in the upright face, to tell
-noise from definition. Needs `pip install -e ".[synthetic]"` and a clone of ICT-FaceKit.
+comes closer than a quarter of it. Below the table: the mean signed offset of each point in the upright face, which
+separates noise from another definition of the point. Needs `pip install -e ".[synthetic]"` and a clone of ICT-FaceKit.
 
-    python examples/measure_alignment.py --face-model ICT-FaceKit
+    python benchmarks/alignment.py --face-model ICT-FaceKit
 """
 
 import argparse
@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.faces import FaceDetector
+from hf_geaau.synthetic import sample_scene
 from hf_geaau.synthetic.face_model import load_face_model
 from hf_geaau.synthetic.rendering import Renderer
-from hf_geaau.synthetic.sampling import sample_scene
 
-SEED = 77  # other identities than those of examples/train_five_points.py
+SEED = 77  # other identities than those of benchmarks/train_five_points.py
 MISSED = 0.25
 CASES = {  # eye distance in pixels of a 640×480 photo, largest tilt in degrees, enlargement of the whole photo
     "upright, eyes 40 to 110 px apart": ((40, 110), 8, 1),

@@ -7,10 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .camera import Camera
-from .photography import background
-from .rendering import Renderer
-from .sampling import ACTION_UNITS, Scene, expression, sample_scene, wrinkle_depths
+from hf_geaau.synthetic.action_units import ACTION_UNITS
+from hf_geaau.synthetic.backgrounds import background
+from hf_geaau.synthetic.camera import Camera
+from hf_geaau.synthetic.expressions import expression, wrinkle_depths
+from hf_geaau.synthetic.rendering import Renderer
+from hf_geaau.synthetic.scenes import Scene, sample_scene
 
 
 class Act(NamedTuple):

@@ -1,9 +1,9 @@
 """Draw a sheet of rendered faces: each action unit at 0, 25, 50, 75 and 100 %, on some people, under one light.
 
-You will see one row for each action unit and five pictures for each person. Look at it after a change to the renderer:
-does each row show what FACS describes, and nothing else?
+Draws one row for each action unit and five pictures for each person. Look at it after a change to the renderer: each
+row should show what FACS describes, and nothing else.
 
-    python examples/contact_sheet.py --face-model ICT-FaceKit --output sheet.jpg
+    python benchmarks/contact_sheet.py --face-model ICT-FaceKit --output sheet.jpg
 """
 
 import argparse
@@ -12,10 +12,9 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from hf_geaau.synthetic import Renderer, load_face_model, sample_scene
+from hf_geaau.synthetic import ACTION_UNITS, Renderer, expression, load_face_model, sample_scene, wrinkle_depths
 from hf_geaau.synthetic.camera import Camera
 from hf_geaau.synthetic.lighting import Light
-from hf_geaau.synthetic.sampling import ACTION_UNITS, expression, wrinkle_depths
 
 LEVELS = (0.0, 1.25, 2.5, 3.75, 5.0)
 ROWS = (*((number,) for number in ACTION_UNITS), (6, 12), (6, 12, 25), (1, 2), (1, 4))

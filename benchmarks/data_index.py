@@ -1,8 +1,8 @@
-"""Index imitations of whole benchmarks: are the published totals met, and how many label rows are read per second?
+"""Index imitations of whole datasets: check the published totals, and measure label rows per second.
 
-You see, for BP4D (empty image files), BP4D+ and DISFA (videos of 16 pixels), the frames of each fold, checked against
+Prints, for BP4D (empty image files), BP4D+ and DISFA (videos of 16 pixels), the frames of each fold, checked against
 the published ones, and seconds: for reading and checking all labels and matching them with images ("index"), for
-`load` with that and the cache written, and for `load` once the cache is there. The reference reads the same BP4D
+`load` including that and writing the cache, and for `load` from the cache. The reference reads the same BP4D
 occurrence files one by one with pandas, without checks, intensities or images.
 """
 
@@ -32,7 +32,7 @@ warnings.simplefilter("error", DatasetWarning)  # any difference from the publis
 
 
 def seconds(work, *arguments):
-    """Time the fastest of some runs."""
+    """Return the seconds of the fastest of some runs."""
     times = []
     for run in range(RUNS):
         start = time.perf_counter()
@@ -58,10 +58,10 @@ def check_totals(name, tree, cache, options, folds):
         chosen = {**options, "drop_listed": drop_listed, "cache_dir": cache}
         whole = len(data.load(name, tree, fold=None, **chosen)["train"])
         for fold, expected in enumerate(sizes, 1):
-            found = data.load(name, tree, fold=fold, **chosen)
-            assert expected in (None, len(found["test"])), (name, fold, len(found["test"]), expected)
-            assert len(found["train"]) + len(found["test"]) == whole
-            print(f"{name} fold {fold}{', drop list' * drop_listed}: {len(found['test']):,} test of {whole:,}")
+            parts = data.load(name, tree, fold=fold, **chosen)
+            assert expected in (None, len(parts["test"])), (name, fold, len(parts["test"]), expected)
+            assert len(parts["train"]) + len(parts["test"]) == whole
+            print(f"{name} fold {fold}{', drop list' * drop_listed}: {len(parts['test']):,} test of {whole:,}")
 
 
 with tempfile.TemporaryDirectory() as scratch:

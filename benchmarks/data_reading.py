@@ -1,7 +1,7 @@
 """Measure how fast prepared crops are read, beside a plain PIL loop over the same JPEG files.
 
-You see images per second decoded from the parquet shards that `prepare` writes and from single files, with one and two
-processes, and their ratio. Both read in the same random order, in turns and in the same processes; the median counts.
+Prints images per second decoded from the parquet shards that `prepare` writes and from single files, with one and two
+processes, and their ratio. Both are read in the same random order, taking turns in the same processes. Medians count.
 """
 
 import io
@@ -23,30 +23,30 @@ IDENTITIES, FRAMES, SIZE, ROUNDS = 100, 20, 224, 11
 def from_parquet(folder, cache, part, parts):
     data = datasets.load_dataset(folder, "all", split="train", cache_dir=cache)
     data = data.select_columns("image")
-    return (lambda place: data[place]["image"].convert("RGB")), range(part, len(data), parts)
+    return (lambda index: data[index]["image"].convert("RGB")), range(part, len(data), parts)
 
 
 def from_files(folder, _cache, part, parts):
     paths = sorted(Path(folder).glob("*.jpg"))
-    return (lambda place: Image.open(paths[place]).convert("RGB")), range(part, len(paths), parts)
+    return (lambda index: Image.open(paths[index]).convert("RGB")), range(part, len(paths), parts)
 
 
 def worker(folders, cache, part, parts, start, results):
-    """Read rounds in turn from parquet and from files: a process that happens to be slow is slow at both."""
+    """Read rounds in turn from parquet and from files, so that a slow process slows both."""
     readers = [from_parquet(folders[0], cache, part, parts), from_files(folders[1], cache, part, parts)]
-    orders = [sorted(places, key=lambda place: hash((place, 7))) for _, places in readers]
+    orders = [sorted(indices, key=lambda index: hash((index, 7))) for _, indices in readers]
     for _ in range(ROUNDS + 1):
-        for (read, _places), order in zip(readers, orders, strict=True):
+        for (read, _indices), order in zip(readers, orders, strict=True):
             start.wait()
             began = time.perf_counter()
-            for place in order:
-                read(place)
+            for index in order:
+                read(index)
             results.put((len(order), began, time.perf_counter()))
             start.wait()
 
 
 def measure(folders, cache, workers):
-    """Give images/s from parquet and from files, (rounds, 2), read by several processes at once."""
+    """Return images/s from parquet and from files, (rounds, 2), read by several processes at once."""
     context = multiprocessing.get_context("spawn")
     start, results = context.Barrier(workers + 1), context.Queue()
     for part in range(workers):
@@ -64,14 +64,14 @@ def measure(folders, cache, workers):
 def main():
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        # Aligned already, so nothing is searched for; a few faces many times, because only their size matters here.
+        # Aligned already, so that no face is detected; few faces, each repeated, because only their size matters.
         renders = write_example("synthetic", root / "renders", identities=IDENTITIES, frames=FRAMES, size=SIZE)
         prepare("synthetic", renders, root / "crops", size=SIZE, workers=1)
         (root / "files").mkdir()
         data = datasets.load_dataset(str(root / "crops"), "all", split="train", cache_dir=str(root / "cache"))
         data = data.cast_column("image", datasets.Image(decode=False))
-        for place, row in enumerate(data):
-            (root / "files" / f"{place:06d}.jpg").write_bytes(row["image"]["bytes"])
+        for index, row in enumerate(data):
+            (root / "files" / f"{index:06d}.jpg").write_bytes(row["image"]["bytes"])
         side = Image.open(io.BytesIO(data[0]["image"]["bytes"])).width
         print(f"{len(data)} crops of {side} pixels, {len(data[0]['image']['bytes']) / 1000:.1f} kB; median of {ROUNDS}")
         for workers in (1, 2):

@@ -1,9 +1,9 @@
-"""What GTLE-Net costs over its backbone: images/s of GeaauModel against the bare timm model, in one run.
+"""Measure the cost of GTLE-Net over its backbone: images/s of GeaauModel and of the bare timm model in one run.
 
-You will see a row per backbone and batch size. The two models take turns, so that a busy machine slows both alike; the
-ratio is the median over the rounds.
+Prints a row per backbone and batch size. The two models take turns, so that other load slows both alike; the ratio is
+the median over the rounds.
 
-    OMP_NUM_THREADS=2 python examples/benchmark_forward.py
+    OMP_NUM_THREADS=2 python benchmarks/forward.py
 """
 
 import argparse
@@ -24,7 +24,7 @@ def seconds(model: torch.nn.Module, pixel_values: torch.Tensor) -> float:
 
 @torch.inference_mode()
 def compare(backbone: str, batch: int, rounds: int) -> tuple[float, float, float]:
-    """Give images/s of the bare backbone, images/s of GeaauModel, and their ratio."""
+    """Return images/s of the bare backbone, images/s of GeaauModel, and their ratio."""
     bare = timm.create_model(backbone, num_classes=0).eval()
     ours = GeaauModel(GeaauConfig(backbone=backbone)).eval()
     pixel_values = torch.randn(batch, 3, 224, 224)

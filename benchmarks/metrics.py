@@ -1,6 +1,6 @@
-"""How long do the metrics take on a whole fold, beside scikit-learn's one AU at a time?
+"""Measure the metrics on a whole fold beside scikit-learn, which takes one AU at a time.
 
-You see, for 150,000 frames of 12 AUs with one label in ten masked, milliseconds of each metric and of the loop over
+Prints, for 150,000 frames of 12 AUs with one label in ten masked, milliseconds of each metric and of the loop over
 scikit-learn's `f1_score` and `roc_auc_score`, fastest of some alternating runs in this process, and their ratio. The
 results are checked to be equal.
 """
@@ -22,8 +22,8 @@ intensities, predicted = np.where(labels < 0, -1, 5 * labels), 5 * probabilities
 
 
 def by_sklearn(measure, scores):
-    known = labels >= 0
-    return [measure(labels[known[:, unit], unit], scores[known[:, unit], unit]) for unit in range(UNITS)]
+    labeled = labels >= 0
+    return [measure(labels[labeled[:, unit], unit], scores[labeled[:, unit], unit]) for unit in range(UNITS)]
 
 
 WORK = {
@@ -38,7 +38,7 @@ WORK = {
 }
 times = {name: float("inf") for name in WORK}
 results = {}
-for _ in range(RUNS):  # in turn, so that other load on the machine meets all of them
+for _ in range(RUNS):  # in turn, so that other load slows all of them alike
     for name, work in WORK.items():
         start = time.perf_counter()
         results[name] = work()

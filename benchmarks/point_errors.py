@@ -1,12 +1,12 @@
 """Measure the errors of the five points that `FaceDetector` finds, on rendered photos whose true points are known.
 
-You will see the share of missed faces, the mean and spread of each point's error by face size and by yaw, how heavy the
-tails are, and the constants of `hf_geaau.synthetic.point_errors`, ready to be pasted there. Errors are in the frame of
+Prints the share of missed faces, the mean and spread of each point's error by face size and by yaw, how heavy the
+tails are, and the constants of `hf_geaau.synthetic.point_errors`, to be pasted there. Errors are in the frame of
 the upright crop, in eye distances of CROP_TEMPLATE. Every face counts twice, the second time mirrored. The measurements
-are kept in `runs/point_errors`, and a second run goes on from there. Needs `pip install -e ".[synthetic]"` and a clone
+are kept in `runs/point_errors`, and a second run resumes from them. Needs `pip install -e ".[synthetic]"` and a clone
 of ICT-FaceKit.
 
-    python examples/measure_point_errors.py --face-model ICT-FaceKit
+    python benchmarks/point_errors.py --face-model ICT-FaceKit
 """
 
 import argparse
@@ -27,10 +27,10 @@ from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 from hf_geaau.synthetic.face_model import load_face_model
 from hf_geaau.synthetic.point_errors import features
 from hf_geaau.synthetic.rendering import Renderer
-from hf_geaau.synthetic.sampling import MAX_PITCH, MAX_YAW, sample_scene
+from hf_geaau.synthetic.scenes import MAX_PITCH, MAX_YAW, sample_scene
 
 SEED, IMAGES_PER_IDENTITY = 401, 3
-PART = 25  # photos; also what an interruption can cost
+PART = 25  # photos per file; an interruption loses at most these
 HEIGHT, WIDTH = 360, 480
 EYES_PX = 10, 90  # distance between the eyes in the photos: faces of 24 to 215 pixels
 MISSED = 0.3  # a mean error above this many eye distances is another face, or none
@@ -49,7 +49,7 @@ def measure(renderer: Renderer, detector: FaceDetector, index: int) -> Array:
     """Render photo `index` and find its face: (13,), yaw, pitch and face pixels, and the error (10), NaN if missed."""
     rng = np.random.default_rng([SEED, index])
     scene = sample_scene(SEED, index, index // IMAGES_PER_IDENTITY)
-    if index % 2:  # as many turned heads as frontal ones, or their errors stay unknown
+    if index % 2:  # half of the heads are turned, so that there are enough of them to fit
         scene = replace(scene, yaw=rng.uniform(-MAX_YAW, MAX_YAW), pitch=rng.uniform(-MAX_PITCH, MAX_PITCH))
     eyes, roll = np.exp(rng.uniform(*np.log(EYES_PX))), rng.normal(0, 0.12)
     free = np.maximum(np.array([WIDTH, HEIGHT]) / 2 - 2 * eyes, 0)
@@ -65,7 +65,7 @@ def measure(renderer: Renderer, detector: FaceDetector, index: int) -> Array:
 
 
 def measure_part(face_model: str, path: Path, start: int) -> None:
-    """Measure the photos of one part and write them to `path`; a part that is there is kept."""
+    """Measure the photos of one part and write them to `path`; an existing part is kept."""
     if path.exists():
         return
     renderer, detector = _tools(face_model)

@@ -1,9 +1,9 @@
 """Measure how fast faces are rendered, beside two references in the same run.
 
-You will see images per second of one process and of all workers once they have started, the milliseconds of the parts
-(some hold others), and the ratio to numpy's product of all 155 shapes with their weights and to Pillow's JPEG encoder.
+Prints images per second of one process and of all workers once they have started, the milliseconds of the parts (some
+contain others), and the ratio to numpy's product of all 155 shapes with their weights and to Pillow's JPEG encoder.
 
-    python examples/benchmark_rendering.py --face-model ICT-FaceKit
+    python benchmarks/rendering.py --face-model ICT-FaceKit
 """
 
 import argparse

@@ -1,10 +1,10 @@
 """Train the cascade that finds the five points of an upright face, on rendered faces only.
 
-You will see the error after each step of the cascade on identities that were never trained on, as a share of the
-distance between the eyes. Rendering takes about 10 minutes on one CPU core, training one more; the renders are kept in
+Prints the error after each step of the cascade on identities that were not trained on, as a share of the distance
+between the eyes. Rendering takes about 10 minutes on one CPU core, training one more; the renders are kept in
 `runs/five_points`. Needs `pip install -e ".[synthetic]"` and a clone of ICT-FaceKit.
 
-    python examples/train_five_points.py --face-model ICT-FaceKit
+    python benchmarks/train_five_points.py --face-model ICT-FaceKit
 """
 
 import argparse
@@ -17,9 +17,9 @@ from safetensors.numpy import save_file
 
 from hf_geaau.faces.five_points import CROP_EYES, CROP_SIDE, describe, step, upright_points
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.synthetic import sample_scene
 from hf_geaau.synthetic.face_model import load_face_model
 from hf_geaau.synthetic.rendering import Renderer
-from hf_geaau.synthetic.sampling import sample_scene
 
 SEED = 21
 IMAGES, IMAGES_PER_IDENTITY, HELD_OUT = 9000, 3, 600
@@ -28,7 +28,7 @@ STEPS, STARTS_PER_IMAGE, RIDGE = 3, 2, 20.0
 
 
 def render_faces(face_model: str, folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Render heads in their surroundings: (n, 96, 96) grey and points (n, 5, 2)."""
+    """Render heads in their surroundings: (n, 96, 96) gray and points (n, 5, 2)."""
     path = folder / f"renders-{SEED}-{IMAGES}.npz"
     if not path.exists():
         renderer = Renderer(load_face_model(face_model), supersample=1)
@@ -47,7 +47,7 @@ def render_faces(face_model: str, folder: Path) -> tuple[NDArray[np.uint8], NDAr
 
 
 def start(rng: np.random.Generator, truth: NDArray[np.float64], spread: float) -> NDArray[np.float64]:
-    """Draw points as wrong as a detector's: an average face, turned, scaled, shifted and noisy."""
+    """Draw points with errors like a detector's: an average face, rotated, scaled, shifted and noisy."""
     template = upright_points(CROP_SIDE, CROP_EYES)
     matrix = similarity_transform(template, truth)
     middle, angle = truth.mean(axis=0), rng.normal(0, 0.15 * spread)
@@ -95,9 +95,9 @@ def main() -> None:
         errors = np.linalg.norm(tests - held_out[1], axis=2).mean(axis=1) / eyes
         print(f"step {number + 1}: median {np.median(errors):.4f}, 90th percentile {np.quantile(errors, 0.9):.4f}")
     path = arguments.output / "five-points-synthetic.safetensors"
-    facts = {"trained_on": f"{IMAGES} rendered faces, examples/train_five_points.py, seed {SEED}"}
-    save_file({"cascade": np.array(cascade)}, path, facts)
-    print(f"wrote {path}, {path.stat().st_size / 1000:.0f} kB")
+    metadata = {"trained_on": f"{IMAGES} rendered faces, benchmarks/train_five_points.py, seed {SEED}"}
+    save_file({"cascade": np.array(cascade)}, path, metadata)
+    print(f"Wrote {path}, {path.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Measure a training step of GTLE-Net by `hf_geaau.training` against a bare timm + torch loop.
 
-Both have the same backbone, batch, crops, augmentation and optimiser; rounds alternate, so that what else the machine
-does hits both. You will see images/s of both, their ratio, and the share of time that the Trainer waits for data.
+Both have the same backbone, batch, crops, augmentation and optimiser; rounds alternate, so that other load
+slows both alike. Prints images/s of both, their ratio, and the share of time that the Trainer waits for data.
 
-    python examples/benchmark_training.py renders
+    python benchmarks/training.py renders
 """
 
 import argparse
@@ -22,7 +22,7 @@ from hf_geaau.training import build_trainer, datasets_of, load_recipe, open_spli
 
 
 class Waiting(TrainerCallback):
-    """Adds up the time between the end of a step and the beginning of the next: the wait for a batch."""
+    """Sum the time between the end of a step and the beginning of the next: the wait for a batch."""
 
     def __init__(self) -> None:
         self.seconds, self.since = 0.0, 0.0
@@ -36,7 +36,7 @@ class Waiting(TrainerCallback):
 
 
 def bare_loop(recipe: Any, batches: torch.utils.data.DataLoader, steps: int, units: int, device: str) -> float:
-    """Train the same backbone, to the same stage, with pooling and one linear layer; give the seconds."""
+    """Train the same backbone, to the same stage, with pooling and one linear layer; return the seconds."""
     backbone: Any = timm.create_model(
         recipe.model["backbone"],
         features_only=True,

@@ -1,13 +1,12 @@
-"""How fast videos are analysed: each stage alone and all together, taking turns in one run.
+"""Measure how fast videos are analyzed: each stage alone and all together, taking turns in one run.
 
-You will see a table: decoding, detecting (with following in between), aligning and the network, each alone in one
-thread and on all cores, and what each costs; then end to end beside three bounds. With --face-model, another: what
-detecting in every k-th frame costs in accuracy, against the truth of rendered clips. With --long, instead, the memory
-over a long clip.
+Prints a table of decoding, detection (with tracking in between), alignment and the network, each alone in one thread
+and on all cores; then the speed from end to end beside three bounds. With --face-model, another table: the error of
+detecting only in every k-th frame, against the truth of rendered clips. With --long: the memory over a long clip.
 
-    python examples/benchmark_video.py                          # 7 rounds; for a first look --frames 60 --rounds 1
-    python examples/benchmark_video.py --rounds 0 --face-model FOLDER
-    python examples/benchmark_video.py --long 20000
+    python -m benchmarks.video                          # 7 rounds; for a first look --frames 60 --rounds 1
+    python -m benchmarks.video --rounds 0 --face-model FOLDER
+    python -m benchmarks.video --long 20000
 """
 
 import argparse
@@ -55,7 +54,7 @@ def write_clip(path: Path, frames: Iterable[np.ndarray], options: dict[str, str]
 
 
 def portrait_clip(path: Path, frames: int, size: tuple[int, int] = (640, 480)) -> Path:
-    """NASA's portrait of Eileen Collins (public domain) swaying in front of grey."""
+    """NASA's portrait of Eileen Collins (public domain) swaying in front of gray."""
     person = cv2.resize(data.astronaut(), (460, 460))
 
     def picture(number: int) -> np.ndarray:
@@ -68,9 +67,9 @@ def portrait_clip(path: Path, frames: int, size: tuple[int, int] = (640, 480)) -
 
 
 def measured(tasks: Sequence[Task], threads: int) -> tuple[float, float]:
-    """Seconds, and CPU seconds, that a pool of threads takes for all tasks."""
+    """Return the seconds and the CPU seconds that a pool of threads takes for all tasks."""
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(lambda _: time.sleep(0.01), range(threads)))  # all threads are there
+        list(pool.map(lambda _: time.sleep(0.01), range(threads)))  # starts all threads
         start, cpu = time.perf_counter(), time.process_time()
         list(pool.map(lambda task: task(), tasks))
         return time.perf_counter() - start, time.process_time() - cpu
@@ -88,20 +87,20 @@ def detected(pipe: FacialActionUnitPipeline, frames: Sequence[Frame]) -> list[li
 
 
 def aligned(pipe: FacialActionUnitPipeline, frame: Frame, faces: list[Face]) -> torch.Tensor:
-    """Cut the crops, and take the looks that identities go by."""
+    """Cut the crops, and compute the appearance that tracks are matched by."""
     for face in faces:
         look_of(frame.image, face.points)
     points = np.stack([face.points for face in faces])
     return pipe.image_processor(frame.image, points=points, return_tensors="pt").pixel_values
 
 
-def analysed(pipe: FacialActionUnitPipeline, crops: torch.Tensor) -> Any:
+def analyzed(pipe: FacialActionUnitPipeline, crops: torch.Tensor) -> Any:
     with torch.inference_mode():
         return pipe.model(pixel_values=crops)
 
 
 def stages(pipe: FacialActionUnitPipeline, clip: Path, settings: Settings) -> dict[str, list[Task]]:
-    """The work of each stage over the same frames, in pieces that threads can share."""
+    """Return the work of each stage over the same frames, in parts that threads can share."""
     frames = list(VideoReader(clip))
     groups = [frames[start : start + settings.stride] for start in range(0, len(frames), settings.stride)]
     faces = [each for group in groups for each in detected(pipe, group)]
@@ -112,18 +111,18 @@ def stages(pipe: FacialActionUnitPipeline, clip: Path, settings: Settings) -> di
         "alignment only": [
             lambda frame=frame, here=here: aligned(pipe, frame, here) for frame, here in zip(frames, faces, strict=True)
         ],
-        "network only": [lambda part=part: analysed(pipe, part) for part in crops.split(settings.batch_size)],
+        "network only": [lambda part=part: analyzed(pipe, part) for part in crops.split(settings.batch_size)],
     }
 
 
 def measure(count: int, rounds: int, settings: Settings) -> None:
-    """Every round measures each stage in one thread and in all, and all together: noise hits them alike."""
+    """Measure in every round each stage in one thread and in all, and all together, so that noise is shared."""
     pipe, threads = load_pipeline(device="cpu"), settings.workers or cores()
     with tempfile.TemporaryDirectory() as folder:
         clip = portrait_clip(Path(folder) / "clip.mp4", count)
         work = stages(pipe, clip, settings)
         together: list[Task] = [lambda: list(FaceStream(pipe.analyzer(), settings).run([Source("video", str(clip))]))]
-        measured(together, 1)  # what is done once is done before
+        measured(together, 1)  # warms up
         alone, shared, cpu, whole = [], [], [], []
         for _ in range(rounds):
             one = [measured(tasks, 1) for tasks in work.values()]
@@ -150,8 +149,9 @@ def measure(count: int, rounds: int, settings: Settings) -> None:
 
 
 def rendered_clips(face_model: str, folder: Path) -> list[tuple[Path, list[np.ndarray]]]:
-    """Four people who move, blink, speak and smile for two seconds each; with their true points."""
-    from hf_geaau.synthetic import Act, Actor, Renderer, load_face_model, render_clip
+    """Render four people who move, blink, speak and smile for two seconds each; return also their true points."""
+    from benchmarks.clips import Act, Actor, render_clip
+    from hf_geaau.synthetic import Renderer, load_face_model
 
     renderer = Renderer(load_face_model(face_model), supersample=1)
     acts = {12: [Act(0.3, 0.9, 1.5)], 25: [Act(0.4, 0.9, 1.4)], 1: [Act(1.4, 1.7, 2.0)], 43: [Act(0.1, 0.16, 0.22, 5)]}
@@ -167,7 +167,7 @@ def rendered_clips(face_model: str, folder: Path) -> list[tuple[Path, list[np.nd
 
 
 def trade_off(face_model: str, strides: Sequence[int] = (1, 2, 3, 5, 8)) -> None:
-    """Error of the points, change of the probabilities and time for each k, on rendered clips."""
+    """Print the error of the points, the change of the probabilities and the time for each k, on rendered clips."""
     pipe, usual = load_pipeline(device="cpu"), dict[tuple[Path, int], np.ndarray]()
     print("| detect every | error of points, share of eye distance | change of probabilities | CPU ms per frame |")
     print("|--:|--:|--:|--:|")
@@ -190,7 +190,7 @@ def trade_off(face_model: str, strides: Sequence[int] = (1, 2, 3, 5, 8)) -> None
 
 
 class _StubAnalyzer(FaceAnalyzer):
-    """Sees one face in every frame at no cost, so that 20,000 frames take a minute: memory is what is measured."""
+    """Find one face in every frame at no cost, so that 20,000 frames take a minute: only memory is measured."""
 
     def __init__(self, action_units: Sequence[str]) -> None:
         self.aligned, self.action_units = False, tuple(action_units)
@@ -210,7 +210,7 @@ class _StubAnalyzer(FaceAnalyzer):
 
 
 def memory(count: int) -> None:
-    """Resident memory while a long clip is decoded, grouped, followed, linked, batched and written as a table."""
+    """Print resident memory while a long clip is decoded, grouped, followed, linked, batched and written as a table."""
 
     def resident() -> float:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20

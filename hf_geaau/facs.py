@@ -1,7 +1,7 @@
 """The Facial Action Coding System: action units, their names, muscles and regions, and the AU order of each benchmark.
 
 Source: Ekman, Friesen & Hager, "Facial Action Coding System: The Manual" (2002) for numbers, names and muscles. The
-orders are those of the published 12-AU (BP4D, BP4D+) and 8- and 12-AU (DISFA) protocols.
+AU lists are in the order of the published 12-AU (BP4D, BP4D+) and 8- and 12-AU (DISFA) protocols.
 """
 
 from collections.abc import Sequence

@@ -31,6 +31,7 @@ from hf_geaau.models.zoo import reason_and_remedy, why_out_of_reach
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from transformers import PreTrainedModel
 
 CODE = Path(__file__).parent / "models" / "geaau"
 MAIN_FOLD = "1"
@@ -48,12 +49,20 @@ class LicenseCallback(TrainerCallback):
     A Trainer uploads its folder by itself, past the model's own methods. With this callback among its `callbacks`, it
     stops before anything is uploaded to a public repository if the data binds the weights.
 
+    Args:
+        model: With `args`, the check happens at once, before the Trainer creates an empty public repository.
+        args: Of the Trainer.
+
     Raises:
-        PermissionError: When the Trainer is made, and before each push.
+        PermissionError: When the callback or the Trainer is made, and before each push.
 
     Example:
-        >>> Trainer(model, arguments, callbacks=[LicenseCallback()])  # doctest: +SKIP
+        >>> Trainer(model, args, callbacks=[LicenseCallback(model, args)])  # doctest: +SKIP
     """
+
+    def __init__(self, model: "PreTrainedModel | None" = None, args: TrainingArguments | None = None) -> None:
+        if model is not None and args is not None and args.push_to_hub and args.process_index == 0:
+            self._check(args, model)
 
     def on_init_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Check as soon as the Trainer is made."""
@@ -64,8 +73,12 @@ class LicenseCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **kwargs: Any
     ) -> None:
         """Check before a push."""
+        if state.is_world_process_zero:
+            self._check(args, model)
+
+    def _check(self, args: TrainingArguments, model: Any) -> None:
         config = getattr(model, "config", None)
-        if state.is_world_process_zero and getattr(config, "model_type", None) == "geaau":
+        if getattr(config, "model_type", None) == "geaau":
             repo_id = args.hub_model_id or Path(args.output_dir).absolute().name
             keep_private(config, repo_id, args.hub_private_repo, args.hub_token)
 

@@ -1,5 +1,5 @@
-"""Benchmarks that anybody can rerun."""
+"""The ablation on rendered faces: train variants of the network, score them on new people, write a report."""
 
-from .run import SCALES, run_benchmark
+from .run import SCALES, run_ablation
 
-__all__ = ["SCALES", "run_benchmark"]
+__all__ = ["SCALES", "run_ablation"]

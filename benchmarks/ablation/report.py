@@ -1,4 +1,4 @@
-"""What the benchmark found: differences with their uncertainty, the table, and the pictures."""
+"""The results of the ablation: differences with their uncertainty, the tables, and the figures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 
 from hf_geaau import facs
 from hf_geaau.files import whole_file
-from hf_geaau.plots import COLOURS, require_matplotlib
+from hf_geaau.metrics import markdown_table
+from hf_geaau.plots import require_matplotlib
 
 BOOTSTRAPS = 2000
+COLORS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#F0E442")
+"""Of Okabe and Ito, which color-blind readers can tell apart."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,10 @@ class Arm:
     """One way to train: an ablation.
 
     Attributes:
-        title: What stands in tables.
+        title: Its name in tables.
         head: `GeaauConfig.head`.
-        encoder: Whether it starts from stage 1.
-        length: How many times as many steps as the others it trains on action units.
+        encoder: Whether it starts from the encoder of stage 1.
+        length: Factor of the steps on action units.
     """
 
     title: str
@@ -42,14 +45,14 @@ ARMS = {
 
 @dataclass(frozen=True)
 class Run:
-    """One trained arm, scored.
+    """One arm, trained with one seed and scored.
 
     Attributes:
-        facts: What was measured: arm, seed, F1 and AUC per AU and mean, minutes.
+        result: Arm, seed, F1 and AUC by AU and their means, minutes.
         counts: (3, S, N) true positives, false positives and false negatives of each of S test people.
     """
 
-    facts: dict[str, Any]
+    result: dict[str, Any]
     counts: NDArray[np.int64]
 
 
@@ -61,41 +64,42 @@ def count_by_person(
     Args:
         probabilities, labels: (F, N).
         people: (F,) names.
-        threshold: From which probability an AU counts as present.
+        threshold: Probability from which an AU counts as present.
 
     Returns:
         (3, S, N), people in sorted order.
     """
-    said, true, known = probabilities >= threshold, labels == 1, labels >= 0
+    predicted, present, labeled = probabilities >= threshold, labels == 1, labels >= 0
     names, person = np.unique(np.asarray(people), return_inverse=True)
     counts = np.zeros((3, len(names), labels.shape[1]), np.int64)
-    for place, hits in enumerate((said & true, said & ~true & known, ~said & true)):
-        np.add.at(counts[place], person, hits)
+    outcomes = (predicted & present, predicted & ~present & labeled, ~predicted & present)
+    for row, outcome in zip(counts, outcomes, strict=True):
+        np.add.at(row, person, outcome)
     return counts
 
 
 def mean_f1(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean over AUs of F1 from counts (3, ..., N); an AU without positives or alarms counts as 0."""
+    """Return the mean over AUs of F1 from counts (3, ..., N); an AU without positives and predictions counts as 0."""
     tp, fp, fn = counts
     return (2 * tp / np.maximum(2 * tp + fp + fn, 1)).mean(axis=-1)
 
 
-def summarise(runs: list[Run]) -> dict[str, Any]:
-    """Give each arm's mean and spread over seeds, and the differences between arms with their uncertainty.
+def summarize(runs: list[Run]) -> dict[str, Any]:
+    """Return each arm's mean and spread over seeds, and the differences between arms with their uncertainty.
 
-    The interval of a difference is from 2,000 bootstraps over test people, who are what another test set would
-    change; the spread over seeds stands beside it.
+    The interval of a difference comes from 2,000 bootstrap samples of the test people, because another test set would
+    have other people; the spread over seeds stands beside it.
     """
-    by_arm = {name: [run for run in runs if run.facts["arm"] == name] for name in ARMS}
+    by_arm = {name: [run for run in runs if run.result["arm"] == name] for name in ARMS}
     arms = {
         name: {
             "title": ARMS[name].title,
             "seeds": len(members),
-            "minutes": float(np.mean([run.facts["minutes"] for run in members])),
-            "steps": members[0].facts["steps"],
-            **{key: float(np.mean([run.facts[key] for run in members])) for key in ("f1", "train_f1", "auc")},
-            "f1_spread": float(np.std([run.facts["f1"] for run in members], ddof=min(1, len(members) - 1))),
-            "f1_by_seed": [run.facts["f1"] for run in members],
+            "minutes": float(np.mean([run.result["minutes"] for run in members])),
+            "steps": members[0].result["steps"],
+            **{key: float(np.mean([run.result[key] for run in members])) for key in ("f1", "train_f1", "auc")},
+            "f1_spread": float(np.std([run.result["f1"] for run in members], ddof=min(1, len(members) - 1))),
+            "f1_by_seed": [run.result["f1"] for run in members],
         }
         for name, members in by_arm.items()
         if members
@@ -104,7 +108,7 @@ def summarise(runs: list[Run]) -> dict[str, Any]:
     pairs = [("lam", "pooled"), ("gee-pooled", "pooled"), ("gee-lam", "gee-pooled"), ("gee-lam", "lam"),
              ("gee-lam", "lam-longer"), ("gee-lam", "pooled")]  # fmt: skip
     differences = [difference(counts, *pair) for pair in pairs if set(pair) <= set(counts)]
-    return {"arms": arms, "differences": differences, "always_on_f1": runs[0].facts["always_on_f1"]}
+    return {"arms": arms, "differences": differences, "always_on_f1": runs[0].result["always_on_f1"]}
 
 
 def difference(counts: dict[str, NDArray[np.int64]], arm: str, other: str) -> dict[str, Any]:
@@ -119,11 +123,11 @@ def difference(counts: dict[str, NDArray[np.int64]], arm: str, other: str) -> di
 
 
 def write_report(results: dict[str, Any], folder: Path) -> None:
-    """Write `report.md`, `arms.png` and `masks.png` from what was measured.
+    """Write `report.md`, `arms.png` and `masks.png`.
 
     Args:
-        results: What `run_benchmark` returns.
-        folder: Where; it also holds the runs with their masks, and the rendered test faces.
+        results: As `run_ablation` returns them.
+        folder: Folder of the run, which holds the masks of each arm and the rendered test faces.
     """
     with whole_file(folder / "report.md") as part:
         part.write_text(render_report(results), encoding="utf-8")
@@ -132,7 +136,7 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
 
 
 def render_report(results: dict[str, Any]) -> str:
-    """Give the report as Markdown."""
+    """Return the report as Markdown."""
     size, arms = results["scale"], results["arms"]
     encoders = [encoder["triplet_accuracy"] for encoder in results["encoders"]]
     lines = [
@@ -147,41 +151,49 @@ def render_report(results: dict[str, Any]) -> str:
         "",
         f"Triplet accuracy of GEE on people it has not seen: {np.mean(encoders):.3f} (chance .333).",
         "",
-        "| arm | mean F1 | ± over seeds | mean AUC | F1 on training people | AU steps | minutes |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-        f"| always on | {results['always_on_f1']:.3f} | | 0.500 | | | |",
-    ]
-    lines += [
-        f"| {arm['title']} | {arm['f1']:.3f} | {arm['f1_spread']:.3f} | {arm['auc']:.3f} | {arm['train_f1']:.3f} | "
-        f"{arm['steps']} | {arm['minutes']:.1f} |"
-        for arm in arms.values()
-    ]
-    lines += ["", "| difference of mean F1 | | 95 % interval over test people |", "|---|--:|---|"]
-    lines += [
-        f"| {arms[entry['arm']]['title']} − {arms[entry['other']]['title']} | {entry['f1']:+.3f} | "
-        f"{entry['low']:+.3f} to {entry['high']:+.3f} |"
-        for entry in results["differences"]
+        markdown_table(
+            ["arm", "mean F1", "± over seeds", "mean AUC", "F1 on training people", "AU steps", "minutes"],
+            [
+                ["always on", results["always_on_f1"], None, 0.5, None, None, None],
+                *(
+                    [arm[key] for key in ("title", "f1", "f1_spread", "auc", "train_f1", "steps", "minutes")]
+                    for arm in arms.values()
+                ),
+            ],
+            undefined="",
+        ),
+        "",
+        markdown_table(
+            ["difference of mean F1", "", "95 % interval over test people"],
+            [
+                [
+                    f"{arms[entry['arm']]['title']} − {arms[entry['other']]['title']}",
+                    f"{entry['f1']:+.3f}",
+                    f"{entry['low']:+.3f} to {entry['high']:+.3f}",
+                ]
+                for entry in results["differences"]
+            ],
+            "lrl",
+        ),
     ]
     lines += ["", "![Mean F1 of every arm](arms.png)", "", "![Mean mask of each AU](masks.png)"]
-    return "\n".join([*lines, "", *_au_table(results), ""])
+    return "\n".join([*lines, "", _au_table(results), ""])
 
 
-def _au_table(results: dict[str, Any]) -> list[str]:
-    """Per AU: F1 of each arm, and where GTLE-Net's mask lies."""
-    arms = list(results["arms"])
-    masks = _mean_masks(results, "gee-lam")
-    head = ["AU", *arms, *(["mask energy in region", "region's area", "mask entropy"] if masks else [])]
-    lines = [f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
-    for name in facs.labels("synthetic"):
-        cells = [f"{_mean(results, arm, 'per_au', name, 'f1'):.3f}" for arm in arms]
-        if masks:
-            cells += [f"{masks[name][key]:.2f}" for key in ("share", "area", "entropy")]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    if masks:
-        means = [f"{np.mean([mask[key] for mask in masks.values()]):.2f}" for key in ("share", "area", "entropy")]
-        scores = [f"{arm['f1']:.3f}" for arm in results["arms"].values()]
-        lines.append(f"| mean | {' | '.join([*scores, *means])} |")
-    return lines
+def _au_table(results: dict[str, Any]) -> str:
+    """Return the table of each AU: F1 of every arm, and where the mask of GTLE-Net lies."""
+    arms, masks, keys = list(results["arms"]), _mean_masks(results, "gee-lam"), ("share", "area", "entropy")
+    header = ["AU", *arms, *(["mask energy in region", "region's area", "mask entropy"] if masks else [])]
+    rows: list[list[Any]] = [
+        [
+            name,
+            *(_mean(results, arm, "per_au", name, "f1") for arm in arms),
+            *(masks[name][key] for key in keys if masks),
+        ]
+        for name in facs.labels("synthetic")
+    ]
+    means = [float(np.mean([mask[key] for mask in masks.values()])) for key in keys if masks]
+    return markdown_table(header, [*rows, ["mean", *(arm["f1"] for arm in results["arms"].values()), *means]])
 
 
 def _mean(results: dict[str, Any], arm: str, *keys: str) -> float:
@@ -214,20 +226,20 @@ def draw_arms(results: dict[str, Any], path: Path) -> None:
     arms = results["arms"]
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(2, 3))
-    for place, arm in enumerate(arms.values()):
-        colour = COLOURS[place % len(COLOURS)]
-        left.scatter(arm["f1_by_seed"], [place] * arm["seeds"], color=colour, edgecolor="black", s=36, zorder=3)
-        left.plot([arm["f1"]] * 2, [place - 0.3, place + 0.3], color="black", zorder=2)
+    for row, arm in enumerate(arms.values()):
+        color = COLORS[row % len(COLORS)]
+        left.scatter(arm["f1_by_seed"], [row] * arm["seeds"], color=color, edgecolor="black", s=36, zorder=3)
+        left.plot([arm["f1"]] * 2, [row - 0.3, row + 0.3], color="black", zorder=2)
     left.set_yticks(range(len(arms)), [arm["title"] for arm in arms.values()])
     left.invert_yaxis()
     left.set_xlabel("mean F1 of 18 AUs; a dot per seed")
     names = facs.labels("synthetic")
     shown = [name for name in ("pooled", "lam", "gee-lam") if name in arms]
-    for place, (arm, marker) in enumerate(zip(shown, "osD", strict=False)):
+    for order, (arm, marker) in enumerate(zip(shown, "osD", strict=False)):
         values = [_mean(results, arm, "per_au", name, "f1") for name in names]
-        colour = COLOURS[list(arms).index(arm) % len(COLOURS)]
+        color = COLORS[list(arms).index(arm) % len(COLORS)]
         right.plot(
-            names, values, marker, color=colour, markeredgecolor="black", label=arms[arm]["title"], zorder=3 + place
+            names, values, marker, color=color, markeredgecolor="black", label=arms[arm]["title"], zorder=3 + order
         )
     right.tick_params(axis="x", rotation=90)
     right.set_ylabel("F1")
@@ -257,7 +269,7 @@ def draw_masks(results: dict[str, Any], folder: Path, path: Path, arm: str = "ge
         axes.imshow(face, cmap="gray", extent=(0, 1, 1, 0))
         axes.imshow(mask, cmap="magma", alpha=0.55, extent=(0, 1, 1, 0), interpolation="bilinear", vmin=0)
         for x0, y0, x1, y1 in facs.regions([unit])[0]:
-            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=COLOURS[1], linewidth=1.2))
+            axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=COLORS[1], linewidth=1.2))
         axes.set_title(f"{name}  {shares[name]['share']:.0%} inside", fontsize=9)
         axes.set_axis_off()
     with whole_file(path) as part:

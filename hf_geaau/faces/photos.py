@@ -71,25 +71,23 @@ def _read_file(path: Path, max_pixels: int) -> Image.Image:
     name = _short(str(path))
     try:
         if path.is_dir():
-            raise PhotoError(f"A photo must be a file, got the folder {name}. Pass the files in it one by one.")
+            raise PhotoError(f"Cannot read {name}: it is a folder. Pass the files in it one by one.")
         with path.open("rb") as stream:
             return _decode(stream, name, max_pixels)
     except FileNotFoundError as error:
-        raise PhotoError(
-            f"A photo must be an existing file, got {name}, which is not there. Check the path."
-        ) from error
+        raise PhotoError(f"Cannot read {name}: there is no such file. Check the path.") from error
     except PhotoError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         reason = getattr(error, "strerror", None) or error
-        raise PhotoError(f"A photo must be a readable file, got {name} ({reason}). Check path and rights.") from error
+        raise PhotoError(f"Cannot read {name}: {reason}. Check the path and its permissions.") from error
 
 
 def _decode(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     if size == 0:
-        raise PhotoError(f"A photo must hold image data, got none from {name}. Fetch or export it again.")
+        raise PhotoError(f"Cannot read {name}: it is empty. Download or export it again.")
     try:
         with _header_lock, warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides, below
@@ -98,7 +96,7 @@ def _decode(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
         raise _too_large(name, int(re.findall(r"\d+", str(error))[0]), max_pixels) from error
     except UnidentifiedImageError as error:
         raise PhotoError(
-            f"A photo must be an image ({', '.join(FORMATS)}), got {name}, whose content is none of these. "
+            f"Cannot read {name}: its content is no image in a supported format ({', '.join(FORMATS)}). "
             "Convert it to JPEG or PNG."
         ) from error
     except Exception as error:  # whatever a damaged header leads a decoder to
@@ -130,24 +128,24 @@ def _finish(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
         return image.convert("RGB")
     except ValueError as error:
         raise PhotoError(
-            f"A photo must have a mode that Pillow converts to RGB, got {image.mode} of {name}. Save it as an RGB PNG."
+            f"Cannot convert {name} to RGB: Pillow has no conversion from mode {image.mode}. Save it as an RGB PNG."
         ) from error
 
 
 def _deep_to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
     """Convert Pillow's modes of more than 8 bits: I;16 and I (integers), F (floats from 0 to 1)."""
     values = np.asarray(image)
-    if image.mode == "I":  # 32 bits in memory; grey PNGs and TIFFs of 16 bits may arrive in it
+    if image.mode == "I":  # 32 bits in memory; gray PNGs and TIFFs of 16 bits may arrive in it
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > 65535:
             raise PhotoError(
-                f"A grey photo must have values from 0 to 65535, got {low} to {high} in {name}. Scale it to 16 bits."
+                f"A gray photo must have values from 0 to 65535, got {low} to {high} in {name}. Scale it to 16 bits."
             )
     return _read_array(values if image.mode == "F" else values.astype(np.uint16), max_pixels)
 
 
 def _as_array(source: Any) -> NDArray[Any]:
-    """Give an array H×W or H×W×C; of a torch tensor (known by its `detach`) 3×H×W becomes H×W×3."""
+    """Return an array H×W or H×W×C; a torch tensor (recognized by its `detach`) of 3×H×W becomes H×W×3."""
     if not hasattr(source, "detach"):
         return np.asarray(source)
     try:
@@ -214,25 +212,25 @@ def _download(url: str, timeout: float) -> bytes:
         with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response:
             if response.status_code != 200:
                 raise PhotoError(
-                    f"A photo URL must answer with status 200, got {response.status_code} from {name}. "
+                    f"Cannot download {name}: the server answered with status {response.status_code}. "
                     "Check the address in a browser."
                 )
             for chunk in response.iter_bytes():
                 content += chunk
                 if len(content) > MAX_DOWNLOAD_BYTES:
                     raise PhotoError(
-                        f"A photo download must have at most {MAX_DOWNLOAD_BYTES / 2**20:g} MiB, got more from {name}. "
+                        f"Cannot download {name}: it is larger than {MAX_DOWNLOAD_BYTES / 2**20:g} MiB. "
                         "Download it yourself and pass a smaller file."
                     )
                 if time.monotonic() > deadline:  # the client's timeout is per read; a slow drip would pass it
                     raise httpx.ReadTimeout("too slow")
     except httpx.TimeoutException as error:
         raise PhotoError(
-            f"A photo download must finish within {timeout:g} s, got no complete answer from {name}. Raise `timeout`."
+            f"Cannot download {name}: no complete answer within {timeout:g} s. Raise `timeout`."
         ) from error
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
         raise PhotoError(
-            f"A photo URL must be reachable, got {type(error).__name__} for {name}. Check address and network."
+            f"Cannot download {name}: {type(error).__name__}. Check the address and the network."
         ) from error
     return bytes(content)
 
@@ -262,6 +260,4 @@ def _too_large(name: str, pixels: int, max_pixels: int) -> PhotoError:
 
 
 def _damaged(name: str) -> PhotoError:
-    return PhotoError(
-        f"A photo must be a complete image, got {name}, which is truncated or damaged. Fetch or export it again."
-    )
+    return PhotoError(f"Cannot read {name}: the image is truncated or damaged. Download or export it again.")

@@ -1,15 +1,15 @@
-"""Scores of AU detection, as numpy functions without torch; for a Trainer, and as `evaluate.Metric`.
+"""Scores of AU detection: numpy functions without torch, `compute_metrics` for a Trainer, and tables.
 
-`AUF1` and its kin, one file each in `modules/`, are the functions as `evaluate.Metric`; `evaluate.load(path)` takes
-the files offline.
+`AUF1`, `AUAUC` and the other classes of `modules/` offer the functions as `evaluate.Metric`; `evaluate.load(path)`
+takes the files of that folder offline.
 """
 
-import importlib
 from typing import Any
 
+from .bootstrap import bootstrap
 from .folds import mean_of_folds, pooled_folds
 from .intensity import au_icc, au_mae
-from .occurrence import au_accuracy, au_auc, au_f1, expected_calibration_error
+from .occurrence import au_accuracy, au_auc, au_f1, auc_of_scores, expected_calibration_error
 from .scores import (
     SCORES,
     TABLE_SCORES,
@@ -31,16 +31,6 @@ from .trainer import (
 )
 from .triplets import triplet_accuracy
 
-_MODULES = {
-    "AUAUC": "au_auc",
-    "AUAccuracy": "au_accuracy",
-    "AUF1": "au_f1",
-    "AUICC": "au_icc",
-    "AUMAE": "au_mae",
-    "ExpectedCalibrationError": "expected_calibration_error",
-    "TripletAccuracy": "triplet_accuracy",
-}
-
 __all__ = [
     "SCORES",
     "TABLE_SCORES",
@@ -52,6 +42,8 @@ __all__ = [
     "au_f1",
     "au_icc",
     "au_mae",
+    "auc_of_scores",
+    "bootstrap",
     "compute_metrics",
     "compute_triplet_metrics",
     "expected_calibration_error",
@@ -68,13 +60,17 @@ __all__ = [
     "triplet_table",
 ]
 
+_EVALUATE_CLASSES = {
+    "AUAUC", "AUAccuracy", "AUF1", "AUICC", "AUMAE", "ExpectedCalibrationError", "TripletAccuracy",
+}  # fmt: skip
+
 
 def __getattr__(name: str) -> Any:
-    """Load the classes on first use: they need the package `evaluate`, the functions do not."""
-    if name not in _MODULES:
+    """Load the metric classes on first use, because they need the package `evaluate`."""
+    if name not in _EVALUATE_CLASSES:
         raise AttributeError(f"module 'hf_geaau.metrics' has no attribute '{name}'")
     try:
-        return getattr(importlib.import_module(f".modules.{_MODULES[name]}", __name__), name)
+        from . import modules
     except ModuleNotFoundError as error:
         if error.name != "evaluate":
             raise
@@ -82,5 +78,6 @@ def __getattr__(name: str) -> Any:
 
         raise MissingExtraError(
             f"`hf_geaau.metrics.{name}` needs the package 'evaluate', which is not installed. Run `pip install"
-            f" evaluate`, or call the function `hf_geaau.metrics.{_MODULES[name]}`."
+            " evaluate`, or call the function of this module that computes the same."
         ) from error
+    return getattr(modules, name)

@@ -1,4 +1,4 @@
-"""Turn what users pass as labels and predictions into arrays, or say in one line what is wrong."""
+"""Turn labels and predictions into arrays, and check them."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from hf_geaau.errors import MetricError
 
 
 def as_array(values: Any) -> NDArray[Any]:
-    """Make an array of an array, a list, or a torch tensor on any device and of any type."""
+    """Return an array of an array, a list, or a torch tensor on any device and of any type."""
     if hasattr(values, "detach"):  # a tensor: numpy knows neither other devices nor bfloat16
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values
     return np.asarray(values)
 
 
-def paired(
+def check_pair(
     targets: ArrayLike, predictions: ArrayLike, names: tuple[str, str]
 ) -> tuple[NDArray[Any], NDArray[np.floating[Any]]]:
     """Check the two arrays that every AU metric takes.
@@ -24,19 +24,19 @@ def paired(
     Args:
         targets: (F, N) labels or intensities; -1 where there is none.
         predictions: (F, N).
-        names: What the two are called in messages.
+        names: Their names in messages.
 
     Returns:
-        Targets as they are, and predictions as floats.
+        The targets unchanged, and the predictions as floats.
 
     Raises:
-        MetricError: If they are empty, differ in shape, are not tables, or a prediction is not finite.
+        MetricError: If they are empty, differ in shape, are not two-dimensional, or a prediction is not finite.
     """
     try:
         left, right = as_array(targets), as_array(predictions)
         right = right if right.dtype.kind == "f" else right.astype(np.float64)
     except (TypeError, ValueError) as error:  # ragged lists, or text
-        raise MetricError(f"`{names[0]}` and `{names[1]}` must be (F, N) arrays of numbers, got {error}.") from error
+        raise MetricError(f"`{names[0]}` and `{names[1]}` must be (F, N) arrays of numbers: {error}.") from error
     if left.ndim != 2 or left.shape != right.shape:
         raise MetricError(
             f"`{names[0]}` and `{names[1]}` must have one shape, (F, N) for F frames and N AUs, got {left.shape} and"
@@ -52,30 +52,30 @@ def paired(
     return left, right
 
 
-def occurrence(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[Any], NDArray[np.floating[Any]]]:
+def check_occurrence(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[Any], NDArray[np.floating[Any]]]:
     """Check labels and probabilities.
 
     Raises:
-        MetricError: As `paired`; also for a label other than -1, 0, 1, or a probability outside [0, 1].
+        MetricError: As `check_pair`; also for a label other than -1, 0, 1, or a probability outside [0, 1].
     """
-    truth, chance = paired(labels, probabilities, ("labels", "probabilities"))
-    foreign = (truth != 0) & (truth != 1) & (truth != -1)
-    if foreign.any():
-        row, column = np.argwhere(foreign)[0]
+    truth, probability = check_pair(labels, probabilities, ("labels", "probabilities"))
+    is_foreign = (truth != 0) & (truth != 1) & (truth != -1)
+    if is_foreign.any():
+        row, column = np.argwhere(is_foreign)[0]
         raise MetricError(
-            f"`labels` must be 1 (present), 0 (absent) or -1 (not labelled), got {truth[row, column]} in frame {row},"
+            f"`labels` must be 1 (present), 0 (absent) or -1 (not labeled), got {truth[row, column]} in frame {row},"
             f" column {column} (from 0). Map BP4D's 9 to -1, and threshold intensities first."
         )
-    if chance.min() < 0 or chance.max() > 1:
+    if probability.min() < 0 or probability.max() > 1:
         raise MetricError(
-            f"`probabilities` must lie in [0, 1], got values from {chance.min():.3g} to {chance.max():.3g}. Apply the"
-            " sigmoid to logits first, once."
+            f"`probabilities` must lie in [0, 1], got values from {probability.min():.3g} to"
+            f" {probability.max():.3g}. Apply the sigmoid to logits first, once."
         )
-    return truth, chance
+    return truth, probability
 
 
 def thresholds_for(threshold: ArrayLike, probabilities: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-    """Give one threshold per AU, in the precision of the probabilities: 0.7 as float32 must reach 0.7.
+    """Return one threshold per AU, in the precision of the probabilities: 0.7 as float32 must reach 0.7.
 
     Raises:
         MetricError: For another number of thresholds than AUs, or one outside [0, 1].
@@ -89,10 +89,18 @@ def thresholds_for(threshold: ArrayLike, probabilities: NDArray[np.floating[Any]
     return np.broadcast_to(values, (count,))
 
 
+def mean_of_defined(values: NDArray[Any]) -> float:
+    """Return the mean of all values but NaN; NaN if there are none."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")
+
+
 def with_mean(scores: dict[str, NDArray[Any]]) -> dict[str, Any]:
-    """Add the mean over AUs of each score; NaN, an AU without the labels that a score needs, does not count."""
-    means = {}
-    for name, values in scores.items():
-        known = values[~np.isnan(values)]
-        means[name] = float(known.mean()) if known.size else float("nan")
-    return {**scores, "mean": means}
+    """Add the mean over AUs of each score; an AU without the labels that a score needs (NaN) does not count."""
+    return {**scores, "mean": {name: mean_of_defined(values) for name, values in scores.items()}}
+
+
+def plain_number(value: Any) -> Any:
+    """Return a Python number for JSON, which cannot express NaN: that becomes None."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if value != value else value

@@ -1,4 +1,4 @@
-"""Put the reports of several folds together, in the two ways that the literature mixes up.
+"""Combine the reports of several folds, in the two ways that the literature confuses.
 
 With unbalanced folds such as DISFA's the two differ by points: say which one you report.
 """
@@ -10,17 +10,18 @@ import numpy as np
 
 from hf_geaau.errors import MetricError
 
+from ._checks import mean_of_defined, plain_number
 from .occurrence import f1_of_counts
+from .scores import MEAN, SCORES
 
-RATES = ("f1", "precision", "recall", "auc", "accuracy", "base_rate", "always_on_f1", "icc", "mae")
 COUNTS = ("labelled", "positives", "predicted", "true_positives")
 
 
 def mean_of_folds(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Average the scores of folds: the number that papers print.
+    """Return the mean over folds of each score: the number that papers print.
 
     Args:
-        reports: What `hf_geaau.evaluation.evaluate` gives, one for each fold.
+        reports: The results of `hf_geaau.evaluation.evaluate`, one for each fold.
 
     Returns:
         "action_units": by AU the mean over folds of each score; "mean": the mean over folds of each fold's mean over
@@ -53,7 +54,7 @@ def mean_of_folds(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def pooled_folds(reports: Sequence[dict[str, Any]], zero_division: float = 0.0) -> dict[str, Any]:
-    """Score the frames of all folds together, as if they were one test set: add up the counts, then score.
+    """Return the scores of the frames of all folds together, as if they were one test set: add counts, then score.
 
     Args:
         reports: As for `mean_of_folds`.
@@ -75,42 +76,48 @@ def pooled_folds(reports: Sequence[dict[str, Any]], zero_division: float = 0.0) 
     wrong = totals["positives"] + totals["predicted"] - 2 * totals["true_positives"]
     labelled = totals["labelled"]
     scores["accuracy"] = np.divide(labelled - wrong, labelled, out=np.full(len(names), np.nan), where=labelled > 0)
-    scores["mean"]["accuracy"] = _number(np.nanmean(scores["accuracy"])) if labelled.any() else None
+    scores["mean"]["accuracy"] = mean_of_defined(scores["accuracy"])
+    return scores_by_unit(names, [scores])
+
+
+def scores_by_unit(names: Sequence[str], scores: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return scores of all AUs as entries by AU, and their mean, as JSON expresses them.
+
+    Args:
+        names: The N AUs.
+        scores: Results of `au_f1`, `au_auc`, …: (N,) arrays, and "mean".
+    """
+    arrays = {key: values for part in scores for key, values in part.items() if key != MEAN}
+    means = {key: value for part in scores for key, value in part[MEAN].items()}
     return {
         "action_units": {
-            name: {key: _number(values[place]) for key, values in scores.items() if key != "mean"}
-            for place, name in enumerate(names)
+            name: {key: plain_number(values[index]) for key, values in arrays.items()}
+            for index, name in enumerate(names)
         },
-        "mean": {key: _number(value) for key, value in scores["mean"].items()},
+        "mean": {key: plain_number(value) for key, value in means.items()},
     }
 
 
 def _same_units(reports: Sequence[dict[str, Any]]) -> list[str]:
     if not reports or any("action_units" not in report for report in reports):
-        raise MetricError(f"Folds must be at least one report with 'action_units', got {len(reports)} reports.")
+        raise MetricError(f"`reports` must be at least one report with 'action_units', got {len(reports)} reports.")
     names = list(reports[0]["action_units"])
     for report in reports[1:]:
         if list(report["action_units"]) != names:
             raise MetricError(
-                f"All folds must have the same AUs, got {', '.join(names)} and {', '.join(report['action_units'])}."
+                f"`reports` must all have the same AUs, got {', '.join(names)} and {', '.join(report['action_units'])}."
             )
     return names
 
 
 def _over(entries: list[dict[str, Any]], measure: Callable[[list[float]], Any] = np.mean) -> dict[str, Any]:
-    """Put each rate together over the folds that have it; counts and thresholds have no mean worth printing."""
+    """Combine each score over the folds that have it; a mean of counts or thresholds would mean nothing."""
     result = {}
-    for key in (key for key in RATES if key in entries[0]):
+    for key in (key for key in SCORES if key in entries[0] and key != "threshold"):
         known = [entry[key] for entry in entries if entry.get(key) is not None]
-        result[key] = _number(measure(known)) if known else None
+        result[key] = plain_number(measure(known)) if known else None
     return result
 
 
 def _deviation(values: list[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-
-
-def _number(value: Any) -> Any:
-    """Make a plain number for JSON, which knows no NaN."""
-    value = value.item() if hasattr(value, "item") else value
-    return None if value != value else value

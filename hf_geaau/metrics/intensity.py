@@ -7,13 +7,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from hf_geaau.errors import MetricError
 
-from ._checks import paired, with_mean
+from ._checks import check_pair, with_mean
 
 
 def au_icc(intensities: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
-    """Score the intraclass correlation ICC(3,1) of predictions with the coder: consistency of single raters.
+    """Return the intraclass correlation ICC(3,1) of predictions with the coder: consistency of single raters.
 
-    A constant offset costs nothing, a wrong scale does. The coder and the model are the two raters.
+    The coder and the model are the two raters. A constant offset does not lower the score, a wrong scale does.
 
     Args:
         intensities: (F, N), 0 to 5, -1 missing.
@@ -21,7 +21,7 @@ def au_icc(intensities: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
 
     Returns:
         "icc", (N,), from -1 to 1; NaN for an AU with fewer than two coded frames, or where coder and model are both
-        constant (0 / 0). A constant model beside a varying coder scores 0. "mean" leaves NaN out.
+        constant (0 / 0). A constant model against a varying coder scores 0. "mean" leaves NaN out.
 
     Raises:
         MetricError: For wrong shapes, intensities or predictions.
@@ -34,9 +34,9 @@ def au_icc(intensities: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
         >>> round(float(au_icc([[0], [2], [4]], [[1], [3], [5]])["icc"][0]), 9)
         1.0
     """
-    truth, guess, known = _coded(intensities, predictions)
+    truth, predicted, known = _coded(intensities, predictions)
     number = np.count_nonzero(known, axis=0)
-    x, y = (values - _mean(values, known, number) for values in (truth, guess))
+    x, y = (values - _mean(values, known, number) for values in (truth, predicted))
     x, y = np.where(known, x, 0.0), np.where(known, y, 0.0)
     spread = (x * x).sum(axis=0) + (y * y).sum(axis=0)
     # Rounding leaves a constant column with a spread of some 1e-30, not 0.
@@ -46,7 +46,7 @@ def au_icc(intensities: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
 
 
 def au_mae(intensities: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
-    """Score the mean absolute error of intensities, in intensity levels.
+    """Return the mean absolute error of intensities, in intensity levels.
 
     Args:
         intensities, predictions: As for `au_icc`.
@@ -61,23 +61,23 @@ def au_mae(intensities: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
         >>> au_mae([[0], [2], [-1]], [[1], [2], [5]])["mae"].tolist()
         [0.5]
     """
-    truth, guess, known = _coded(intensities, predictions)
-    return with_mean({"mae": _mean(np.abs(truth - guess), known, np.count_nonzero(known, axis=0))})
+    truth, predicted, known = _coded(intensities, predictions)
+    return with_mean({"mae": _mean(np.abs(truth - predicted), known, np.count_nonzero(known, axis=0))})
 
 
 def _coded(
     intensities: ArrayLike, predictions: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    truth, guess = paired(intensities, predictions, ("intensities", "predictions"))
+    truth, predicted = check_pair(intensities, predictions, ("intensities", "predictions"))
     known = truth != -1
-    foreign = known & ~((truth >= 0) & (truth <= 5))
-    if foreign.any():
-        row, column = np.argwhere(foreign)[0]
+    is_foreign = known & ~((truth >= 0) & (truth <= 5))
+    if is_foreign.any():
+        row, column = np.argwhere(is_foreign)[0]
         raise MetricError(
             f"`intensities` must lie from 0 to 5, or be -1 (missing), got {truth[row, column]} in frame {row}, column"
             f" {column} (from 0). Map BP4D's 9 to -1."
         )
-    return truth.astype(np.float64), guess.astype(np.float64), known
+    return truth.astype(np.float64), predicted.astype(np.float64), known
 
 
 def _mean(values: NDArray[np.float64], known: NDArray[np.bool_], number: NDArray[Any]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hf_geaau.errors import MetricError
 
-from ._checks import occurrence, thresholds_for, with_mean
+from ._checks import as_array, check_occurrence, thresholds_for, with_mean
 
 
 def au_f1(
@@ -20,18 +20,18 @@ def au_f1(
     threshold: ArrayLike = 0.5,
     zero_division: float = 0.0,
 ) -> dict[str, Any]:
-    """Score F1, precision and recall of each AU, beside its base rate and what "always on" would score.
+    """Return F1, precision and recall of each AU, beside its base rate and the F1 of always predicting it.
 
     Args:
-        labels: (F, N): 1 present, 0 absent, -1 not labelled.
+        labels: (F, N): 1 present, 0 absent, -1 not labeled.
         probabilities: (F, N) in [0, 1]; an AU is predicted where its probability reaches the threshold.
         threshold: One for all AUs, or (N,).
-        zero_division: What a score 0 / 0 becomes, as in scikit-learn; NaN is left out of the means. The literature's
-            tables have 0. It decides for an AU that is labelled but never present: its recall is 0 / 0, and so are
+        zero_division: Value of a score 0 / 0, as in scikit-learn; NaN is left out of the means. The literature's
+            tables have 0. It decides for an AU that is labeled but never present: its recall is 0 / 0, and so are
             precision and F1 if it is never predicted either (predicted at least once, both are 0).
 
     Returns:
-        Arrays of shape (N,): "f1", "precision", "recall", "base_rate" (share of labelled frames that are positive),
+        Arrays of shape (N,): "f1", "precision", "recall", "base_rate" (share of labeled frames that are positive),
         "always_on_f1" (F1 of predicting every frame), "labelled", "positives", "predicted", "true_positives"
         (numbers of frames). An AU without any label has NaN for the rates. "mean" holds the mean of each over AUs.
 
@@ -49,11 +49,12 @@ def au_f1(
         >>> scores["mean"]["f1"]
         0.75
     """
-    truth, chance = occurrence(labels, probabilities)
-    said = chance >= thresholds_for(threshold, chance)
+    truth, probability = check_occurrence(labels, probabilities)
+    predicted = probability >= thresholds_for(threshold, probability)
     known, present = truth >= 0, truth == 1
-    labelled, positives = _count(known), _count(present)
-    return f1_of_counts(labelled, positives, _count(said & known), _count(said & present), zero_division)
+    return f1_of_counts(
+        _count(known), _count(present), _count(predicted & known), _count(predicted & present), zero_division
+    )
 
 
 def f1_of_counts(
@@ -63,7 +64,7 @@ def f1_of_counts(
     true_positives: NDArray[np.int64],
     zero_division: float = 0.0,
 ) -> dict[str, Any]:
-    """Give what `au_f1` gives, from (N,) counts, such as those of several folds added up."""
+    """Return what `au_f1` returns, from (N,) counts, such as those of several folds added up."""
     rates = {
         "f1": _ratio(2 * true_positives, positives + predicted, zero_division),
         "precision": _ratio(true_positives, predicted, zero_division),
@@ -82,9 +83,9 @@ def f1_of_counts(
 
 
 def au_accuracy(labels: ArrayLike, probabilities: ArrayLike, threshold: ArrayLike = 0.5) -> dict[str, Any]:
-    """Score the share of labelled frames that are decided rightly.
+    """Return the share of labeled frames that are decided correctly.
 
-    With rare AUs, never predicting them scores high: read it beside the base rate.
+    For a rare AU, never predicting it scores high: read it beside the base rate.
 
     Args:
         labels, probabilities, threshold: As for `au_f1`.
@@ -99,14 +100,14 @@ def au_accuracy(labels: ArrayLike, probabilities: ArrayLike, threshold: ArrayLik
         >>> au_accuracy([[1], [0], [-1]], [[0.9], [0.8], [0.1]])["accuracy"].tolist()
         [0.5]
     """
-    truth, chance = occurrence(labels, probabilities)
+    truth, probability = check_occurrence(labels, probabilities)
     known = truth >= 0
-    right = (chance >= thresholds_for(threshold, chance)) == (truth == 1)
-    return with_mean({"accuracy": _ratio(_count(right & known), _count(known), np.nan)})
+    is_correct = (probability >= thresholds_for(threshold, probability)) == (truth == 1)
+    return with_mean({"accuracy": _ratio(_count(is_correct & known), _count(known), np.nan)})
 
 
 def au_auc(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
-    """Score the area under the ROC curve: the chance that a positive frame scores higher than a negative one.
+    """Return the area under the ROC curve: the probability that a positive frame scores higher than a negative one.
 
     Args:
         labels, probabilities: As for `au_f1`.
@@ -124,20 +125,36 @@ def au_auc(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, Any]:
         >>> au_auc([[1], [0], [0]], [[0.8], [0.3], [0.8]])["auc"].tolist()
         [0.75]
     """
-    truth, chance = occurrence(labels, probabilities)
-    areas = np.full(truth.shape[1], np.nan)
-    for column, (marks, scores) in enumerate(zip(truth.T, chance.T, strict=True)):
-        positive, negative = np.sort(scores[marks == 1]), np.sort(scores[marks == 0])
-        if positive.size and negative.size:
-            # Of each positive, the negatives below it count one and the equal ones a half.
-            below = np.searchsorted(negative, positive, "left").sum()
-            upto = np.searchsorted(negative, positive, "right").sum()
-            areas[column] = (below + upto) / 2 / positive.size / negative.size
-    return with_mean({"auc": areas})
+    return with_mean({"auc": auc_of_scores(*check_occurrence(labels, probabilities))})
+
+
+def auc_of_scores(labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    """Return the area under the ROC curve of scores on any scale; see `au_auc`.
+
+    Args:
+        labels: (F, N): 1 present, 0 absent, -1 not labeled.
+        scores: (F, N); frames whose score is not finite are left out.
+
+    Returns:
+        (N,), NaN for a column that lacks positives or negatives.
+
+    Example:
+        >>> auc_of_scores([[1], [0], [1]], [[3.0], [-2.0], [np.nan]]).tolist()
+        [1.0]
+    """
+    areas = []
+    for column, values in zip(as_array(labels).T, as_array(scores).T, strict=True):
+        positive, negative = (np.sort(values[(column == label) & np.isfinite(values)]) for label in (1, 0))
+        # For each positive, the negatives below it count one and the equal ones a half.
+        below = np.searchsorted(negative, positive, "left").sum()
+        up_to = np.searchsorted(negative, positive, "right").sum()
+        is_defined = positive.size and negative.size
+        areas.append((below + up_to) / 2 / positive.size / negative.size if is_defined else np.nan)
+    return np.array(areas, np.float64)
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> dict[str, Any]:
-    """Score how far probabilities are from the frequencies that they promise.
+    """Return how far probabilities are from the observed frequencies.
 
     Frames are put into bins of equal width by their probability; the error is the mean over frames of the distance,
     in their bin, between mean probability and share of positives.
@@ -162,11 +179,31 @@ def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins
     """
     if bins < 1:
         raise MetricError(f"`bins` must be at least 1, got {bins}.")
-    truth, chance = occurrence(labels, probabilities)
-    known, count = truth >= 0, truth.shape[1]
-    places = np.minimum((chance * bins).astype(np.int64), bins - 1) + bins * np.arange(count)
-    gaps = np.bincount(places[known], (chance - truth)[known], count * bins).reshape(count, bins)
-    return with_mean({"expected_calibration_error": _ratio(np.abs(gaps).sum(axis=1), _count(known), np.nan)})
+    truth, probability = check_occurrence(labels, probabilities)
+    known, probability_sums, positives = bin_sums(truth, probability, bins)
+    gaps = np.abs(probability_sums - positives).sum(axis=1)
+    return with_mean({"expected_calibration_error": _ratio(gaps, known.sum(axis=1), np.nan)})
+
+
+def bin_sums(
+    labels: NDArray[Any], probabilities: NDArray[Any], bins: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Put the labeled frames of each AU into bins of equal width by their probability.
+
+    Returns:
+        Three (N, bins) arrays: the number of frames, the sum of their probabilities, and the number of positives.
+    """
+    known, count = labels >= 0, labels.shape[1]
+    bin_index = np.minimum((probabilities * bins).astype(np.int64), bins - 1) + bins * np.arange(count)
+
+    def sums(values: NDArray[Any]) -> NDArray[np.float64]:
+        return (
+            np.bincount(bin_index[known], values[known].astype(np.float64), count * bins)
+            .reshape(count, bins)
+            .astype(np.float64)
+        )
+
+    return sums(np.ones(labels.shape)), sums(probabilities), sums(labels)
 
 
 def _count(marks: NDArray[np.bool_]) -> NDArray[np.int64]:

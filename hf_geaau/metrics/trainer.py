@@ -18,6 +18,7 @@ from hf_geaau.errors import MetricError
 from ._checks import as_array
 from .intensity import au_icc, au_mae
 from .occurrence import au_accuracy, au_auc, au_f1
+from .scores import MEAN, SCORES
 from .triplets import triplet_accuracy
 
 
@@ -73,26 +74,26 @@ class AUMetrics:
             raise MetricError(
                 f"The logits must have a column for each of the {len(self.names)} AUs, got {np.shape(logits)}."
             )
-        chance = _sigmoid(logits / self.temperature)
-        occurrence = au_f1(labels, chance, self.thresholds)
-        parts = [occurrence, au_auc(labels, chance), au_accuracy(labels, chance, self.thresholds)]
-        wanted = ["f1", "precision", "recall", "base_rate", "always_on_f1", "auc", "accuracy"]
+        probabilities = _sigmoid(logits / self.temperature)
+        parts = [
+            au_f1(labels, probabilities, self.thresholds),
+            au_auc(labels, probabilities),
+            au_accuracy(labels, probabilities, self.thresholds),
+        ]
         detailed = ["f1"]
         if strength is not None and intensities is not None:
             parts += [au_icc(intensities, strength), au_mae(intensities, strength)]
-            wanted += ["icc", "mae"]
             detailed += ["icc", "mae"]
-        found = {name: part for part in parts for name in part if name != "mean"}
-        result = {name: float(found[name]["mean"][name]) for name in wanted}
-        if self.names is not None:
-            for score in detailed:
-                values = found[score][score].tolist()
-                result |= {f"{score}_{name}": value for name, value in zip(self.names, values, strict=True)}
+        scores = {name: values for part in parts for name, values in part.items() if name in SCORES}
+        result = {name: value for part in parts for name, value in part[MEAN].items() if name in SCORES}
+        for score in detailed:
+            for name, value in zip(self.names or (), scores[score].tolist(), strict=self.names is not None):
+                result[f"{score}_{name}"] = value
         return result
 
 
 def metrics_for(config: Any) -> AUMetrics:
-    """Make the `compute_metrics` of a model: with its AU names, thresholds and temperature.
+    """Return the `compute_metrics` of a model, with its AU names, thresholds and temperature.
 
     Args:
         config: A `GeaauConfig`.
@@ -105,7 +106,7 @@ def metrics_for(config: Any) -> AUMetrics:
         >>> scores["f1"], scores["f1_AU12"]
         (1.0, 1.0)
     """
-    names = [config.id2label[place] for place in range(len(config.id2label))]
+    names = [config.id2label[index] for index in range(len(config.id2label))]
     return AUMetrics(names, config.thresholds, getattr(config, "temperature", 1.0))
 
 
@@ -146,14 +147,14 @@ def preprocess_logits_for_metrics(logits: Any, labels: Any) -> Any:
     if not isinstance(logits, tuple | list):
         return logits
     first = logits[0]
-    asked = isinstance(labels, tuple | list) and len(labels) > 1
-    if asked and len(logits) > 1 and logits[1].shape == first.shape:
+    has_intensities = isinstance(labels, tuple | list) and len(labels) > 1
+    if has_intensities and len(logits) > 1 and logits[1].shape == first.shape:
         return first, logits[1]
     return first
 
 
 def _one_or_two(values: Any, name: str) -> tuple[Any, Any]:
-    """Split a pair; of a longer tuple the rest is not ours."""
+    """Return the first two arrays of a tuple; Trainers append outputs that metrics do not need."""
     if values is None:
         raise MetricError(f"`{name}` must hold arrays, got None. Name the label columns in `label_names`.")
     if isinstance(values, tuple | list) and len(values) and hasattr(values[0], "shape"):
@@ -162,5 +163,5 @@ def _one_or_two(values: Any, name: str) -> tuple[Any, Any]:
 
 
 def _sigmoid(logits: NDArray[Any]) -> NDArray[Any]:
-    """Give probabilities, in the precision of the logits and without overflow."""
+    """Return probabilities in the precision of the logits and without overflow."""
     return 0.5 * (1 + np.tanh(0.5 * logits))

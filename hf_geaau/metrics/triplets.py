@@ -13,7 +13,7 @@ TRIPLET_TYPES = ("one_class", "two_class", "three_class")
 
 
 def triplet_accuracy(distances: ArrayLike, triplet_types: ArrayLike | None = None) -> dict[str, float]:
-    """Score the share of triplets whose most similar pair is the one that people chose.
+    """Return the share of triplets whose most similar pair is the one that people chose.
 
     Three criteria are in use, and two of them are one. FECNet counts a triplet if d12 is the smallest of the three
     distances; FreeAvatar's code counts it if d(anchor, positive) is below d(anchor, negative) and below d(positive,
@@ -40,21 +40,27 @@ def triplet_accuracy(distances: ArrayLike, triplet_types: ArrayLike | None = Non
         >>> triplet_accuracy([[0.1, 0.5, 0.4], [0.2, 0.3, 0.1]])
         {'accuracy': 0.5, 'anchor_accuracy': 1.0, 'triplets': 2}
     """
-    found = as_array(distances)
-    if found.ndim != 2 or found.shape[1] != 3 or not len(found):
-        raise MetricError(f"`distances` must have shape (B, 3): d12, d13, d23 of B triplets, got {found.shape}.")
-    if not np.isfinite(found).all() or found.min() < 0:
-        raise MetricError("`distances` must be finite and not negative, got others. Check the embedding for NaN.")
-    anchor = found[:, 0] < found[:, 1]
-    both = anchor & (found[:, 0] < found[:, 2])
+    values = as_array(distances)
+    if values.ndim != 2 or values.shape[1] != 3 or not len(values):
+        raise MetricError(f"`distances` must have shape (B, 3): d12, d13, d23 of B triplets, got {values.shape}.")
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise MetricError(
+            f"`distances` must be finite and not negative, got {values.min():g} to {values.max():g}. Check the"
+            " embedding for NaN."
+        )
+    anchor = values[:, 0] < values[:, 1]
+    both = anchor & (values[:, 0] < values[:, 2])
     scores: dict[str, Any] = _scores(both, anchor, "")
     if triplet_types is None:
         return scores
     types = as_array(triplet_types)
-    if types.shape != (len(found),):
-        raise MetricError(f"`triplet_types` must have shape ({len(found)},), got {types.shape}.")
+    if types.shape != (len(values),):
+        raise MetricError(f"`triplet_types` must have shape ({len(values)},), got {types.shape}.")
     if not np.isin(types, (0, 1, 2)).all():
-        raise MetricError("`triplet_types` must be 0 (one-class), 1 (two-class) or 2 (three-class), got others.")
+        raise MetricError(
+            "`triplet_types` must be 0 (one-class), 1 (two-class) or 2 (three-class), got"
+            f" {types[~np.isin(types, (0, 1, 2))][0]}."
+        )
     for number, name in enumerate(TRIPLET_TYPES):
         scores |= _scores(both[types == number], anchor[types == number], f"_{name}")
     return scores

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import GeaauError
-from ..files import whole_file
-from .face_model import FaceModel, load_face_model
-from .facts import FaceFacts, face_facts
-from .sampling import ACTION_UNITS, STYLES, sample_scene
+from hf_geaau.errors import GeaauError
+from hf_geaau.files import whole_file
+from hf_geaau.synthetic.action_units import ACTION_UNITS
+from hf_geaau.synthetic.descriptions import SceneDescription, describe_scene
+from hf_geaau.synthetic.face_model import FaceModel, load_face_model
+from hf_geaau.synthetic.scenes import STYLES, sample_scene
 
 if TYPE_CHECKING:
-    from .rendering import Renderer
+    from hf_geaau.synthetic.rendering import Renderer
 
 _CHUNK = 48  # images of one task; also what an interruption can cost
 LABELS_FILE, _SETTINGS_FILE, _PARTS = "labels.parquet", "render.json", ".parts"
@@ -57,7 +58,7 @@ class RenderedFace:
     identity_id: int
     index: int
     frame: int
-    facts: FaceFacts
+    facts: SceneDescription
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class _Plan:
             identity_id,
             index,
             frame,
-            face_facts(scene, renderer.size),
+            describe_scene(scene, renderer.size),
         )
 
 
@@ -162,7 +163,7 @@ def render_dataset(
 
     The folder gets `images/…jpg` and, when all are there, `labels.parquet` with the columns file_name, labels (18),
     intensities (18), subject_id, sequence_id, frame, points (10: x, y of the five points in pixels), and those of
-    `facts.FaceFacts`.
+    `facts.SceneDescription`.
 
     Args:
         face_model, count, seed, size, identities, images_per_identity, first_identity, workers, style: See
@@ -267,7 +268,7 @@ def _columns() -> list[tuple[str, Any]]:
     return [
         ("file_name", pa.string()), ("labels", floats), ("intensities", floats), ("subject_id", pa.string()),
         ("sequence_id", pa.string()), ("frame", pa.int32()), ("points", floats),
-        *((name, simple[kind]) for name, kind in get_type_hints(FaceFacts).items()),
+        *((name, simple[kind]) for name, kind in get_type_hints(SceneDescription).items()),
     ]  # fmt: skip
 
 
@@ -288,7 +289,7 @@ def _render_chunk(renderer: "Renderer", plan: _Plan, start: int, stop: int) -> l
 
 
 def _start(face_model: FaceModel | str | os.PathLike[str], size: int) -> "Renderer":
-    from .rendering import Renderer
+    from hf_geaau.synthetic.rendering import Renderer
 
     return Renderer(face_model if isinstance(face_model, FaceModel) else load_face_model(face_model), size)
 

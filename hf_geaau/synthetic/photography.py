@@ -1,267 +1,28 @@
-"""What a picture has beside the head: background, things in front of the face, and the camera's own faults.
-
-Images are (H, W, 3) uint8, display-coded. Nothing here is a photo: everything is drawn from a generator.
-"""
-
-from collections.abc import Callable
-from typing import Any
+"""Photograph: apply what a camera and its file do to a picture. Images are (H, W, 3) uint8, display-coded."""
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .camera import Camera
+from hf_geaau.synthetic.camera import Camera
 
-Image = NDArray[Any]
-
-
-def _soft_noise(rng: np.random.Generator, height: int, width: int, cells: int) -> Image:
-    """Smooth noise (H, W, 3) of mean 0.5."""
-    gray = rng.random((cells + 1, cells + 1, 1), dtype=np.float32)
-    grid = gray + rng.uniform(0, 0.35) * (rng.random((cells + 1, cells + 1, 3), dtype=np.float32) - 0.5)
-    return cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-def background(rng: np.random.Generator, height: int, width: int, bright: bool = False) -> Image:
-    """Draw a background: plain, gradient, noise, blurred shapes, or bars like shelves and windows.
-
-    Args:
-        rng: Source.
-        height, width: Size in pixels.
-        bright: Whether it shines, as behind a face lit from behind.
-    """
-    kind = rng.random()
-    level = rng.uniform(5, 250) if rng.random() < 0.7 else rng.choice([12.0, 245.0])
-    if bright:
-        level = rng.uniform(170, 255)
-    base = (level * (1 + rng.normal(0, 0.12, 3))).clip(0, 255)
-    small = max(height // 2, 8), max(width // 2, 8)
-    canvas: Image = np.empty((*small, 3), np.float32)
-    canvas[:] = base
-    if kind < 0.15:
-        pass
-    elif kind < 0.35:
-        direction = rng.normal(size=2)
-        y, x = np.mgrid[-1 : 1 : small[0] * 1j, -1 : 1 : small[1] * 1j].astype(np.float32)
-        canvas += ((direction[0] * x + direction[1] * y) * rng.uniform(10, 60))[..., None] * (1 + rng.normal(0, 0.1, 3))
-    elif kind < 0.6:
-        for cells, weight in ((2, 150), (6, 70), (18, rng.uniform(0, 50))):
-            tint = rng.uniform(0.6, 1.0, 3)
-            canvas += (_soft_noise(rng, *small, cells) - 0.5) * weight * tint
-    else:
-        _draw_shapes(rng, canvas, straight=kind > 0.82)
-    canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.4, 5.0) * small[0] / 100)
-    return cv2.resize(canvas.clip(0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_LINEAR)
-
-
-def shifted_background(rng: np.random.Generator, height: int, width: int, bright: bool = False) -> Image:
-    """Draw what `background` never does: stripes, a checkerboard, lights out of focus, or lines of text."""
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    angle, period = rng.uniform(0, np.pi), rng.uniform(0.05, 0.4) * width
-    across = (x * np.cos(angle) + y * np.sin(angle)) / period
-    along = (y * np.cos(angle) - x * np.sin(angle)) / period
-    first, second = (rng.uniform(120 if bright else 5, 250) * rng.uniform(0.7, 1.1, 3) for _ in range(2))
-    kind = rng.choice(4)
-    canvas: Image = np.empty((height, width, 3), np.float32)
-    if kind < 2:
-        share = np.sin(2 * np.pi * across) if kind == 0 else np.sin(np.pi * across) * np.sin(np.pi * along)
-        canvas[:] = first + ((share > 0) * 1.0)[..., None] * (second - first)
-        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.3, 4.0) * height / 100)
-    elif kind == 2:
-        canvas[:] = first * (0.8 if bright else 0.25)
-        for _ in range(rng.integers(6, 25)):
-            color, place = rng.uniform(60, 255, 3), rng.uniform(0, 1, 2) * [width, height]
-            glow = np.zeros((height, width), np.uint8)
-            radius = int(rng.uniform(0.02, 0.09) * width) + 1
-            cv2.circle(glow, tuple(place.astype(int).tolist()), radius, int(rng.uniform(60, 200)), -1, cv2.LINE_AA)
-            _blend(canvas, np.broadcast_to(color.astype(np.float32), canvas.shape), glow)
-    else:
-        canvas[:] = first
-        step = max(int(rng.uniform(0.05, 0.12) * height), 4)
-        for line in range(0, height, step):
-            for start in range(0, width, 3 * step):
-                end = start + int(step * rng.uniform(0.5, 2.7))
-                cv2.rectangle(canvas, (start, line), (end, line + step // 3), tuple(map(float, second)), -1)
-    return canvas.clip(0, 255).astype(np.uint8)
-
-
-def _draw_shapes(rng: np.random.Generator, canvas: Image, straight: bool) -> None:
-    height, width = canvas.shape[:2]
-    for _ in range(rng.integers(4, 22)):
-        color = tuple(float(v) for v in (rng.uniform(5, 250) * (1 + rng.normal(0, 0.17, 3))).clip(0, 255))
-        x, y = int(rng.uniform(0, width)), int(rng.uniform(0, height))
-        if straight:
-            w, h = (int(rng.uniform(0.02, 0.5) * side) for side in (width, height))
-            if rng.random() < 0.5:
-                w, h = (w, height) if rng.random() < 0.5 else (width, h)
-            cv2.rectangle(canvas, (x, y), (x + w, y + h), color, -1)
-        else:
-            axes = tuple(int(v) for v in rng.uniform(0.02, 0.4, 2) * width)
-            cv2.ellipse(canvas, (x, y), axes, float(rng.uniform(0, 180)), 0, 360, color, -1)
-
-
-def shoulders(
-    rng: np.random.Generator,
-    image: Image,
-    neck: tuple[float, float],
-    unit: float,
-    upright: tuple[float, float],
-    color: Image,
-) -> None:
-    """Paint clothed shoulders behind the neck, in place.
-
-    Args:
-        rng: Source of the cut.
-        image: (H, W, 3) background.
-        neck: x, y of the neck's foot in pixels.
-        unit: Half a head's width in pixels.
-        upright: Unit vector from head to feet, in pixels.
-        color: (3,) of the cloth, 0–255.
-    """
-    down = np.array(upright)
-    right = np.array([down[1], -down[0]])
-    width, slope = rng.uniform(2.0, 2.7), rng.uniform(0.5, 1.0)
-    outline = [(-0.5, -0.35), (-0.75, 0.1), (-width * 0.8, slope), (-width, slope + 0.7), (-width - 0.2, 9)]
-    points = [np.array(neck) + unit * (x * right + y * down) for x, y in outline + [(-x, y) for x, y in outline[::-1]]]
-    mask = np.zeros(image.shape[:2], np.uint8)
-    cv2.fillPoly(mask, [np.round(np.array(points) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    shade = cv2.resize(
-        rng.uniform(0.65, 1.1, (5, 5)).astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_CUBIC
-    )
-    cloth = (shade[..., None] * color.astype(np.float32)).clip(0, 255)
-    _blend(image, cloth, mask)
-
-
-def _blend(image: Image, paint: Image, mask: Image) -> None:
-    x, y, w, h = cv2.boundingRect(mask)
-    if w == 0:
-        return
-    box = (slice(y, y + h), slice(x, x + w))
-    alpha = mask[box].astype(np.float32)[..., None] / 255
-    paint = paint[box] if paint.ndim == 3 else paint
-    image[box] = image[box] * (1 - alpha) + paint * alpha
-
-
-def occlude(image: Image, kind: str, rng: np.random.Generator, skin: Image) -> None:
-    """Draw something in front of the face, in place.
-
-    Args:
-        image: (H, W, 3).
-        kind: One of sampling.OCCLUDERS or sampling.SHIFTED_OCCLUDERS.
-        rng: Source of place and shape.
-        skin: (3,) linear skin colour, for hands.
-    """
-    mask: Image = np.zeros(image.shape[:2], np.uint8)
-    color = _OCCLUDERS[kind](mask, rng, skin)
-    mask = cv2.GaussianBlur(mask, (0, 0), max(image.shape[0] * (0.05 if kind == "shadow" else 0.004), 0.3))
-    if kind == "shadow":
-        strength = rng.uniform(0.35, 0.75)
-        image[:] = image * (1 - strength * mask.astype(np.float32)[..., None] / 255)
-        return
-    relief = cv2.GaussianBlur(mask, (0, 0), image.shape[0] * 0.02).astype(np.float32)
-    light = rng.normal(0, 1, 2)
-    shade = 0.8 + 0.0012 * (
-        light[0] * cv2.Sobel(relief, cv2.CV_32F, 1, 0) + light[1] * cv2.Sobel(relief, cv2.CV_32F, 0, 1)
-    )
-    shade += 0.1 * _soft_noise(rng, image.shape[0], image.shape[1], 6)[..., 0]
-    _blend(image, (shade[..., None] * color.astype(np.float32)).clip(0, 255), mask)
-
-
-def _hand(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
-    """A palm with fingers that reaches in from below or the side."""
-    side = mask.shape[0]
-    start = np.array([rng.uniform(-0.1, 1.1), rng.uniform(0.75, 1.15)]) * side
-    toward = np.array([0.5, 0.55]) * side + rng.normal(0, 0.12, 2) * side - start
-    angle, reach = np.arctan2(toward[1], toward[0]), rng.uniform(0.18, 0.34) * side
-    palm = 0.12 * side
-    cv2.circle(mask, tuple(start.astype(int).tolist()), int(palm), 255, -1, cv2.LINE_AA)
-    for finger in range(4):
-        spread = (finger - 1.5) * 0.17 + rng.normal(0, 0.04)
-        root = start + palm * np.array([np.cos(angle + 2.2 * spread), np.sin(angle + 2.2 * spread)])
-        tip = root + reach * rng.uniform(0.75, 1.0) * np.array([np.cos(angle + spread), np.sin(angle + spread)])
-        cv2.line(
-            mask, tuple(root.astype(int).tolist()), tuple(tip.astype(int).tolist()), 255, int(0.062 * side), cv2.LINE_AA
-        )
-    return 255 * (skin * rng.uniform(0.6, 1.1)).clip(0, 1) ** (1 / 2.2)
-
-
-def _bar(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
-    """A bar, a microphone stand or a strand: a straight stroke anywhere."""
-    side = mask.shape[0]
-    start, end = rng.uniform(-0.2, 1.2, 2) * side, rng.uniform(-0.2, 1.2, 2) * side
-    points = tuple(start.astype(int).tolist()), tuple(end.astype(int).tolist())
-    cv2.line(mask, *points, 255, max(int(rng.uniform(0.01, 0.12) * side), 1), cv2.LINE_AA)
-    return rng.uniform(5, 245) * rng.uniform(0.7, 1.1, 3)
-
-
-def _mug(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
-    """A mug, book or phone before the lower half of the face."""
-    side = mask.shape[0]
-    center, half = np.array([rng.uniform(0.2, 0.8), rng.uniform(0.75, 1.0)]) * side, rng.uniform(0.08, 0.22, 2) * side
-    box = cv2.boxPoints((center.tolist(), (2 * half).tolist(), float(rng.normal(0, 15))))
-    cv2.fillConvexPoly(mask, box.astype(np.int32), 255, cv2.LINE_AA)
-    return rng.uniform(20, 245) * rng.uniform(0.5, 1.1, 3)
-
-
-def _shadow(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
-    """A half plane or a blob of shade."""
-    side = mask.shape[0]
-    center = rng.uniform(0.1, 0.9, 2) * side
-    axes = tuple((rng.uniform(0.2, 0.7, 2) * side).astype(int).tolist())
-    cv2.ellipse(mask, tuple(center.astype(int).tolist()), axes, float(rng.uniform(0, 180)), 0, 360, 255, -1)
-    return np.zeros(3)
-
-
-def _scarf(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
-    """Cloth over chin and neck, sometimes up to the mouth."""
-    side = mask.shape[0]
-    x = np.linspace(-0.1, 1.1, 9)
-    edge = rng.uniform(0.78, 1.0) + 0.12 * (x - 0.5) ** 2 + rng.normal(0, 0.02, 9)
-    outline = np.column_stack([np.append(x, [1.1, -0.1]), np.append(edge, [1.2, 1.2])]) * side
-    cv2.fillPoly(mask, [outline.astype(np.int32)], 255, cv2.LINE_AA)
-    return rng.uniform(20, 245) * rng.uniform(0.4, 1.1, 3)
-
-
-def _microphone(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
-    """A ball on a stick before chin or cheek."""
-    side = mask.shape[0]
-    ball = np.array([rng.uniform(0.25, 0.75), rng.uniform(0.75, 0.98)]) * side
-    foot = ball + np.array([rng.normal(0, 0.3), 0.6]) * side
-    ends = tuple(ball.astype(int).tolist()), tuple(foot.astype(int).tolist())
-    cv2.line(mask, *ends, 255, max(int(0.05 * side), 1), cv2.LINE_AA)
-    cv2.circle(mask, ends[0], int(rng.uniform(0.05, 0.1) * side), 255, -1, cv2.LINE_AA)
-    return rng.uniform(5, 120) * rng.uniform(0.8, 1.1, 3)
-
-
-def _strands(mask: Image, rng: np.random.Generator, skin: Image) -> Image:
-    """Loose strands of hair across the face."""
-    side, t = mask.shape[0], np.linspace(0, 1, 12)
-    start, bend = np.array([rng.uniform(0.1, 0.9), rng.uniform(0.0, 0.3)]), rng.normal(0, 0.25)
-    for _ in range(rng.integers(4, 16)):
-        path = start + rng.normal(0, 0.04, 2) + np.column_stack([bend * t**2 + rng.normal(0, 0.05) * t, 0.8 * t])
-        cv2.polylines(mask, [(path * side).astype(np.int32)], False, 200, max(side // 100, 1), cv2.LINE_AA)
-    return rng.uniform(5, 150) * np.array([1.0, 0.8, 0.6])
-
-
-_OCCLUDERS: dict[str, Callable] = {
-    "hand": _hand, "bar": _bar, "mug": _mug, "shadow": _shadow,
-    "scarf": _scarf, "microphone": _microphone, "strands": _strands,
-}  # fmt: skip
+Image = NDArray[np.uint8]
+Pixels = NDArray[np.float32]
 
 
 def develop(image: Image, camera: Camera, rng: np.random.Generator, unit: float) -> Image:
-    """Photograph: blur, resolution, noise, tone, processing and compression, in the order of a camera.
+    """Apply blur, resolution, noise, tone, processing and compression, in the order of a camera.
 
-    What a sensor and its file do to pixels happens at the sensor's resolution; the result is enlarged afterwards.
+    Noise, tone and compression are applied at the resolution of the sensor. The result is enlarged afterwards.
 
     Args:
         image: (H, W, 3) uint8.
-        camera: What to do.
-        rng: Source of the noise.
+        camera: What to apply.
+        rng: Random generator of the noise.
         unit: Side in pixels of a crop around the face, to which the lengths in `camera` refer.
     """
     height, width = image.shape[:2]
-    work: Image = image.astype(np.float32)
+    work: Pixels = image.astype(np.float32)
     if camera.blur:
         work = _defocused(work, camera.blur * unit, camera.disk)
     if camera.motion[0]:
@@ -291,7 +52,7 @@ _ENLARGING = {
 }  # fmt: skip
 
 
-def _defocused(work: Image, size: float, disk: bool) -> Image:
+def _defocused(work: Pixels, size: float, disk: bool) -> Pixels:
     if not disk:
         return cv2.GaussianBlur(work, (0, 0), max(size, 0.25))
     side = 2 * int(np.ceil(size)) + 1
@@ -300,20 +61,20 @@ def _defocused(work: Image, size: float, disk: bool) -> Image:
     return cv2.filter2D(work, -1, kernel / kernel.sum())
 
 
-def _noise(work: Image, camera: Camera, rng: np.random.Generator) -> Image:
-    """Noise of the sensor: in display-coded levels it is strongest in the dark."""
-    noise: Image = rng.standard_normal(work.shape, dtype=np.float32)
+def _noise(work: Pixels, camera: Camera, rng: np.random.Generator) -> Pixels:
+    """Draw the noise of the sensor, which is strongest in the dark in display-coded levels."""
+    noise: Pixels = rng.standard_normal(work.shape, dtype=np.float32)
     if camera.grain:
         noise = cv2.GaussianBlur(noise, (0, 0), camera.grain) * (1 + 2 * camera.grain)
-    grey = noise.mean(-1, keepdims=True)  # most of it is in the brightness, as colours are smoothed by all cameras
-    return camera.noise * (0.4 * noise + grey) * (1.4 - 0.8 / 255 * work)
+    gray = noise.mean(-1, keepdims=True)  # Most of the noise is in the brightness, because all cameras smooth colors.
+    return camera.noise * (0.4 * noise + gray) * (1.4 - 0.8 / 255 * work)
 
 
-def _toned(work: Image, camera: Camera) -> Image:
-    """Colours and tone curve, through one table per channel."""
+def _toned(work: Pixels, camera: Camera) -> Image:
+    """Apply colors and the tone curve through one table per channel."""
     if camera.saturation != 1:
-        grey = work @ np.array([0.299, 0.587, 0.114], np.float32)
-        work = grey[..., None] + camera.saturation * (work - grey[..., None])
+        gray = work @ np.array([0.299, 0.587, 0.114], np.float32)
+        work = gray[..., None] + camera.saturation * (work - gray[..., None])
     level = np.arange(256)[:, None] / 255 * (np.array(camera.white_balance) if camera.saturation else np.ones(3))
     level = (level * 2 ** (camera.clip / 2.2)).clip(0, 1) ** camera.gamma
     level = (0.5 + camera.contrast * (level - 0.5)).clip(0, 1)
@@ -326,18 +87,18 @@ def _coded(image: Image, camera: Camera) -> Image:
     kind, setting = {
         "jpeg": (".jpg", cv2.IMWRITE_JPEG_QUALITY), "webp": (".webp", cv2.IMWRITE_WEBP_QUALITY),
     }[camera.codec]  # fmt: skip
-    result: Any = cv2.imdecode(cv2.imencode(kind, image, [setting, camera.quality])[1], cv2.IMREAD_COLOR)
+    result = cv2.imdecode(cv2.imencode(kind, image, [setting, camera.quality])[1], cv2.IMREAD_COLOR)
     if camera.recompressed:
         height, width = result.shape[:2]
         other = cv2.resize(result, (max(width * 3 // 4, 8), max(height * 3 // 4, 8)), interpolation=cv2.INTER_AREA)
         _, coded = cv2.imencode(".jpg", other, [cv2.IMWRITE_JPEG_QUALITY, 80])
-        read: Any = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        read = cv2.imdecode(coded, cv2.IMREAD_COLOR)
         result = cv2.resize(read, (width, height), interpolation=cv2.INTER_LINEAR)
     return result
 
 
-def _motion_blur(work: Image, length: float, angle: float, shake: float = 0.0) -> Image:
-    """Blur along a stroke; `shake` bends it."""
+def _motion_blur(work: Pixels, length: float, angle: float, shake: float) -> Pixels:
+    """Blur along a stroke, which `shake` bends."""
     size = max(int(np.ceil(length)) | 1, 3)
     steps = np.linspace(-0.5, 0.5, 16)
     along, across = length * steps, length * shake * (steps**2 - 1 / 12)

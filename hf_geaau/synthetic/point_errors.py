@@ -7,7 +7,7 @@ model: a mean that follows pose and size, plus a multivariate t (heavy tails) wh
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# 1075 faces found of 1100 photos: examples/measure_point_errors.py --face-model ICT-FaceKit --count 1100
+# 1075 faces found of 1100 photos: benchmarks/point_errors.py --face-model ICT-FaceKit --count 1100
 MEAN = np.array(
     [[ 0.0066, -0.0155, -0.0066, -0.0155, -0.    ,  0.0368, -0.0004, -0.0276,  0.0004, -0.0276],
      [ 0.0101,  0.0373,  0.0101, -0.0373, -0.0851, -0.    , -0.0153,  0.0142, -0.0153, -0.0142],

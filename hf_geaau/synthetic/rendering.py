@@ -12,16 +12,34 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..errors import MissingExtraError
-from ..models.geaau.configuration_geaau import CROP_TEMPLATE
-from ..models.geaau.image_processing_geaau import similarity_transform
-from .face_model import FaceModel
-from .geometry import EYE, LASHES, Array, HeadMesh, Surface, glasses_surfaces, hair_surface, scalp_cover, unit
-from .lighting import RADIANCE_OF_IRRADIANCE, harmonics
-from .photography import background, develop, occlude, shifted_background, shoulders
-from .sampling import ACTION_UNITS, EXPRESSION_SHAPES, Identity, Scene
-from .shaders import HAIR_FRAGMENT, HAIR_VERTEX, HEAD_FRAGMENT, HEAD_VERTEX, LASH_FRAGMENT, PLAIN_FRAGMENT, PLAIN_VERTEX
-from .textures import SIZE, WRINKLE_SIZE, beard_mask, blend_wrinkles, hair_texture, skin_texture, wrinkle_maps
+from hf_geaau.errors import MissingExtraError
+from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
+from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.synthetic.action_units import ACTION_UNITS
+from hf_geaau.synthetic.backgrounds import background, shifted_background, shoulders
+from hf_geaau.synthetic.face_model import FaceModel
+from hf_geaau.synthetic.geometry import FloatArray as Array
+from hf_geaau.synthetic.geometry import Surface, rotation, unit
+from hf_geaau.synthetic.glasses import glasses_surfaces
+from hf_geaau.synthetic.hair import hair_surface, scalp_cover
+from hf_geaau.synthetic.head import EYE, LASHES, HeadMesh
+from hf_geaau.synthetic.lighting import RADIANCE_OF_IRRADIANCE, harmonics
+from hf_geaau.synthetic.occluders import occlude
+from hf_geaau.synthetic.people import Identity
+from hf_geaau.synthetic.photography import develop
+from hf_geaau.synthetic.scenes import Scene
+from hf_geaau.synthetic.shaders import (
+    HAIR_FRAGMENT,
+    HAIR_VERTEX,
+    HEAD_FRAGMENT,
+    HEAD_VERTEX,
+    LASH_FRAGMENT,
+    PLAIN_FRAGMENT,
+    PLAIN_VERTEX,
+)  # fmt: skip
+from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES
+from hf_geaau.synthetic.skin import TEXTURE_SIZE, beard_mask, hair_texture, skin_texture
+from hf_geaau.synthetic.wrinkles import WRINKLE_SIZE, blend_wrinkles, wrinkle_maps
 
 _HEAD_REACH = 5.0  # in units of half a face: nothing of a head is further from its centre
 _LOOKS = 4  # people whose looks are kept
@@ -42,20 +60,6 @@ class Render:
 
     image: Array
     points: Array
-
-
-def rotation(yaw: float, pitch: float, roll: float) -> Array:
-    """Rotation matrix of a head pose: roll first, then pitch, then yaw; radians.
-
-    Example:
-        >>> rotation(0, 0, 0).tolist()
-        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    """
-    (cy, cp, cr), (sy, sp, sr) = np.cos([yaw, pitch, roll]), np.sin([yaw, pitch, roll])
-    turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-    tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return turn @ nod @ tilt
 
 
 def five_points(landmarks: Array) -> Array:
@@ -94,7 +98,7 @@ class _Look:
         moved += identity.resting @ mesh.expression_deltas
         self.rest = mesh.neutral + moved.reshape(-1, 3)
         self.rest += mesh.lash_roots * np.float32(1 - identity.eyes.lash_length)
-        back, down = identity.teeth_place
+        back, down = identity.teeth_offset
         self.rest[mesh.upper_teeth] -= np.array([0, down, back], np.float32)
         self.rest[mesh.lower_teeth] -= np.array([0, 2 * back, back], np.float32)
         self.landmarks = self.rest[mesh.landmarks]
@@ -106,8 +110,8 @@ class _Look:
         self.texture = skin_texture(identity, mesh.landmark_uv)
         if identity.beard.length_cm:
             mask = beard_mask(identity, mesh.landmark_uv)
-            place = (mesh.uv_of_vertex.clip(0, 0.999) * SIZE).astype(int)
-            depth = mask[place[:, 1], place[:, 0]] * (mesh.material_of_vertex == 0) * identity.beard.length_cm
+            place = (mesh.uv_of_vertex.clip(0, 0.999) * TEXTURE_SIZE).astype(int)
+            depth = mask[place[:, 1], place[:, 0]] * (mesh.is_face) * identity.beard.length_cm
             down = 0.5 + 0.5 * ((self.landmarks[57, 1] - self.rest[:, 1]) / 3).clip(-0.7, 1)
             self.rest += (depth * down)[:, None].astype(np.float32) * mesh.normals(self.rest)
         self.center = self.landmarks.mean(0)
@@ -182,7 +186,7 @@ class Renderer:
         )
         import moderngl
 
-        self._skin = context.texture((SIZE, SIZE), 4)
+        self._skin = context.texture((TEXTURE_SIZE, TEXTURE_SIZE), 4)
         self._folds = context.texture((WRINKLE_SIZE, WRINKLE_SIZE), 1)
         self._skin.build_mipmaps()
         self._skin.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
@@ -270,7 +274,7 @@ class Renderer:
         if len(self._looks) > _LOOKS:
             del self._looks[next(iter(self._looks))]
         level = look.texture
-        for number in range(SIZE.bit_length()):
+        for number in range(TEXTURE_SIZE.bit_length()):
             self._skin.write(np.ascontiguousarray(level), level=number)
             level = cv2.resize(level, (max(level.shape[0] // 2, 1),) * 2, interpolation=cv2.INTER_AREA)
         self._scalp.write(look.cover[self.mesh.source].astype("f4").tobytes())
@@ -350,7 +354,7 @@ class Renderer:
         plane = seen[:2] / (view.focal - seen[2]) * view.focal * [1, -1]
         x, y = matrix[:, :2] @ plane + matrix[:, 2]
         unit = np.hypot(*matrix[:, 0]) * 7.5 * view.scale
-        shoulders(rng, image, (x, y), unit, tuple(matrix[:, 1] / np.hypot(*matrix[:, 1])), color)
+        shoulders(rng, image, (x, y), unit, matrix[:, 1] / np.hypot(*matrix[:, 1]), color)
 
     def _draw_head(self, scene: Scene, view: "_View", matrix: Array, height: int, width: int) -> Array:
         """Draw the head alone: (H, W, 4) uint8 with coverage in the fourth channel."""

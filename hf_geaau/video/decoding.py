@@ -21,7 +21,7 @@ class Frame(NamedTuple):
     """One decoded frame.
 
     Attributes:
-        number: Its place in the video, counted from 0 over all frames that decode.
+        number: Its index in the video, counted from 0 over all frames that decode.
         time_s: Seconds since the video's first frame, by the container's timestamps; None if there are none.
         image: (H, W, 3) uint8 RGB, upright and with square pixels.
     """
@@ -126,12 +126,11 @@ class VideoReader:
     def _conclude(self) -> None:
         if not self._good:
             raise VideoError(
-                f"A video must have frames that decode, got none of {self.path!r}. It is truncated or damaged;"
-                " copy it again."
+                f"Cannot decode a single frame of {self.path!r}: it is truncated or damaged. Copy it again."
             )
         declared = int(self._stream.frames)
         if self.broken:
-            self.notes.append(f"{self.broken} broken frames were passed over")
+            self.notes.append(f"{self.broken} broken frames were skipped")
         if self.decoded < COMPLETE * declared:
             self.notes.append(f"it ends early: {self.decoded} of {declared} frames are there")
 
@@ -205,8 +204,7 @@ class CameraReader:
         self._camera = cv2.VideoCapture(number)
         if not self._camera.isOpened():
             raise VideoError(
-                f"A camera's number must be that of a connected one, got {number}, which does not open. The first is 0;"
-                " check the connection, and that no other program uses it."
+                f"Cannot open camera {number}: it is not connected or another program uses it. The first camera is 0."
             )
 
     def __iter__(self) -> Iterator[Frame]:
@@ -225,7 +223,7 @@ class CameraReader:
                 yield Frame(number, now - start, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB).astype(np.uint8))
 
     def close(self) -> None:
-        """Give the camera back."""
+        """Release the camera."""
         self._camera.release()
 
 
@@ -255,20 +253,17 @@ def _open(path: str) -> tuple[Any, Any]:
         container = av.open(path, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:  # ValueError: a zero byte in the path
         raise VideoError(
-            f"A video must be a file that FFmpeg reads, got {path!r} ({_reason(error)}). It is truncated, damaged, or"
-            " no video; copy or convert it again."
+            f"Cannot read {path!r} as a video: {_reason(error)}. It is truncated, damaged, or no video; copy or convert"
+            " it again."
         ) from error
     # A picture attached to music, its cover, is a video stream by name only.
     streams = [stream for stream in container.streams.video if "attached_pic" not in str(stream.disposition).lower()]
     if not streams:
         container.close()
-        raise VideoError(f"A video must have a picture, got {path!r}, which has sound only. Pass another file.")
+        raise VideoError(f"Cannot read {path!r} as a video: it has sound only. Pass another file.")
     if streams[0].codec_context is None:
         container.close()
-        raise VideoError(
-            f"A video must be in a codec that FFmpeg decodes, got {path!r}, which is in none it knows. Convert it to"
-            " H.264."
-        )
+        raise VideoError(f"Cannot decode {path!r}: FFmpeg does not know its codec. Convert it to H.264.")
     return container, streams[0]
 
 
@@ -276,14 +271,12 @@ def _check_file(path: str) -> None:
     try:
         size = Path(path).stat().st_size
     except FileNotFoundError as error:
-        raise VideoError(
-            f"A video must be an existing file, got {path!r}, which is not there. Check the path."
-        ) from error
+        raise VideoError(f"Cannot read {path!r}: there is no such file. Check the path.") from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise VideoError(f"A video must be a readable file, got {path!r} ({reason}). Check path and rights.") from error
+        raise VideoError(f"Cannot read {path!r}: {reason}. Check the path and its permissions.") from error
     if size == 0:
-        raise VideoError(f"A video must hold data, got none in {path!r}. Fetch or export it again.")
+        raise VideoError(f"Cannot read {path!r}: it is empty. Download or export it again.")
 
 
 def _reason(error: Exception) -> str:

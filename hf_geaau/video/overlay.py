@@ -111,5 +111,5 @@ class OverlayWriter:
 
     def _unwritable(self, error: OSError) -> VideoError:
         return VideoError(
-            f"A video must be writable, got {error.strerror or error} at '{self.path}'. Free space or mend the disk."
+            f"Cannot write the video '{self.path}': {error.strerror or error}. Check the disk's space and permissions."
         )

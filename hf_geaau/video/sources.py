@@ -51,8 +51,8 @@ class Source:
 
 
 @dataclass
-class Found:
-    """What `find_sources` found.
+class FoundSources:
+    """The sources that `find_sources` found, and what it could not use.
 
     Attributes:
         sources: In the order of the inputs; a folder's in the order of their names.
@@ -65,7 +65,7 @@ class Found:
     passed_over: Counter[str] = field(default_factory=Counter)
 
 
-def find_sources(inputs: Iterable[str | os.PathLike[str]]) -> Found:
+def find_sources(inputs: Iterable[str | os.PathLike[str]]) -> FoundSources:
     """List the photos, videos and cameras that inputs name.
 
     Args:
@@ -78,7 +78,7 @@ def find_sources(inputs: Iterable[str | os.PathLike[str]]) -> Found:
         >>> find_sources(["face.jpg", "clip.mp4"]).sources[1].kind
         'video'
     """
-    found = Found()
+    found = FoundSources()
     for given in inputs:
         _add(os.fspath(given), found, is_listed=False)
     return found
@@ -120,7 +120,7 @@ def share(sources: list[Source], rank: int, count: int) -> list[Source]:
     return [source for place, source in enumerate(sources) if owner[place] == rank]
 
 
-def _add(text: str, found: Found, is_listed: bool) -> None:
+def _add(text: str, found: FoundSources, is_listed: bool) -> None:
     path = Path(text)
     if text.lower().startswith(("http://", "https://", *STREAM_SCHEMES)):
         found.sources.append(Source("video" if is_video(text) else "photo", text))
@@ -133,20 +133,18 @@ def _add(text: str, found: Found, is_listed: bool) -> None:
     elif glob.has_magic(text) and not path.exists():
         matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 Path.glob refuses absolute patterns
         if not matches:
-            found.problems.append(f"A pattern must match a file, got none for {text!r}. Check it with `ls`.")
+            found.problems.append(f"No file matches the pattern {text!r}. Check it with `ls`.")
         for match in matches:
             _add(match, found, is_listed)
     else:
         found.sources.append(Source("video" if is_video(text) or _looks_like_video(path) else "photo", text))
 
 
-def _add_folder(folder: str, found: Found) -> None:
+def _add_folder(folder: str, found: FoundSources) -> None:
     before, troubles = len(found.sources), len(found.problems)
 
     def unreadable(error: OSError) -> None:
-        found.problems.append(
-            f"A folder must be readable, got {error.filename!r} ({error.strerror}). Check its rights; the others go on."
-        )
+        found.problems.append(f"Cannot read the folder {error.filename!r}: {error.strerror}. Check its permissions.")
 
     for path in _files(folder, unreadable):
         suffix = _suffix(path)
@@ -155,9 +153,7 @@ def _add_folder(folder: str, found: Found) -> None:
         else:
             found.passed_over[suffix or "no suffix"] += 1
     if len(found.sources) == before and len(found.problems) == troubles:
-        found.problems.append(
-            f"A folder must hold photos or videos, got none in {folder!r}. Name the files themselves."
-        )
+        found.problems.append(f"Found no photo or video in the folder {folder!r}. Pass the files themselves.")
 
 
 def _files(folder: str, unreadable: Callable[[OSError], None]) -> Iterator[str]:
@@ -169,16 +165,16 @@ def _files(folder: str, unreadable: Callable[[OSError], None]) -> Iterator[str]:
                 yield str(Path(here, name))
 
 
-def _add_list(path: Path, found: Found) -> None:
+def _add_list(path: Path, found: FoundSources) -> None:
     try:
         text = os.fsdecode(path.read_bytes())
     except OSError as error:
-        found.problems.append(f"A list of paths must be readable, got {str(path)!r} ({error.strerror}).")
+        found.problems.append(f"Cannot read the list of paths {str(path)!r}: {error.strerror}. Check its permissions.")
         return
     lines = text.split("\0") if "\0" in text else text.splitlines()
     entries = [line for line in lines if line.strip()]
     if not entries:
-        found.problems.append(f"A list must name a path per line, got none in {str(path)!r}.")
+        found.problems.append(f"The list of paths {str(path)!r} is empty. Write one path per line.")
     for entry in entries:
         _add(entry, found, is_listed=True)
 

@@ -33,7 +33,7 @@ BYTES_IN_FLIGHT = 256 * 2**20
 FRAMES_WAITING = 256
 CLOSING_S = 5.0  # how long to wait for the decoding thread to end
 
-# Measured by benchmark_video.py with --face-model: see docs/video.md.
+# Measured by benchmarks/video.py with --face-model: see docs/photos_and_videos.md.
 DETECT_EVERY = 3
 
 

@@ -1,4 +1,4 @@
-"""The benchmark from renders to report, small; on drawn faces where the mesh is missing."""
+"""The ablation from renders to report, at its smallest scale; on drawn faces where the mesh is missing."""
 
 import json
 import shutil
@@ -9,9 +9,8 @@ from PIL import Image
 pytest.importorskip("accelerate", reason="the Trainer needs accelerate")
 pytest.importorskip("matplotlib", reason="the report draws with matplotlib")
 
-from hf_geaau.benchmark import run, run_benchmark
-from hf_geaau.benchmark.report import ARMS
-
+from benchmarks.ablation import run, run_ablation
+from benchmarks.ablation.report import ARMS
 from hf_geaau.data import write_example
 from hf_geaau.errors import TrainingError
 
@@ -40,25 +39,27 @@ def check(folder, results):
     assert json.loads((folder / "results.json").read_text())["arms"] == results["arms"]
 
 
-def test_it_trains_every_arm_reports_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_every_arm_is_trained_and_an_interrupted_run_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "_render", draw)
     lines = []
-    results = run_benchmark("no mesh", tmp_path, "smoke", device="cpu", report=lines.append)
+    results = run_ablation("no mesh", tmp_path, "smoke", device="cpu", report=lines.append)
     check(tmp_path, results)
     assert len(lines) == 1 + len(ARMS)
     finished = (tmp_path / "seed0" / "lam" / "model.safetensors").stat().st_mtime_ns
     shutil.rmtree(tmp_path / "seed0" / "gee-lam")  # as if it had been killed there
-    again = run_benchmark("no mesh", tmp_path, "smoke", device="cpu")
+    again = run_ablation("no mesh", tmp_path, "smoke", device="cpu")
     assert (tmp_path / "seed0" / "lam" / "model.safetensors").stat().st_mtime_ns == finished
     assert {name: arm["f1"] for name, arm in again["arms"].items()} == {
         name: arm["f1"] for name, arm in results["arms"].items()
     }  # the same seed gives the same numbers
-    with pytest.raises(TrainingError, match="hold the same benchmark, got another"):
-        run_benchmark("no mesh", tmp_path, "full")
+    with pytest.raises(TrainingError, match="holds an ablation made with other settings"):
+        run_ablation("no mesh", tmp_path, "full")
     with pytest.raises(TrainingError, match="`scale` must be one of full, smoke, got 'huge'"):
-        run_benchmark("no mesh", tmp_path, "huge")
+        run_ablation("no mesh", tmp_path, "huge")
 
 
+@pytest.mark.slow
 def test_the_smoke_run_on_rendered_faces(face_model_path, tmp_path):
     pytest.importorskip("moderngl", reason="needs the extra `synthetic`")
-    check(tmp_path, run_benchmark(face_model_path, tmp_path, "smoke", workers=2, device="cpu"))
+    check(tmp_path, run_ablation(face_model_path, tmp_path, "smoke", workers=2, device="cpu"))

@@ -155,7 +155,7 @@ def pushed(hub, work) -> dict:
             str(work / "runs" / name), max_steps=1, report_to="none", use_cpu=True, save_strategy="no",
             hub_model_id=f"geaau/{name}", **options
         )
-        callbacks = [LicenseCallback()]
+        callbacks = [LicenseCallback(network, arguments)]
         return Trainer(network, arguments, train_dataset=items, processing_class=processor, callbacks=callbacks)
 
     free = trainer("trained", ["synthetic"], push_to_hub=True)
@@ -174,6 +174,8 @@ def pushed(hub, work) -> dict:
     trainer("trained-bound", ["synthetic", "bp4d"]).push_to_hub()
     refused("trainer to public", lambda: trainer("plain", ["bp4d"]).push_to_hub())
     refused("trainer that pushes", lambda: trainer("plain", ["bp4d"], push_to_hub=True))
+    refused("trainer to a new one", lambda: trainer("new", ["bp4d"], push_to_hub=True, hub_private_repo=False))
+    trainer("new-bound", ["bp4d"], push_to_hub=True)
 
     before = list(trainer_module.DEFAULT_CALLBACKS)
     unknown = GeaauModel.from_pretrained(work / "free")
@@ -218,6 +220,7 @@ def test_transformers_own_pushes_arrive(hub, work, pushed):
 def test_weights_bound_by_a_licence_stay_private_on_every_road(hub, pushed):
     assert hub.repos["geaau/kept-private"].private
     assert hub.repos["geaau/trained-bound"].private
+    assert hub.repos["geaau/new-bound"].private
     assert "model.safetensors" in hub.files("geaau/trained-bound")
     for name in (
         "asked for public",
@@ -225,6 +228,7 @@ def test_weights_bound_by_a_licence_stay_private_on_every_road(hub, pushed):
         "save and push",
         "trainer to public",
         "trainer that pushes",
+        "trainer to a new one",
         "pipeline",
     ):
         assert pushed[name].startswith("PermissionError: Cannot push to the public 'geaau/"), name
@@ -585,18 +589,17 @@ def example(hub: HubServer, home: Path, name: str, *arguments: object) -> str:
 
 
 def test_the_example_that_shares(hub, work):
-    home = work / "home-example"
-    text = example(hub, home, "share_checkpoint.py", "--repo", "geaau/bundled", "--remote-code")
+    text = example(hub, work / "home-example", "06_share_on_the_hub.py", "geaau/bundled")
     assert "public at" in text
     assert "largest difference of logits: 0.0e+00" in text or "e-0" in text.split("logits:")[1]
     assert "thresholds" in json.loads(hub.files("geaau/bundled")["config.json"])
 
 
-def test_the_example_that_fine_tunes(hub, work):
-    line = ("--repo", "geaau/finetuned", "--steps", 2, "--output", work / "finetuned", *SAID)
-    agreed = ("--data-agreement", "None: the faces are drawn.")
-    text = example(hub, work / "home-example", "finetune_and_push.py", *line, *agreed)
-    assert "private at" in text  # the imitation counts as what it imitates
-    assert "eval_f1" in text
+def test_the_example_shares_licensed_weights_privately(hub, work, tiny_model):
+    tiny_model.config.trained_on = ["synthetic", "disfa"]
+    tiny_model.save_pretrained(work / "finetuned")
+    GeaauImageProcessor(size={"height": 64, "width": 64}).save_pretrained(work / "finetuned")
+    text = example(hub, work / "home-example", "06_share_on_the_hub.py", "geaau/finetuned", work / "finetuned")
+    assert "private at" in text
     assert json.loads(hub.files("geaau/finetuned")["config.json"])["trained_on"] == ["synthetic", "disfa"]
     assert card_errors(hub.files("geaau/finetuned")["README.md"].decode()) == []

@@ -194,11 +194,11 @@ def bad_files(folder) -> dict[str, str]:
     (folder / "notes.jpg").write_text("not a photo")
     (folder / "folder").mkdir()
     return {
-        str(folder / "empty.jpg"): "must hold image data",
-        str(folder / "truncated.jpg"): "complete image",
-        str(folder / "notes.jpg"): "must be an image",
-        str(folder / "folder"): "got the folder",
-        str(folder / "missing.jpg"): "which is not there",
+        str(folder / "empty.jpg"): "it is empty",
+        str(folder / "truncated.jpg"): "truncated or damaged",
+        str(folder / "notes.jpg"): "content is no image",
+        str(folder / "folder"): "it is a folder",
+        str(folder / "missing.jpg"): "there is no such file",
     }
 
 

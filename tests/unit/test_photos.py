@@ -191,18 +191,18 @@ def test_torch_tensors_are_channels_first(gradient):
 
 def test_missing_file(tmp_path):
     assert refusal(tmp_path / "none.jpg") == (
-        f"A photo must be an existing file, got {str(tmp_path / 'none.jpg')!r}, which is not there. Check the path."
+        f"Cannot read {str(tmp_path / 'none.jpg')!r}: there is no such file. Check the path."
     )
 
 
 def test_folder(tmp_path):
     assert refusal(str(tmp_path)) == (
-        f"A photo must be a file, got the folder {str(tmp_path)!r}. Pass the files in it one by one."
+        f"Cannot read {str(tmp_path)!r}: it is a folder. Pass the files in it one by one."
     )
 
 
 def test_unreadable_path():
-    assert refusal("a\0b.jpg").startswith(r"A photo must be a readable file, got 'a\x00b.jpg' (")
+    assert refusal("a\0b.jpg").startswith(r"Cannot read 'a\x00b.jpg': ")
 
 
 def test_encoded_text_passed_as_a_path_is_not_echoed():
@@ -214,8 +214,8 @@ def test_encoded_text_passed_as_a_path_is_not_echoed():
 def test_empty_file(tmp_path):
     path = tmp_path / "empty.jpg"
     path.touch()
-    assert refusal(path) == (f"A photo must hold image data, got none from {str(path)!r}. Fetch or export it again.")
-    assert "got none from the bytes" in refusal(b"")
+    assert refusal(path) == f"Cannot read {str(path)!r}: it is empty. Download or export it again."
+    assert "Cannot read the bytes: it is empty" in refusal(b"")
 
 
 def test_text_file(tmp_path):
@@ -223,14 +223,14 @@ def test_text_file(tmp_path):
     path.write_text("a private note")
     message = refusal(path)
     assert message == (
-        "A photo must be an image (JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF, JPEG2000, PPM), "
-        f"got {str(path)!r}, whose content is none of these. Convert it to JPEG or PNG."
+        f"Cannot read {str(path)!r}: its content is no image in a supported format "
+        "(JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF, JPEG2000, PPM). Convert it to JPEG or PNG."
     )
     assert "private" not in message
 
 
 def test_postscript_is_not_run():
-    assert "content is none of these" in refusal(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    assert "content is no image" in refusal(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
 
 
 @pytest.mark.parametrize("file_format", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"])
@@ -240,7 +240,7 @@ def test_truncated_file(file_format, tmp_path):
     path = tmp_path / "photo"
     path.write_bytes(content[: len(content) // 2])
     assert refusal(path) == (
-        f"A photo must be a complete image, got {str(path)!r}, which is truncated or damaged. Fetch or export it again."
+        f"Cannot read {str(path)!r}: the image is truncated or damaged. Download or export it again."
     )
 
 
@@ -309,13 +309,13 @@ def test_float_array_out_of_range():
 def test_integers_beyond_16_bits():
     image = Image.fromarray(np.array([[-3, 70_000]], np.int32))
     assert refusal(image) == (
-        "A grey photo must have values from 0 to 65535, got -3 to 70000 in the PIL image. Scale it to 16 bits."
+        "A gray photo must have values from 0 to 65535, got -3 to 70000 in the PIL image. Scale it to 16 bits."
     )
 
 
 def test_mode_without_conversion():
     assert refusal(Image.new("La", (4, 4))) == (
-        "A photo must have a mode that Pillow converts to RGB, got La of the PIL image. Save it as an RGB PNG."
+        "Cannot convert the PIL image to RGB: Pillow has no conversion from mode La. Save it as an RGB PNG."
     )
 
 
@@ -387,31 +387,31 @@ def test_url(server, gradient):
 
 def test_url_status(server):
     assert refusal(f"{server}/none?token=secret") == (
-        f"A photo URL must answer with status 200, got 404 from '{server}/none'. Check the address in a browser."
+        f"Cannot download '{server}/none': the server answered with status 404. Check the address in a browser."
     )
 
 
 def test_url_too_large(server, monkeypatch):
     monkeypatch.setattr(photos, "MAX_DOWNLOAD_BYTES", 50)
     assert refusal(f"{server}/photo.png") == (
-        f"A photo download must have at most 4.76837e-05 MiB, got more from '{server}/photo.png'. "
+        f"Cannot download '{server}/photo.png': it is larger than 4.76837e-05 MiB. "
         "Download it yourself and pass a smaller file."
     )
 
 
 def test_url_of_a_page(server):
-    assert f"got '{server}/page', whose content is none of these" in refusal(f"{server}/page")
+    assert f"Cannot read '{server}/page': its content is no image" in refusal(f"{server}/page")
 
 
 def test_url_too_slow(server):
     assert refusal(f"{server}/slow", timeout=0.2) == (
-        f"A photo download must finish within 0.2 s, got no complete answer from '{server}/slow'. Raise `timeout`."
+        f"Cannot download '{server}/slow': no complete answer within 0.2 s. Raise `timeout`."
     )
 
 
 def test_url_unreachable(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "*")
     assert refusal("http://user:secret@127.0.0.1:9/photo.jpg?token=secret") == (
-        "A photo URL must be reachable, got ConnectError for 'http://127.0.0.1:9/photo.jpg'. Check address and network."
+        "Cannot download 'http://127.0.0.1:9/photo.jpg': ConnectError. Check the address and the network."
     )
     assert "secret" not in refusal("http://[secret/photo.jpg")

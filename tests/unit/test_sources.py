@@ -32,11 +32,13 @@ def test_patterns_lists_cameras_and_urls(tmp_path, monkeypatch):
     found = find_sources(["list.txt", "0", "https://host/clip.mp4?key=1", "https://host/face", "rtsp://camera/1"])
     assert locations(found)[:3] == ["face.jpg", "clips/more/two.mkv", "clips/one.mp4"]
     assert [source.kind for source in found.sources[3:]] == ["webcam", "video", "photo", "video"]
-    assert "got none for 'no*.jpg'" in find_sources(["no*.jpg"]).problems[0]
+    assert find_sources(["no*.jpg"]).problems == ["No file matches the pattern 'no*.jpg'. Check it with `ls`."]
     (tmp_path / "empty.txt").touch()
-    assert "got none in 'empty.txt'" in find_sources(["empty.txt"]).problems[0]
+    assert find_sources(["empty.txt"]).problems == ["The list of paths 'empty.txt' is empty. Write one path per line."]
     (tmp_path / "void").mkdir()
-    assert "A folder must hold photos or videos, got none in 'void'" in find_sources(["void"]).problems[0]
+    assert find_sources(["void"]).problems == [
+        "Found no photo or video in the folder 'void'. Pass the files themselves."
+    ]
 
 
 def test_names_with_spaces_line_breaks_other_scripts_and_raw_bytes(tmp_path):
@@ -66,8 +68,8 @@ def test_a_folder_that_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path, mo
     monkeypatch.setattr(os, "scandir", guarded)
     found = find_sources([tmp_path])
     assert len(found.sources) == 1
-    assert "A folder must be readable, got" in found.problems[0]
-    assert "closed' (Permission denied)" in found.problems[0]
+    assert "Cannot read the folder" in found.problems[0]
+    assert "closed': Permission denied. Check its permissions." in found.problems[0]
 
 
 def test_ten_thousand_files(tmp_path):

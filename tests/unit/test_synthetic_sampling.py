@@ -5,15 +5,7 @@ from dataclasses import fields, is_dataclass
 
 import numpy as np
 import pytest
-
-from hf_geaau.errors import FaceModelError
-from hf_geaau.synthetic import lighting, point_errors, sampling
-from hf_geaau.synthetic.camera import Camera
-from hf_geaau.synthetic.dataset import RenderFolderError, _claim, _Plan
-from hf_geaau.synthetic.face_model import REQUIRED_MATERIALS, load_face_model, parse_obj
 from hf_geaau.synthetic.facts import face_facts
-from hf_geaau.synthetic.geometry import HeadMesh
-from hf_geaau.synthetic.photography import develop
 from hf_geaau.synthetic.sampling import (
     ACTION_UNITS,
     AU_SHAPES,
@@ -25,6 +17,14 @@ from hf_geaau.synthetic.sampling import (
     sample_identity,
     sample_scene,
 )
+
+from hf_geaau.errors import FaceModelError
+from hf_geaau.synthetic import lighting, point_errors, sampling
+from hf_geaau.synthetic.camera import Camera
+from hf_geaau.synthetic.dataset import RenderFolderError, _claim, _Plan
+from hf_geaau.synthetic.face_model import REQUIRED_MATERIALS, load_face_model, parse_obj
+from hf_geaau.synthetic.geometry import HeadMesh
+from hf_geaau.synthetic.photography import develop
 
 CUBE = [(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]
 QUADS = [(1, 2, 4, 3), (5, 7, 8, 6), (1, 5, 6, 2), (3, 4, 8, 7), (1, 3, 7, 5), (2, 6, 8, 4)]

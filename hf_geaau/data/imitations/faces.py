@@ -150,8 +150,7 @@ def _color(values: ArrayLike) -> tuple[int, ...]:
 def _rendered(seed: int, size: int, person: int, units: Mapping[int, float], face_model: str) -> Image.Image:
     from dataclasses import replace
 
-    from hf_geaau.synthetic import sample_scene
-    from hf_geaau.synthetic.sampling import ACTION_UNITS
+    from hf_geaau.synthetic import ACTION_UNITS, sample_scene
 
     wanted = [float(units.get(number, 0.0)) for number in ACTION_UNITS]
     scene = sample_scene(_SEED, seed, person, wanted)

@@ -51,7 +51,7 @@ def _draw(folder: Path, quirks: Quirks) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from hf_geaau.synthetic.sampling import labels_of, sample_intensities
+    from hf_geaau.synthetic.action_units import labels_of, sample_intensities
 
     (folder / IMAGES).mkdir(parents=True, exist_ok=True)
     rng, rows = np.random.default_rng(0), []

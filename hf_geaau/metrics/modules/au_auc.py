@@ -1,20 +1,5 @@
-"""`hf_geaau.metrics.au_auc` as an `evaluate.Metric`."""
+"""`hf_geaau.metrics.au_auc` as a file for `evaluate.load`."""
 
-import evaluate
+from hf_geaau.metrics.modules import AUAUC
 
-from hf_geaau.metrics import au_auc
-from hf_geaau.metrics.modules import metric_info, plain
-
-
-class AUAUC(evaluate.Metric):
-    """Area under the ROC curve of each action unit.
-
-    predictions: probabilities in [0, 1], a list of N for each frame. references: labels 1, 0, or -1 (not
-    labelled).
-    """
-
-    def _info(self):
-        return metric_info(self)
-
-    def _compute(self, predictions, references):
-        return plain(au_auc(references, predictions))
+__all__ = ["AUAUC"]

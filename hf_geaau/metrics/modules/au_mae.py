@@ -1,19 +1,5 @@
-"""`hf_geaau.metrics.au_mae` as an `evaluate.Metric`."""
+"""`hf_geaau.metrics.au_mae` as a file for `evaluate.load`."""
 
-import evaluate
+from hf_geaau.metrics.modules import AUMAE
 
-from hf_geaau.metrics import au_mae
-from hf_geaau.metrics.modules import metric_info, plain
-
-
-class AUMAE(evaluate.Metric):
-    """Mean absolute error of the intensity of each action unit.
-
-    predictions: intensities, a list of N for each frame. references: coded intensities 0 to 5, or -1 (missing).
-    """
-
-    def _info(self):
-        return metric_info(self)
-
-    def _compute(self, predictions, references):
-        return plain(au_mae(references, predictions))
+__all__ = ["AUMAE"]

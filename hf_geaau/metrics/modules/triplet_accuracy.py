@@ -1,20 +1,5 @@
-"""`hf_geaau.metrics.triplet_accuracy` as an `evaluate.Metric`."""
+"""`hf_geaau.metrics.triplet_accuracy` as a file for `evaluate.load`."""
 
-import evaluate
+from hf_geaau.metrics.modules import TripletAccuracy
 
-from hf_geaau.metrics import triplet_accuracy
-from hf_geaau.metrics.modules import metric_info
-
-
-class TripletAccuracy(evaluate.Metric):
-    """Share of expression triplets whose most similar pair is the one that people chose.
-
-    predictions: squared distances d12, d13, d23 of each triplet. references: 0 one-class, 1 two-class, 2 three-
-    class.
-    """
-
-    def _info(self):
-        return metric_info(self, "int64")
-
-    def _compute(self, predictions, references):
-        return triplet_accuracy(predictions, references)
+__all__ = ["TripletAccuracy"]

@@ -1,42 +1,42 @@
-"""What is known of a rendered face beside its action units, for breakdowns of an evaluation."""
+"""Describe a scene in columns of the table of labels, for breakdowns of an evaluation."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .camera import FACE_OF_CROP
-from .sampling import Scene
+from hf_geaau.synthetic.camera import FACE_OF_CROP
+from hf_geaau.synthetic.scenes import Scene
 
-_BROW_HEIGHT_CM = 6.5  # of the mesh; a fringe that ends below it covers brows
+_BROW_HEIGHT_CM = 6.5  # On the mesh. A fringe that ends below it covers the brows.
 
 
 @dataclass(frozen=True)
-class FaceFacts:
-    """Facts of one rendered face; columns of `labels.parquet`.
+class SceneDescription:
+    """What is known of a rendered face beside its action units: columns of `labels.parquet`.
 
     Attributes:
-        yaw, pitch, roll: Head pose, radians; positive yaw turns the face to the image's right, positive pitch down.
-        skin_ita: Individual typology angle of the skin's colour, degrees: above 55 very light, 41–55 light, 28–41
-            intermediate, 10–28 tan, -30–10 brown, below dark (Del Bino and Bernerd 2013).
-        age: 0 (twenty) – 1 (eighty).
-        feminine: 0–1.
+        yaw, pitch, roll: Head pose, radians. Positive yaw turns the face to the image's right, positive pitch down.
+        skin_ita: Individual typology angle of the skin's color, degrees: above 55 very light, 41 to 55 light, 28 to 41
+            intermediate, 10 to 28 tan, -30 to 10 brown, below dark (Del Bino and Bernerd 2013).
+        age: 0 (twenty) to 1 (eighty).
+        feminine: 0-1.
         light: Kind of light, see `lighting`.
-        light_hardness: 0–1, share of what the front of the face gets from lamps that cast shadows.
-        occluder: What is before the face, "" for nothing.
+        light_hardness: Share of the light on the front of the face that comes from lamps with shadows, 0-1.
+        occluder: What is in front of the face, "" for nothing.
         glasses: Whether spectacles are worn.
-        hair_style: See sampling.HAIR_STYLES.
+        hair_style: One of people.HAIR_STYLES.
         hair_over_brows: Whether a fringe hangs over the brows.
-        beard: 0 (shaven) – 1, the densest part.
+        beard: Density of the densest part, 0 (shaven) to 1.
         face_pixels: Side of the face's box in pixels that the picture really resolves.
-        camera_distance: cm.
-        blur: Standard deviation or radius of blur or half the length of motion, the larger, in shares of the crop side.
-        noise: Standard deviation in grey levels.
-        quality: JPEG or WebP quality inside the picture, 0 for none (the file's own comes on top).
-        grey: Whether the picture has no colours.
+        camera_distance: In cm.
+        blur: The larger of the blur's standard deviation or radius, and half the length of motion, in crop sides.
+        noise: Standard deviation in gray levels.
+        quality: JPEG or WebP quality inside the picture, 0 for none. The quality of the file itself comes on top.
+        grey: Whether the picture has no colors.
         point_error: Mean distance of the points that aligned the crop from the true ones, in eye distances.
-        au_source: See sampling.SOURCES.
-        style: See sampling.STYLES.
+        au_source: One of action_units.SOURCES.
+        style: One of scenes.STYLES.
     """
 
     yaw: float
@@ -64,10 +64,10 @@ class FaceFacts:
 
 
 def typology_angle(color: ArrayLike) -> float:
-    """Individual typology angle of a colour: atan2(L* - 50, b*) in degrees.
+    """Return the individual typology angle of a color: atan2(L* - 50, b*) in degrees.
 
     Args:
-        color: (3,) linear RGB, 0–1.
+        color: (3,) linear RGB, 0-1.
 
     Source:
         Chardon, Cretois and Hourseau 1991; CIELAB under D65 from the matrix of sRGB (IEC 61966-2-1).
@@ -82,8 +82,8 @@ def typology_angle(color: ArrayLike) -> float:
     return float(np.rad2deg(np.arctan2(116 * y - 16 - 50, 200 * (y - z))))
 
 
-def face_facts(scene: Scene, size: int) -> FaceFacts:
-    """Collect the facts of a scene that is rendered as a crop.
+def describe_scene(scene: Scene, size: int) -> SceneDescription:
+    """Describe a scene that is rendered as a crop.
 
     Args:
         scene: The scene.
@@ -93,7 +93,7 @@ def face_facts(scene: Scene, size: int) -> FaceFacts:
     direct = float((np.maximum(light.directions[:, 2], 0) @ light.colors).mean())
     field = max(float((light.ambient[0] + light.ambient[3] + 2 * light.ambient[7]).mean()), 0.0)
     covered = person.hair.fringe < min(_BROW_HEIGHT_CM, person.hair.hairline - 0.3) and person.hair.style != "bald"
-    return FaceFacts(
+    return SceneDescription(
         yaw=scene.yaw,
         pitch=scene.pitch,
         roll=scene.roll,
@@ -106,7 +106,7 @@ def face_facts(scene: Scene, size: int) -> FaceFacts:
         glasses=scene.wears_glasses,
         hair_style=person.hair.style,
         hair_over_brows=bool(covered),
-        beard=max(person.beard.moustache, person.beard.chin, person.beard.cheeks),
+        beard=max(person.beard.mustache, person.beard.chin, person.beard.cheeks),
         face_pixels=min(camera.source_side or size, size) * FACE_OF_CROP,
         camera_distance=camera.distance,
         blur=max(camera.blur, camera.motion[0] / 2),

@@ -1,10 +1,10 @@
-"""The arithmetic of the benchmark: counts by person, F1 from them, and the bootstrap over people."""
+"""The arithmetic of the ablation: counts by person, F1 from them, and the bootstrap over people."""
 
 import numpy as np
 import pytest
-from hf_geaau.benchmark.report import ARMS, Run, count_by_person, difference, mean_f1, summarise
-from hf_geaau.benchmark.run import SCALES
 
+from benchmarks.ablation.report import ARMS, Run, count_by_person, difference, mean_f1, summarize
+from benchmarks.ablation.run import SCALES
 from hf_geaau.metrics import au_f1
 
 
@@ -40,7 +40,7 @@ def test_the_summary_averages_seeds_and_tells_their_spread():
     runs = [Run({"arm": arm, "seed": seed, "f1": f1, **facts}, counts)
             for arm, scores in {"pooled": (0.4, 0.6), "lam": (0.5, 0.7)}.items()
             for seed, f1 in enumerate(scores)]  # fmt: skip
-    summary = summarise(runs)
+    summary = summarize(runs)
     assert summary["arms"]["lam"]["f1"] == pytest.approx(0.6)
     assert summary["arms"]["lam"]["f1_spread"] == pytest.approx(np.std([0.5, 0.7], ddof=1))
     assert [(entry["arm"], entry["other"]) for entry in summary["differences"]] == [("lam", "pooled")]

@@ -1,0 +1,162 @@
+"""Draw scenes: who an image shows, what the face does, how it is lit and photographed. Needs numpy only, no OpenGL.
+
+All random decisions of an image are made here, from `(seed, index)` alone, so that image i of seed s is the same in every
+process. People are drawn from `(seed, identity_id)`, see `people`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_geaau.synthetic.action_units import ACTION_UNITS, labels_of, sample_intensities, sample_source
+from hf_geaau.synthetic.camera import Camera, sample_camera
+from hf_geaau.synthetic.expressions import expression, wrinkle_depths
+from hf_geaau.synthetic.lighting import Light, sample_light
+from hf_geaau.synthetic.people import (
+    STREAM_IMAGE,
+    STREAM_SHIFTED,
+    Identity,
+    sample_identity,
+    sample_shifted_identity,
+)
+from hf_geaau.synthetic.point_errors import sample_point_errors
+
+STYLES = ("standard", "shifted")
+"""What is drawn. "shifted" is for tests: its people, lights, backgrounds, occluders, cameras, hair colors, undertones and
+wrinkle patterns never occur in "standard"."""
+
+OCCLUDERS, SHIFTED_OCCLUDERS = ("hand", "bar", "mug", "shadow"), ("scarf", "microphone", "strands")
+"""Things in front of the face, by style."""
+
+MAX_YAW, MAX_PITCH = np.deg2rad(45), np.deg2rad(30)
+"""Limits of the head pose, radians."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything that one image needs.
+
+    Attributes:
+        seed, index: Seed of the data set, and number of the image.
+        identity: The person.
+        intensities: (18,) float32, 0-5, in the order of ACTION_UNITS.
+        labels: (18,) float32, 1 present and 0 absent.
+        shape_weights: (55,) float32, in the order of EXPRESSION_SHAPES.
+        wrinkles: (12, 2) depth of each of WRINKLES, for the person's left and right.
+        yaw, pitch, roll: Head pose, radians. Positive yaw turns the face to the image's right, positive pitch down.
+        wears_glasses: Whether the person wears `identity.glasses`.
+        pupil: Radius in degrees, seen from the center of the eyeball.
+        cloth: (3,) linear RGB of the clothes.
+        collar: Height of the clothes' upper end, cm on the mesh.
+        light: How the face is lit.
+        camera: How the picture is taken.
+        point_jitter: (5, 2) errors of a detector's points in the upright crop, in eye distances of the template.
+        crop_jitter: (4,) rotation (radians), log scale, and shift x, y (fractions of the crop side).
+        backdrop_seed: Seed of the background and the occluder.
+        occluder: One of OCCLUDERS or SHIFTED_OCCLUDERS, or "" for none.
+        source: How the action units were drawn, one of SOURCES, or "given".
+        style: One of STYLES.
+    """
+
+    seed: int
+    index: int
+    identity: Identity
+    intensities: NDArray[np.float32]
+    labels: NDArray[np.float32]
+    shape_weights: NDArray[np.float32]
+    wrinkles: NDArray[np.float32]
+    yaw: float
+    pitch: float
+    roll: float
+    wears_glasses: bool
+    pupil: float
+    cloth: NDArray[np.float32]
+    collar: float
+    light: Light
+    camera: Camera
+    point_jitter: NDArray[np.float32]
+    crop_jitter: NDArray[np.float32]
+    backdrop_seed: int
+    occluder: str = ""
+    source: str = "given"
+    style: str = "standard"
+
+
+def sample_pose(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Draw yaw, pitch and roll in radians: mostly near frontal, with tails to MAX_YAW and MAX_PITCH.
+
+    Our choice: two of three faces look at the camera (standard deviations 9° and 7°), one looks around (25° and 14°).
+    """
+    looks_around = rng.random() < 0.33
+    yaw, pitch = np.inf, np.inf
+    while abs(yaw) > MAX_YAW:  # Draw again instead of clipping, so that nothing piles up at the limits.
+        yaw = rng.normal(0, np.deg2rad(25 if looks_around else 9))
+    while abs(pitch) > MAX_PITCH:
+        pitch = rng.normal(np.deg2rad(1.5), np.deg2rad(14 if looks_around else 7))
+    return float(yaw), float(pitch), float(rng.normal(0, 0.08))
+
+
+def sample_scene(
+    seed: int,
+    index: int,
+    identity_id: int,
+    intensities: Sequence[float] | NDArray[np.floating] | None = None,
+    style: str = "standard",
+) -> Scene:
+    """Draw everything for one image.
+
+    Args:
+        seed: Seed of the data set.
+        index: Number of the image.
+        identity_id: Number of the person.
+        intensities: (18,), 0-5, in the order of ACTION_UNITS. None draws them.
+        style: One of STYLES.
+
+    Raises:
+        ValueError: If `intensities` has another shape, or `style` is unknown.
+
+    Example:
+        >>> scene = sample_scene(0, 0, 0)
+        >>> scene.labels.shape, scene.shape_weights.shape
+        ((18,), (55,))
+    """
+    if style not in STYLES:
+        raise ValueError(f"`style` must be one of {', '.join(STYLES)}, got {style!r}.")
+    shifted = style == "shifted"
+    rng = np.random.default_rng([seed, STREAM_SHIFTED if shifted else STREAM_IMAGE, index])
+    identity = (sample_shifted_identity if shifted else sample_identity)(seed, identity_id)
+    source = "given" if intensities is not None else sample_source(rng)
+    wanted = sample_intensities(rng, source) if intensities is None else np.asarray(intensities, np.float64)
+    if wanted.shape != (len(ACTION_UNITS),):
+        raise ValueError(
+            f"`intensities` must have shape ({len(ACTION_UNITS)},), one for each of ACTION_UNITS, got {wanted.shape}."
+        )
+    shape_weights, final, gains = expression(wanted, rng, speech=source == "speech")
+    yaw, pitch, roll = sample_pose(rng)
+    camera = sample_camera(rng, float(identity.skin.tone.mean()), style)
+    return Scene(
+        seed=seed,
+        index=index,
+        identity=identity,
+        intensities=final,
+        labels=labels_of(final),
+        shape_weights=shape_weights,
+        wrinkles=wrinkle_depths(identity, final, gains),
+        yaw=yaw,
+        pitch=pitch,
+        roll=roll,
+        wears_glasses=identity.glasses is not None and bool(rng.random() < 0.65),
+        pupil=float(rng.uniform(6.5, 13)),
+        cloth=(rng.uniform(0.01, 0.7) * rng.uniform(0.4, 1.0, 3)).astype(np.float32),
+        collar=float(rng.uniform(-14.5, -11.5)),
+        light=sample_light(rng, style),
+        camera=camera,
+        point_jitter=sample_point_errors(rng, yaw, pitch, camera.face_pixels or float(np.exp(rng.uniform(4.1, 5.4)))),
+        crop_jitter=(rng.normal(0, 1, 4) * [0.015, 0.015, 0.005, 0.005]).astype(np.float32),
+        backdrop_seed=int(rng.integers(2**31)),
+        occluder=str(rng.choice(SHIFTED_OCCLUDERS if shifted else OCCLUDERS)) if rng.random() < 0.12 else "",
+        source=source,
+        style=style,
+    )
