@@ -97,6 +97,7 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "accelerate launch"])
 @pytest.mark.parametrize("stage", ["synthetic_gee", "synthetic"])
 def test_two_processes_give_the_loss_of_one(losses, launcher, stage):

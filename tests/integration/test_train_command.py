@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 from typer.testing import CliRunner
 
 from hf_geaau import GeaauModel
@@ -89,6 +90,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_killed_runs_end_with_the_same_bits(data, tmp_path):
     """In the middle of an epoch, in the middle of writing a checkpoint, and on a full disk."""
     settings = [*TINY, "epochs=3", "evaluate_steps=3", "model.classifier_dropout=0.3"]
@@ -117,6 +119,7 @@ def test_killed_runs_end_with_the_same_bits(data, tmp_path):
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items()), fault
 
 
+@pytest.mark.slow
 def test_command_leaves_a_finished_directory(data, tmp_path):
     output = tmp_path / "run"
     arguments = ["train", "synthetic", "--data-dir", str(data), "--output", str(output), "--cpu", *TINY, "max_steps=3"]
@@ -142,6 +145,38 @@ def test_command_leaves_a_finished_directory(data, tmp_path):
     assert (output / "model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(TrainingError, match=r"Cannot resume: .* \(learning_rate was 0.002, is 0.1\)"):
         train(load_recipe("synthetic", [*TINY, "max_steps=3", "epochs=null", "learning_rate=0.1"]), data, output)
+
+
+def test_a_second_writer_is_refused(data, tmp_path):
+    output = tmp_path / "run"
+    recipe = load_recipe("synthetic", [*TINY, "max_steps=2", "epochs=null"])
+
+    class Second(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            with pytest.raises(TrainingError, match="Another process is writing checkpoints to '.*run'. Wait"):
+                train(recipe, data, output, use_cpu=True, show_progress=False)
+
+    train(recipe, data, output, callbacks=[Second()], use_cpu=True, show_progress=False)
+    assert not (output / ".lock").exists()
+    with pytest.raises(TrainingError, match="holds the training of fold 1, not 2"):
+        train(recipe, data, output, 2)
+
+
+def test_an_unfinished_run_of_an_earlier_version_resumes(data, tmp_path):
+    """Its record holds fold, rows and minutes; its recipe spells `grey` as it was."""
+    output = tmp_path / "run"
+    recipe = load_recipe("synthetic", [*TINY, "max_steps=2", "epochs=null"])
+    output.mkdir()
+    (output / ".run.json").write_text('{"fold": 1, "rows": [36, 12], "minutes": 1.5}')
+    recipe.save(output / "recipe.yaml")
+    text = (output / "recipe.yaml").read_text()
+    (output / "recipe.yaml").write_text(text.replace("gray:", "grey:"))
+    train(recipe, data, output, use_cpu=True, show_progress=False)
+    assert json.loads((output / "training_facts.json").read_text())["minutes"] >= 1.5
+    rows = '{"fold": 1, "rows": [30, 12], "minutes": 1.5}'
+    (output / ".run.json").write_text(rows)
+    with pytest.raises(TrainingError, match=r"Cannot resume: .*rows was \[30, 12\], is \[36, 12\]"):
+        train(recipe, data, output, use_cpu=True, show_progress=False)
 
 
 def test_test_subjects_are_opened_once_and_last(data, tmp_path, monkeypatch):
@@ -172,6 +207,7 @@ def test_test_subjects_are_opened_once_and_last(data, tmp_path, monkeypatch):
     assert not any(int(name.rpartition("-")[2]) % 3 == 0 for name in seen)
 
 
+@pytest.mark.slow
 def test_all_folds_and_both_stages(data, tmp_path):
     encoder = tmp_path / "encoder"
     stage1 = load_recipe("synthetic_gee", [*TINY, "options.triplets=8", "max_steps=2", "epochs=null"])

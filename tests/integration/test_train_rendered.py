@@ -69,6 +69,7 @@ class Stop(TrainerCallback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_one_command_makes_a_checkpoint_and_goes_on_where_it_stopped(drawn, tmp_path):
     recipe, lines = load_recipe("bundled", SMALL), []
     with pytest.raises(KeyboardInterrupt):
@@ -116,6 +117,7 @@ def test_one_command_makes_a_checkpoint_and_goes_on_where_it_stopped(drawn, tmp_
         train_rendered(load_recipe("bundled", TINY), "mesh", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_the_command(drawn, tmp_path):
     runner, where = CliRunner(), tmp_path / "run"
     shown = runner.invoke(app, ["train-rendered", "bundled", "--dry-run", "gee=true"])
@@ -164,6 +166,7 @@ def test_both_stages_share_the_network():
     assert (first.augmentation.jpeg, first.augmentation.rotation) == (0.5, 6.0)
 
 
+@pytest.mark.slow
 def test_the_average_is_validated_kept_and_resumed(tmp_path):
     data = write_example("synthetic", tmp_path / "faces", identities=12, frames=4, size=32)
     settings = [*TINY[:-2], "batch_size=8", "validation_share=0.25", "epochs=3", "ema_decay=0.9"]
@@ -241,6 +244,7 @@ def test_limits_on_false_alarms_need_neutral_faces(tiny_model, tiny_checkpoint):
         fit(found, tiny_model.config, (1, 12, 25), 0.05)
 
 
+@pytest.mark.slow
 def test_a_set_on_the_disk_is_not_rendered_again(drawn, face_model_path, tmp_path, monkeypatch):
     """Two sets by the renderer itself, one of either style; the others, for speed, are drawn."""
     pytest.importorskip("moderngl", reason="needs the extra `synthetic`")
