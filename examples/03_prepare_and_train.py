@@ -1,6 +1,6 @@
 """Cut the faces of a benchmark and train on one fold by a recipe.
 
-You will see the F1 of each AU on subjects that were not trained on. The data is an imitation of DISFA, drawn faces with
+You will see the F1 of each AU on subjects that were not trained on. The data is an imitation of BP4D, drawn faces with
 invented labels, and the network is tiny: the numbers mean nothing. Set DATA_DIR to the directory of the real dataset,
 and remove SMALL.
 
@@ -13,8 +13,7 @@ from hf_geaau.data import prepare, write_example
 from hf_geaau.metrics import score_rows, score_table
 from hf_geaau.training import load_recipe, train
 
-DATA_DIR = None  # the directory of DISFA
-OPTIONS = {"camera": "left", "variant": 8}  # the frames of one camera, with the 8 AUs of the recipe
+DATA_DIR = None  # the directory of BP4D
 CROPS, OUTPUT = Path("crops"), Path("trained")
 SMALL = {
     "model.backbone": "test_resnet",
@@ -31,9 +30,9 @@ SMALL = {
 
 
 def main() -> None:
-    data_dir = DATA_DIR or write_example("disfa", "disfa", cameras=("left",), subjects_per_part=2, frames=4)
-    prepare("disfa", data_dir, CROPS, size=112, workers=1, **OPTIONS)
-    recipe = load_recipe("disfa", {"options": OPTIONS, **SMALL})
+    data_dir = DATA_DIR or write_example("bp4d", "bp4d")
+    prepare("bp4d", data_dir, CROPS, size=112, workers=1)
+    recipe = load_recipe("bp4d", SMALL)
     metrics = train(recipe, CROPS, OUTPUT, fold=1, use_cpu=True)
     print(score_table(score_rows(metrics["test"])).to_markdown())
 
