@@ -335,8 +335,8 @@ def _thresholds_from(facts: CardFacts) -> str:
         return (
             f"Temperature ({facts.config['temperature']:.3f}) and thresholds were chosen on renders of people held out"
             f" for that. A threshold is the lowest that keeps {1 - recipe['threshold_slack']:.0%} of the highest F1,"
-            f" among those at which the AU is detected in at most {recipe['false_alarm_rate']:.0%} of the {neutral:,} faces"
-            " there that show no AU."
+            f" among those at which the AU is detected in at most {recipe['false_alarm_rate']:.0%} of the {neutral:,}"
+            " faces there that show no AU."
         )
     if set(facts.thresholds.values()) == {0.5}:
         return "All thresholds are 0.5, not tuned."

@@ -155,9 +155,7 @@ def test_scores_pair_the_aus_of_model_and_dataset(tiny_config):
     assert {
         entry["threshold"] for entry in score(predictions, tiny_config, (25, 6, 1), 0.5)["action_units"].values()
     } == {0.5}
-    with pytest.raises(
-        EvaluationError, match="the model has AU01, AU12, AU25, the dataset AU06, AU09, AU10"
-    ):
+    with pytest.raises(EvaluationError, match="the model has AU01, AU12, AU25, the dataset AU06, AU09, AU10"):
         score(predictions, tiny_config, (6, 9, 10))
 
 

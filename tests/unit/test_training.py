@@ -307,7 +307,8 @@ def test_nan_and_damaged_images_are_named(rows, tmp_path):
     broken = tmp_path / "half.jpg"
     Image.new("RGB", (40, 40)).save(broken)
     broken.write_bytes(broken.read_bytes()[:300])
-    for file, reason in ((path, "got 1600 NaN"), (broken, "truncated or damaged"), (tmp_path / "no.jpg", "no such file")):
+    missing = tmp_path / "no.jpg"
+    for file, reason in ((path, "got 1600 NaN"), (broken, "truncated or damaged"), (missing, "no such file")):
         changed = rows.select([0]).remove_columns("image").add_column("image", [{"path": str(file), "bytes": None}])
         with pytest.raises(TrainingError, match=f"Cannot read the image of row 0 .*{file.name}.*{reason}"):
             crops(changed)[0]
