@@ -11,7 +11,6 @@ pytest.importorskip("matplotlib", reason="the report draws with matplotlib")
 
 from hf_geaau.benchmark import run, run_benchmark
 from hf_geaau.benchmark.report import ARMS
-
 from hf_geaau.data import write_example
 from hf_geaau.errors import TrainingError
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+
 from hf_geaau.benchmark.report import ARMS, Run, count_by_person, difference, mean_f1, summarise
 from hf_geaau.benchmark.run import SCALES
-
 from hf_geaau.metrics import au_f1
 
 
