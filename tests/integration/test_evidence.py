@@ -82,6 +82,7 @@ def labeled(tmp_path, portrait, **more):
     return {"photos": tmp_path / "photos", "photo_labels": tmp_path / "labels.json"}
 
 
+@pytest.mark.slow
 def test_everything_is_measured_and_written(renders, tiny_checkpoint, tmp_path, portrait):
     found = gather_evidence(
         tiny_checkpoint, renders=renders, **labeled(tmp_path, portrait), limit=30, device="cpu", batch_size=16
@@ -167,6 +168,7 @@ def test_steadiness_tells_what_moves_a_probability(monkeypatch):
     assert steadiness(runner, [lopsided])["point_noise"]["AU01"] < 0.01  # exact points change nothing
 
 
+@pytest.mark.slow
 def test_the_command(renders, tiny_checkpoint, tmp_path):
     command = ["evidence", str(tiny_checkpoint), "--renders", str(renders), "--output", str(tmp_path / "out")]
     done = CliRunner().invoke(app, [*command, "--limit", "8", "--device", "cpu"])

@@ -16,7 +16,7 @@ from hf_geaau import facs
 from hf_geaau.data import load, write_example
 from hf_geaau.errors import EvaluationError, TrainingError
 from hf_geaau.evaluation import best_thresholds, predict_dataset
-from hf_geaau.evaluation.calibration import fit
+from hf_geaau.evaluation import fit_calibration as fit
 from hf_geaau.metrics import au_f1
 from hf_geaau.model_card import write_card
 from hf_geaau.models.loading import load_checkpoint

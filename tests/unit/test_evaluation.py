@@ -464,3 +464,16 @@ def test_bf16_and_square_photos_of_any_size(faces, tiny_model, processor):
     assert rough.logits.dtype == np.float32
     assert not np.array_equal(exact.logits, rough.logits)
     np.testing.assert_allclose(exact.probabilities, rough.probabilities, atol=0.05)
+
+
+def test_a_page_of_the_reports_of_several_sets(tiny_config):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(60, 3)).astype(np.float32), rng.integers(0, 2, (60, 3)).astype(np.float32)
+    probabilities = torch.from_numpy(logits).sigmoid().numpy()
+    subjects = np.repeat(["A", "B"], 30)
+    predictions = Predictions(logits, probabilities, None, labels, labels, subjects, np.arange(60))
+    report = score(predictions, tiny_config, (1, 12, 25))
+    page = results_page({"reports": {"test": report, "unseen": report}})
+    assert "# test: all subjects" in page
+    assert "# unseen: all subjects" in page
+    assert page.count("| mean |") == 2

@@ -393,3 +393,15 @@ def test_functions_need_no_torch_and_no_evaluate():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in names} & {"torch", "evaluate", "transformers", "datasets"}
+
+
+def test_the_bootstrap_draws_whole_groups():
+    groups, drawn = np.array(["b", "a", "b", "c"]), []
+    scores = metrics.bootstrap(groups, lambda rows: drawn.append(rows) or len(rows), resamples=30)
+    assert scores.tolist() == [len(rows) for rows in drawn]
+    for rows in drawn:
+        names = groups[rows].tolist()
+        assert names.count("b") % 2 == 0
+        assert names.count("a") + names.count("b") // 2 + names.count("c") == 3
+    again = metrics.bootstrap(groups, len, resamples=30)
+    np.testing.assert_array_equal(scores, again)
