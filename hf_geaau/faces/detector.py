@@ -74,7 +74,7 @@ class FaceDetector:
 
     Source:
         Wu, Peng, Yu: YuNet: a tiny millisecond-level face detector, 2023. Weights: face_detection_yunet_2023mar from
-        the OpenCV Zoo, MIT license. Passes, turns and means are our choice; examples/measure_alignment.py
+        the OpenCV Zoo, MIT license. Passes, turns and means are our choice; benchmarks/alignment.py
         measures them.
 
     Example:

@@ -86,7 +86,7 @@ def find_five_points(grey: NDArray[Any], points: NDArray[Any]) -> NDArray[np.flo
 
     Source:
         Xiong and De la Torre 2013, supervised descent; our features cover the crop instead of each point's
-        surroundings. Weights: examples/train_five_points.py.
+        surroundings. Weights: benchmarks/train_five_points.py.
 
     Example:
         >>> find_five_points(np.zeros((80, 80), np.uint8), upright_points(80, 30)).shape
