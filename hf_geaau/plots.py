@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Okabe & Ito's colour-blind-safe palette, without black and the dark blue that cannot be read on it.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#F0E442")
+COLORS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#F0E442")
 
 
 def require_matplotlib() -> None:
@@ -43,7 +43,7 @@ def annotate_photo(photo: Image.Image, faces: list[dict[str, Any]], heat_map: in
     for index, face in enumerate(faces):
         box = face["box"]
         track = face.get("track_id")
-        colour = COLOURS[(index if track is None else track - 1) % len(COLOURS)]
+        colour = COLORS[(index if track is None else track - 1) % len(COLORS)]
         height = box["ymax"] - box["ymin"]
         width = max(2, round(height / 80))
         draw.rectangle((box["xmin"], box["ymin"], box["xmax"], box["ymax"]), outline=colour, width=width)

@@ -79,6 +79,18 @@ class Face:
         }
 
 
+def box_iou(box: NDArray[Any], other: NDArray[Any]) -> float:
+    """Return the intersection over union of two boxes, xyxy; 0 for empty ones.
+
+    Example:
+        >>> box_iou(np.array([0, 0, 2, 1]), np.array([1, 0, 3, 1])) == 1 / 3
+        True
+    """
+    shared = np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None).prod()
+    areas = (box[2:] - box[:2]).clip(0).prod() + (other[2:] - other[:2]).clip(0).prod()
+    return float(shared / max(areas - shared, 1e-9))
+
+
 def can_be_aligned(points: NDArray[np.floating], size: tuple[int, int]) -> bool:
     """Return whether a crop can be aligned to these points: what `GeaauImageProcessor` checks, without an exception.
 

@@ -57,12 +57,12 @@ class FoundSources:
     Attributes:
         sources: In the order of the inputs; a folder's in the order of their names.
         problems: A line for each input that gave nothing, and for each folder that cannot be read.
-        passed_over: How many files of folders are neither photo nor video, by suffix.
+        skipped: How many files of folders are neither photo nor video, by suffix.
     """
 
     sources: list[Source] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    passed_over: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 def find_sources(inputs: Iterable[str | os.PathLike[str]]) -> FoundSources:
@@ -151,7 +151,7 @@ def _add_folder(folder: str, found: FoundSources) -> None:
         if suffix in PHOTO_SUFFIXES or suffix in VIDEO_SUFFIXES:
             found.sources.append(Source("video" if suffix in VIDEO_SUFFIXES else "photo", path))
         else:
-            found.passed_over[suffix or "no suffix"] += 1
+            found.skipped[suffix or "no suffix"] += 1
     if len(found.sources) == before and len(found.problems) == troubles:
         found.problems.append(f"Found no photo or video in the folder {folder!r}. Pass the files themselves.")
 

@@ -19,7 +19,7 @@ def test_a_folder_is_searched_in_order_and_others_passed_over(tmp_path):
     found = find_sources([tmp_path])
     assert [os.path.relpath(path, tmp_path) for path in locations(found)] == ["a.MP4", "b.jpg", "sub/deep/c.png"]
     assert [source.kind for source in found.sources] == ["video", "photo", "photo"]
-    assert dict(found.passed_over) == {".txt": 1, "no suffix": 1, ".csv": 1}
+    assert dict(found.skipped) == {".txt": 1, "no suffix": 1, ".csv": 1}
     assert found.problems == []
 
 
