@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """One face in a photo or frame; what is not known yet is None.
+    """One face in a photo or frame; unknown values are None.
 
     Attributes:
         box: (4,) float32, xyxy in pixels of the upright photo, inside the photo.
