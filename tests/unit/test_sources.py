@@ -12,7 +12,7 @@ def locations(found):
     return [source.location for source in found.sources]
 
 
-def test_a_folder_is_searched_in_order_and_others_passed_over(tmp_path):
+def test_a_folder_is_searched_in_order_and_others_skipped(tmp_path):
     for name in ("b.jpg", "a.MP4", "sub/deep/c.png", ".hidden.jpg", "._b.jpg", ".git/d.jpg", "notes.txt", "x", "b.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
