@@ -47,11 +47,11 @@ def annotate_photo(photo: Image.Image, faces: list[dict[str, Any]], heat_map: in
         height = box["ymax"] - box["ymin"]
         width = max(2, round(height / 80))
         draw.rectangle((box["xmin"], box["ymin"], box["xmax"], box["ymax"]), outline=color, width=width)
-        radius = width
         for x, y in face["points"]:
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
+            draw.ellipse((x - width, y - width, x + width, y + width), fill=color)
         name = "" if track is None else f"face {track}\n"
-        labels.append((name + _present_lines(face), box, color, float(np.clip(height / 11, 10, 40))))
+        present = [f"{label} {ACTION_UNITS[int(label[2:])].name.lower()}" for label in face["present"]]
+        labels.append((name + ("\n".join(present) or "no AU present"), box, color, float(np.clip(height / 11, 10, 40))))
     taken = [(box["xmin"], box["ymin"], box["xmax"], box["ymax"]) for _, box, _, _ in labels]
     for text, box, color, points in labels:  # last, so that no box is drawn over a label
         taken.append(_label(draw, text, box, color, points, picture.size, taken))
@@ -98,11 +98,6 @@ def blur_faces(photo: Image.Image, boxes: Sequence[Sequence[float]]) -> Image.Im
         ImageDraw.Draw(shape).ellipse((0, 0, region.width - 1, region.height - 1), fill=255)
         picture.paste(coarse.resize(region.size, Image.Resampling.BILINEAR), (left, top), shape)
     return picture
-
-
-def _present_lines(face: dict[str, Any]) -> str:
-    lines = [f"{label} {ACTION_UNITS[int(label[2:])].name.lower()}" for label in face["present"]]
-    return "\n".join(lines) or "no AU present"
 
 
 def _label(
@@ -153,17 +148,11 @@ def save_mask_sheet(crop: NDArray, face: dict[str, Any], path: Path) -> None:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     image = np.moveaxis(np.asarray(crop), 0, -1).astype(np.uint8)
     units = list(face["action_units"].items())
     columns = min(6, len(units))
-    rows = -(-len(units) // columns)
-    figure = Figure(figsize=(1.75 * columns, 2.1 * rows), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    title = "Where each action unit looks: LAM mask, each scaled to its own maximum"
+    figure, axes = _small_multiples(len(units), title, 1.75 * columns, 2.1 * -(-len(units) // columns), columns)
     extent = (0, image.shape[1], image.shape[0], 0)
     for axis, mask, (label, probability) in zip(axes, face["masks"], units, strict=False):
         axis.imshow(image, extent=extent)
@@ -175,8 +164,7 @@ def save_mask_sheet(crop: NDArray, face: dict[str, Any], path: Path) -> None:
         axis.set_title(f"{label} {probability:.2f}\n{name}", fontsize=8, weight=weight)
     for axis in axes:
         axis.axis("off")
-    figure.suptitle("Where each action unit looks: LAM mask, each scaled to its own maximum", fontsize=9)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def save_time_series(rows: "pd.DataFrame", thresholds: Mapping[str, float], path: Path, title: str) -> None:
@@ -292,16 +280,14 @@ def _small_multiples(
 ) -> tuple[Any, NDArray[Any]]:
     """Return a figure of `count` axes that needs no display, and the axes."""
     require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = columns or min(3, count)
     rows = -(-count // columns)
     size = (width or 3.4 * columns, height or 1.35 * rows + 0.7)
     figure = Figure(figsize=size, dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=10, wrap=True, parse_math=False)
-    return figure, np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
 
 
 def _save(figure: Any, path: Path) -> None:

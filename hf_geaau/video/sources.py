@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -146,23 +146,18 @@ def _add_folder(folder: str, found: FoundSources) -> None:
     def unreadable(error: OSError) -> None:
         found.problems.append(f"Cannot read the folder {error.filename!r}: {error.strerror}. Check its permissions.")
 
-    for path in _files(folder, unreadable):
-        suffix = _suffix(path)
-        if suffix in PHOTO_SUFFIXES or suffix in VIDEO_SUFFIXES:
-            found.sources.append(Source("video" if suffix in VIDEO_SUFFIXES else "photo", path))
-        else:
-            found.skipped[suffix or "no suffix"] += 1
-    if len(found.sources) == sources_before and len(found.problems) == problems_before:
-        found.problems.append(f"Found no photo or video in the folder {folder!r}. Pass the files themselves.")
-
-
-def _files(folder: str, unreadable: Callable[[OSError], None]) -> Iterator[str]:
-    """Yield the files of a folder in the order of names, without hidden ones such as the copies macOS leaves."""
-    for folder_path, folders, files in os.walk(folder, onerror=unreadable):
+    for root, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith("."):
-                yield str(Path(folder_path, name))
+            suffix = _suffix(name)
+            if name.startswith("."):  # such as the copies that macOS leaves
+                continue
+            if suffix in PHOTO_SUFFIXES or suffix in VIDEO_SUFFIXES:
+                found.sources.append(Source("video" if suffix in VIDEO_SUFFIXES else "photo", str(Path(root, name))))
+            else:
+                found.skipped[suffix or "no suffix"] += 1
+    if len(found.sources) == sources_before and len(found.problems) == problems_before:
+        found.problems.append(f"Found no photo or video in the folder {folder!r}. Pass the files themselves.")
 
 
 def _add_list(path: Path, found: FoundSources) -> None:
