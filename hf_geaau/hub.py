@@ -260,10 +260,6 @@ def _card(
     if not written.strip() or is_generated(written):
         return str(make_card(facts, repo_id, statements, may_publish=may_publish, **details))
     check_written_card(written, f"'{readme}'")
-    if facts.bound and not statements.data_agreement.strip():
-        raise CardError(
-            'Cannot write the card without data_agreement, which only you know. Pass `--data-agreement "…"`.'
-        )
     return written + publication_section(facts, statements, may_publish)
 
 

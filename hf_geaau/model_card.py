@@ -25,7 +25,6 @@ from hf_geaau.models.zoo import ZOO, ZooEntry
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-PAPER = "An et al., Global-to-local Expression-aware Embeddings for Facial Action Unit Detection, arXiv 2210.15160"
 TASK_NAME = "Facial action unit detection"
 NOT_MEASURED = "not measured"
 SHOWN_SCORES = (
@@ -57,16 +56,8 @@ class Statements:
     license: str = ""
     data_agreement: str = ""
 
-    def check(self, bound: list[str]) -> None:
-        """Name what is missing.
-
-        Args:
-            bound: The datasets that bind the weights.
-
-        Raises:
-            CardError: If something that is needed is empty.
-        """
-        needed = ["contact", "intended_use", "data_agreement" if bound else "license"]
+    def check(self, *needed: str) -> None:
+        """Raise a `CardError` that names those of the needed statements that are empty."""
         if missing := [name for name in needed if not getattr(self, name).strip()]:
             options = " ".join(f'--{name.replace("_", "-")} "…"' for name in missing)
             raise CardError(
@@ -225,7 +216,7 @@ def make_card(
     Raises:
         CardError: If a statement that is needed is empty.
     """
-    statements.check(facts.bound)
+    statements.check("contact", "intended_use", "data_agreement" if facts.bound else "license")
     on_branch, revision = ("", "") if branch == "main" else (f", {branch}", f', revision="{branch}"')
     return _render(
         facts,
@@ -295,7 +286,6 @@ def _render(facts: CardFacts, repo_id: str, statements: Statements, **values: An
         table=_table,
         weakest=_weakest(facts),
         recipe_text=recipe and yaml.safe_dump(recipe, sort_keys=False).strip(),
-        paper=PAPER,
         **values,
     )
 
@@ -325,7 +315,7 @@ def _without_paths(recipe: dict[str, Any]) -> dict[str, Any]:
 def _license(facts: CardFacts, statements: Statements, may_publish: str | None) -> str:
     if not facts.bound:
         return f"Weights: {statements.license.strip()}."
-    titles = ", ".join(_title(name) for name in facts.bound)
+    titles = ", ".join(dataset_class(name).TITLE if name in list_datasets() else name for name in facts.bound)
     public = (
         f"They are public because whoever shared them states: {may_publish.strip()}"
         if may_publish
@@ -355,12 +345,11 @@ def check_written_card(content: str, where: str) -> None:
         raise CardError(
             f"Cannot use the card {where}: '{found[0][:40]}' is not filled in. Write it, or delete the file."
         )
-    titles = list(re.finditer(r"^#+ +(.+)$", card.text, re.M))
-    for title, following in zip(titles, [*titles[1:], None], strict=True):
-        text = card.text[title.end() : following.start() if following else None]
-        deeper = following and following[0].count("#") > title[0].count("#")
-        if not text.strip() and not deeper:
-            raise CardError(f"Cannot use the card {where}: nothing is written under '{title[1]}'.")
+    _, *parts = re.split(r"^(#+) +(.+)$", card.text, flags=re.M)
+    levels, titles, texts = parts[::3], parts[1::3], parts[2::3]
+    for level, title, text, next_level in zip(levels, titles, texts, [*levels[1:], ""], strict=True):
+        if not text.strip() and len(next_level) <= len(level):
+            raise CardError(f"Cannot use the card {where}: nothing is written under '{title}'.")
 
 
 def is_generated(content: str) -> bool:
@@ -369,12 +358,15 @@ def is_generated(content: str) -> bool:
 
 
 def publication_section(facts: CardFacts, statements: Statements, may_publish: str | None) -> str:
-    """Return what is added to a card that somebody wrote, if a license binds the weights."""
-    return f"\n## License of the data\n\n{_license(facts, statements, may_publish)}\n" if facts.bound else ""
+    """Return what is added to a card that somebody wrote, if a license binds the weights.
 
-
-def _title(name: str) -> str:
-    return dataset_class(name).TITLE if name in list_datasets() else name
+    Raises:
+        CardError: If the agreement on the data is not stated.
+    """
+    if not facts.bound:
+        return ""
+    statements.check("data_agreement")
+    return f"\n## License of the data\n\n{_license(facts, statements, may_publish)}\n"
 
 
 # --- metadata ---
