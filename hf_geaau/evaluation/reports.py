@@ -14,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from hf_geaau import facs, metrics
 from hf_geaau.data import AUDataset, get_dataset, open_aligned
 from hf_geaau.errors import DatasetWarning, EvaluationError
-from hf_geaau.metrics.folds import mean_of_folds, pooled_folds
+from hf_geaau.metrics._checks import mean_of_known, plain_number
+from hf_geaau.metrics.folds import by_unit, mean_of_folds, pooled_folds
 from hf_geaau.metrics.triplets import TRIPLET_TYPES
 from hf_geaau.models.geaau.image_processing_geaau import GeaauImageProcessor
-from hf_geaau.models.loading import check_device, load_checkpoint
+from hf_geaau.models.loading import load_checkpoint
 
 from .predictions import Predictions, Progress, TripletPredictions, predict_dataset, predict_triplets
 
@@ -68,7 +69,10 @@ def evaluate(
     Warns:
         DatasetWarning: For each of the "notes": subjects that the model was trained on, AUs left out, frames skipped.
     """
-    _check_choices(split, threshold, device)
+    if split not in SPLITS:
+        raise EvaluationError(f"`split` must be one of {', '.join(map(repr, SPLITS))}, got {split!r}.")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise EvaluationError(f"`threshold` must lie in [0, 1], got {threshold}.")
     if fold is None or split == "all":
         fold, split = None, "all"
     source = get_dataset(name, **options)
@@ -93,16 +97,6 @@ def evaluate(
     head: dict[str, Any] = {"checkpoint": Path(model or "bundled").name, "dataset": name, "title": source.TITLE}
     head |= {"is_licensed": source.IS_LICENSED, "fold": fold, "protocol": protocol, "split": split}
     return {**head, **scores, "notes": notes, "skipped": skipped}
-
-
-def _check_choices(split: str, threshold: float | None, device: str | None) -> None:
-    """Refuse wrong values before anything is read."""
-    if split not in SPLITS:
-        raise EvaluationError(f"`split` must be one of {', '.join(map(repr, SPLITS))}, got {split!r}.")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise EvaluationError(f"`threshold` must lie in [0, 1], got {threshold}.")
-    if device is not None:
-        check_device(device)
 
 
 def evaluate_folds(
@@ -182,13 +176,13 @@ def score(
     result: dict[str, Any] = {
         "frames": len(labels),
         "subjects": len(np.unique(predictions.subject_id)),
-        **_by_unit(names, parts),
+        **by_unit(names, parts),
     }
     for entry, limit in zip(result["action_units"].values(), limits.tolist(), strict=True):
         entry["threshold"] = round(limit, 6)
     if predictions.predicted_intensities is not None:
         pair = predictions.intensities[:, put], predictions.predicted_intensities[:, take]
-        scored = _by_unit(names, [metrics.au_icc(*pair), metrics.au_mae(*pair)])
+        scored = by_unit(names, [metrics.au_icc(*pair), metrics.au_mae(*pair)])
         result["intensity"] = {**scored["action_units"], "mean": scored["mean"]}
     return result
 
@@ -199,14 +193,13 @@ def score_triplets(predictions: TripletPredictions) -> dict[str, Any]:
     kinds = ("accuracy", "anchor_accuracy", "triplets")
     return {
         **{kind: scores[kind] for kind in kinds},
-        "types": {name: {kind: _number(scores[f"{kind}_{name}"]) for kind in kinds} for name in TRIPLET_TYPES},
+        "types": {name: {kind: plain_number(scores[f"{kind}_{name}"]) for kind in kinds} for name in TRIPLET_TYPES},
     }
 
 
 def named(names: Sequence[str], values: NDArray[Any]) -> dict[str, float | None]:
     """Return values by AU, rounded and None for NaN, and "mean", the mean of those that are not NaN."""
-    known = values[~np.isnan(values)]
-    entries = [*zip(names, values.tolist(), strict=True), ("mean", float(known.mean()) if known.size else np.nan)]
+    entries = [*zip(names, values.tolist(), strict=True), ("mean", mean_of_known(values))]
     return {name: None if value != value else round(float(value), 6) for name, value in entries}
 
 
@@ -366,17 +359,3 @@ def _crop_notes(processor: Any) -> list[str]:
         "The checkpoint was trained with another crop template than that of these crops, so faces lie elsewhere and"
         " scores will be too low."
     ]
-
-
-def _by_unit(names: list[str], parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Turn scores of all AUs into entries by AU, and their mean."""
-    scores = {key: values for part in parts for key, values in part.items() if key != "mean"}
-    means = {key: value for part in parts for key, value in part["mean"].items()}
-    units = {name: {key: _number(values[index]) for key, values in scores.items()} for index, name in enumerate(names)}
-    return {"action_units": units, "mean": {key: _number(value) for key, value in means.items()}}
-
-
-def _number(value: Any) -> Any:
-    """Return a plain number for JSON, None for NaN."""
-    value = value.item() if hasattr(value, "item") else value
-    return None if value != value else value

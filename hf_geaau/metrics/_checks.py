@@ -91,8 +91,16 @@ def thresholds_for(threshold: ArrayLike, probabilities: NDArray[np.floating[Any]
 
 def with_mean(scores: dict[str, NDArray[Any]]) -> dict[str, Any]:
     """Add the mean over AUs of each score; NaN, an AU without the labels that a score needs, does not count."""
-    means = {}
-    for name, values in scores.items():
-        known = values[~np.isnan(values)]
-        means[name] = float(known.mean()) if known.size else float("nan")
-    return {**scores, "mean": means}
+    return {**scores, "mean": {name: mean_of_known(values) for name, values in scores.items()}}
+
+
+def mean_of_known(values: NDArray[Any]) -> float:
+    """Return the mean of the values that are not NaN, or NaN."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def plain_number(value: Any) -> Any:
+    """Return a plain number for JSON, None for NaN."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if value != value else value
