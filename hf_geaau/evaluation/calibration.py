@@ -14,14 +14,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from hf_geaau import facs, metrics
-from hf_geaau.data import AUDataset, get_dataset, open_aligned
+from hf_geaau.data import AUDataset
 from hf_geaau.errors import DatasetWarning, EvaluationError
 from hf_geaau.files import write_json
 from hf_geaau.models.geaau.image_processing_geaau import action_unit_probabilities
-from hf_geaau.models.loading import BUNDLED_CHECKPOINT, load_checkpoint
+from hf_geaau.models.loading import BUNDLED_CHECKPOINT
 
 from .predictions import Predictions, Progress, predict_dataset
-from .reports import check_pair, named, training_facts
+from .reports import named, open_pair, training_facts
 
 if TYPE_CHECKING:
     import datasets
@@ -85,10 +85,7 @@ def calibrate(
         raise EvaluationError(f"`validation_share` must lie between 0 and 1, got {validation_share}.")
     if false_alarm_rate is not None and not 0 <= false_alarm_rate <= 1:
         raise EvaluationError(f"`false_alarm_rate` must lie in [0, 1], got {false_alarm_rate}.")
-    source = get_dataset(name, **options)
-    rows = open_aligned(name, data_dir, fold, "train", protocol, **options)
-    network, processor = load_checkpoint(None if model is None else os.fspath(model))
-    check_pair(network, source)
+    source, rows, network, processor = open_pair(model, name, data_dir, fold, "train", protocol, options)
     wanted = _known_validation(model, source, fold, protocol)
     chosen, subjects, origin = _validation_rows(rows, wanted, validation_share, seed)
     predictions = predict_dataset(

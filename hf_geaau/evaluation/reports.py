@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,9 @@ from hf_geaau.models.geaau.image_processing_geaau import GeaauImageProcessor
 from hf_geaau.models.loading import load_checkpoint
 
 from .predictions import Predictions, Progress, TripletPredictions, predict_dataset, predict_triplets
+
+if TYPE_CHECKING:
+    import datasets
 
 FACTS = "training_facts.json"  # written by `hf_geaau.training` beside a checkpoint
 SPLITS = ("test", "train", "all")
@@ -75,11 +78,23 @@ def evaluate(
         raise EvaluationError(f"`threshold` must lie in [0, 1], got {threshold}.")
     if fold is None or split == "all":
         fold, split = None, "all"
-    source = get_dataset(name, **options)
-    rows = open_aligned(name, data_dir, fold, "train" if split == "all" else split, protocol, **options)
-    network, processor = load_checkpoint(None if model is None else os.fspath(model))
-    check_pair(network, source)
-    notes = [*_crop_notes(processor), *_count_notes(source, fold, protocol, split, len(rows))]
+    part = "train" if split == "all" else split
+    source, rows, network, processor = open_pair(model, name, data_dir, fold, part, protocol, options)
+    notes = []
+    template = getattr(processor, "crop_template", None)
+    if template is not None and not np.allclose(template, GeaauImageProcessor.crop_template):
+        notes.append(
+            "The checkpoint was trained with another crop template than that of these crops, so faces lie elsewhere and"
+            " scores will be too low."
+        )
+    # Crops may have been cut with the drop list or without; both counts are published.
+    kinds = [source, replace(source, drop_listed=True)] if source.DROP_LIST else [source]
+    published, *others = [kind.published_counts(kind.fold(fold, protocol)).get(part) for kind in kinds]
+    if published is not None and len(rows) not in (published, *others):
+        notes.append(
+            f"{source.TITLE} has {published:,} frames in this split in the literature, but {len(rows):,} here: the"
+            " scores are not comparable."
+        )
     settings = (batch_size, device, num_workers, progress, bf16)
     if source.aus:
         predictions = predict_dataset(network, processor, rows, *settings)
@@ -224,13 +239,24 @@ def score_columns(names: Sequence[str], labels: NDArray[Any], scores: NDArray[An
     return named(names, np.array(areas))
 
 
-def check_pair(model: Any, dataset: AUDataset) -> None:
-    """Check that a model can be scored on a dataset.
+def open_pair(
+    model: str | os.PathLike[str] | None,
+    name: str,
+    data_dir: str | os.PathLike[str],
+    fold: int | None,
+    part: str,
+    protocol: str,
+    options: dict[str, Any],
+) -> tuple[AUDataset, "datasets.Dataset", Any, Any]:
+    """Return a dataset, its rows, and a network with its image processor; the arguments are those of `evaluate`.
 
     Raises:
-        EvaluationError: If only one of them has triplets, or they share no AU.
+        EvaluationError: If only one of dataset and network has triplets, or they share no AU.
     """
-    is_encoder = not hasattr(model, "classifier")
+    dataset = get_dataset(name, **options)
+    rows = open_aligned(name, data_dir, fold, part, protocol, **options)
+    network, processor = load_checkpoint(None if model is None else os.fspath(model))
+    is_encoder = not hasattr(network, "classifier")
     if is_encoder and dataset.aus:
         raise EvaluationError(
             f"An expression encoder cannot be scored on the AUs of {dataset.NAME}. Pass triplets: fec, or synthetic"
@@ -242,7 +268,8 @@ def check_pair(model: Any, dataset: AUDataset) -> None:
             " GeaauForExpressionEmbedding, or AU data."
         )
     if dataset.aus:
-        _check_shared(model.config.action_units, dataset.aus)
+        _check_shared(network.config.action_units, dataset.aus)
+    return dataset, rows, network, processor
 
 
 def _check_shared(model_units: Sequence[int], data_units: Sequence[int]) -> None:
@@ -283,7 +310,7 @@ def shared_subjects(
     trained = facts.get("dataset") or {}
     subjects = set(np.unique(np.asarray(tested)).tolist())
     if trained.get("name") == dataset.NAME:
-        seen = subjects & (_training_subjects(trained, dataset, subjects) | _seen_before(facts, dataset, subjects))
+        seen = subjects & _subjects_seen(facts, dataset, subjects)
         if not seen:
             return 0, None
         where = "without folds" if trained.get("fold") is None else f"for fold {trained['fold']}"
@@ -301,61 +328,30 @@ def shared_subjects(
     return (0, None) if names else (None, None)
 
 
-def _seen_before(facts: dict[str, Any], dataset: AUDataset, subjects: set[str]) -> set[str]:
-    """Return those of the subjects that earlier checkpoints, from which training started, have seen."""
+def _subjects_seen(facts: dict[str, Any], dataset: AUDataset, subjects: set[str]) -> set[str]:
+    """Return the subjects that a checkpoint has seen; without a list, those outside of its fold's test set.
+
+    Earlier checkpoints, from which training started, count too.
+    """
+    trained = facts.get("dataset") or {}
+    seen: set[str] = set()
+    if trained.get("name") == dataset.NAME:
+        if isinstance(listed := trained.get("train_subject_ids"), list):
+            seen = {*listed, *(trained.get("validation_subject_ids") or [])}
+        elif trained.get("fold") is None:
+            seen = subjects
+        else:
+            fold = dataset.fold(trained["fold"], trained.get("protocol") or "jaanet")
+            seen = {subject for subject in subjects if dataset.part_of(subject) != fold.part}
     start = facts.get("started_from")
-    if not start or not Path(start).is_dir():
-        return set()
-    earlier = training_facts(start)
-    trained = earlier.get("dataset") or {}
-    seen = _training_subjects(trained, dataset, subjects) if trained.get("name") == dataset.NAME else set()
-    return seen | _seen_before(earlier, dataset, subjects)
-
-
-def _training_subjects(trained: dict[str, Any], dataset: AUDataset, subjects: set[str]) -> set[str]:
-    """Return the subjects that a checkpoint was trained on; without a list, those outside of its fold's test set."""
-    if isinstance(listed := trained.get("train_subject_ids"), list):
-        return set(listed) | set(trained.get("validation_subject_ids") or [])
-    if trained.get("fold") is None:
-        return subjects
-    fold = dataset.fold(trained["fold"], trained.get("protocol") or "jaanet")
-    return {subject for subject in subjects if dataset.part_of(subject) != fold.part}
+    earlier = training_facts(start) if start and Path(start).is_dir() else None
+    return seen | _subjects_seen(earlier, dataset, subjects) if earlier else seen
 
 
 def _unit_notes(model_units: Sequence[int], dataset: AUDataset) -> list[str]:
     only_model = [unit for unit in model_units if unit not in dataset.aus]
     only_data = [unit for unit in dataset.aus if unit not in model_units]
-    left_out = [
-        f"{', '.join(facs.labels(units))} of the {side}"
-        for units, side in ((only_model, "model"), (only_data, "dataset"))
-        if units
-    ]
-    if not left_out:
-        return []
+    sides = [(only_model, "model"), (only_data, "dataset")]
+    left_out = " and ".join(f"{', '.join(facs.labels(units))} of the {side}" for units, side in sides if units)
     count = len(dataset.aus) - len(only_data)
-    return [f"Model and dataset share {count} AUs, which are scored; left out are {' and '.join(left_out)}."]
-
-
-def _count_notes(dataset: AUDataset, fold: int | None, protocol: str, split: str, frames: int) -> list[str]:
-    # Crops may have been cut with the drop list or without; both counts are published.
-    kinds = [dataset, replace(dataset, drop_listed=True)] if dataset.DROP_LIST else [dataset]
-    counts = [
-        kind.published_counts(kind.fold(fold, protocol)).get("train" if split == "all" else split) for kind in kinds
-    ]
-    published = counts[0]
-    if published is None or frames in counts:
-        return []
-    return [
-        f"{dataset.TITLE} has {published:,} frames in this split in the literature, but {frames:,} here: the scores are"
-        " not comparable."
-    ]
-
-
-def _crop_notes(processor: Any) -> list[str]:
-    template = getattr(processor, "crop_template", None)
-    if template is None or np.allclose(template, GeaauImageProcessor.crop_template):
-        return []
-    return [
-        "The checkpoint was trained with another crop template than that of these crops, so faces lie elsewhere and"
-        " scores will be too low."
-    ]
+    return [f"Model and dataset share {count} AUs, which are scored; left out are {left_out}."] if left_out else []
