@@ -134,9 +134,7 @@ def calibrate(
 
 
 def evidence(
-    model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="Directory or Hub id. Default: the bundled checkpoint.")
-    ] = None,
+    model: ModelArgument = None,
     renders: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Rendered sets `test` and `unseen`, as `train-rendered` writes them."),
@@ -151,10 +149,8 @@ def evidence(
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rendered faces for what is measured more than once.")] = 1000,
     batch_size: Annotated[int, typer.Option(min=1, help="Faces per forward pass.")] = 64,
-    device: Annotated[
-        str | None, typer.Option(help="Such as cpu or cuda. Default: the accelerator if there is one.")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that load images.")] = 0,
+    device: DeviceOption = None,
+    workers: WorkersOption = 0,
 ) -> None:
     """Measure a checkpoint on rendered faces and labeled photos: scores, calibration, groups, stability, failures.
 

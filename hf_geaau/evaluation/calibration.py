@@ -125,7 +125,8 @@ def fit_calibration(
     """
     take, put = facs.index_map(config.action_units, units)
     logits, labels = predictions.logits[:, take], predictions.labels[:, put]
-    if not (labels >= 0).any():
+    labeled = labels >= 0
+    if not labeled.any():
         raise EvaluationError("No frame of the validation subjects is labeled. Choose another fold.")
     neutral = (labels == 0).all(axis=1)
     if false_alarm_rate is not None and not neutral.any():
@@ -142,6 +143,8 @@ def fit_calibration(
     scores: dict[str, Any] = {"neutral_frames": int(neutral.sum()), "action_units": {name: {} for name in names}}
     for side, divisor, limits in (("before", config.temperature, before[take]), ("after", temperature, after[take])):
         probabilities = _probabilities(logits, divisor)
+        scaled = logits[labeled].astype(np.float64) / divisor
+        likelihood = float(np.mean(np.logaddexp(0, scaled) - scaled * (labels[labeled] == 1)))
         error = metrics.expected_calibration_error(labels, probabilities)
         alarms = probabilities[neutral] >= limits
         columns = {
@@ -152,8 +155,8 @@ def fit_calibration(
         }
         by_score = {key: named(names, values) for key, values in columns.items()}
         means = {key: values.pop("mean") for key, values in by_score.items() if key != "threshold"}
-        likelihood = {"temperature": round(float(divisor), 6), "nll": round(_nll(logits, labels, divisor), 6)}
-        for key, value in {**likelihood, **means}.items():
+        means = {"temperature": round(float(divisor), 6), "nll": round(likelihood, 6), **means}
+        for key, value in means.items():
             scores.setdefault(key, {})[side] = value
         for key, values in by_score.items():
             for name in names:
@@ -241,12 +244,6 @@ def best_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
 
 def _probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
     return action_unit_probabilities(torch.from_numpy(logits), temperature).numpy()
-
-
-def _nll(logits: NDArray[Any], labels: NDArray[Any], temperature: float) -> float:
-    labeled = labels >= 0
-    scores = logits[labeled].astype(np.float64) / temperature
-    return float(np.mean(np.logaddexp(0, scores) - scores * (labels[labeled] == 1)))
 
 
 def _known_validation(

@@ -49,7 +49,14 @@ def results_page(report: Mapping[str, Any]) -> str:
     if "action_units" in reports[0]:
         scores = report["mean_of_folds"] if folds else report
         lines += ["## Scores", "", score_table(score_rows(scores), REPORT_SCORES).to_markdown()]
-        lines += _fold_lines(report) if folds else []
+        if folds:
+            means = [f"fold {fold} {format_cell(part['mean']['f1'])}" for fold, part in folds.items()]
+            spread, pooled = (format_cell(entry["f1"]) for entry in (scores["spread"], report["pooled"]["mean"]))
+            lines += [
+                "",
+                f"Mean F1: {', '.join(means)}; standard deviation between folds {spread}. With the frames of all folds"
+                f" pooled it is {pooled}; the literature prints the mean of folds.",
+            ]
         lines += _published_lines(reports, scores)
         notes = dict.fromkeys(note for part in reports for note in part.get("notes", []))
         lines += ["", "## Notes", "", *(f"- {note}" for note in notes)] if notes else []
@@ -81,29 +88,20 @@ def _head(reports: list[Mapping[str, Any]], folds: Mapping[str, Any] | None) -> 
     ]
 
 
-def _fold_lines(report: Mapping[str, Any]) -> list[str]:
-    spread, pooled = report["mean_of_folds"]["spread"]["f1"], report["pooled"]["mean"]["f1"]
-    means = [f"fold {fold} {format_cell(part['mean']['f1'])}" for fold, part in report["folds"].items()]
-    return [
-        "",
-        f"Mean F1: {', '.join(means)}; standard deviation between folds {format_cell(spread)}. With the frames of all"
-        f" folds pooled it is {format_cell(pooled)}; the literature prints the mean of folds.",
-    ]
-
-
 def _published_lines(reports: list[Mapping[str, Any]], scores: Mapping[str, Any]) -> list[str]:
     first = reports[0]
     known = published()["datasets"].get(first.get("dataset")) if first.get("is_licensed") else None
     if not known:
         return []
     names, folds = [f"AU{unit:02d}" for unit in known["action_units"]], known["folds"]
-    f1 = {name: entry["f1"] for name, entry in scores["action_units"].items()}
-    mean = _percent(scores["mean"]["f1"]) if set(f1) == set(names) else "other AUs"
+    units = {name: entry["f1"] for name, entry in {**scores["action_units"], "mean": scores["mean"]}.items()}
+    f1 = {name: f"{100 * value:.1f}" for name, value in units.items() if value is not None}
+    mean = f1.get("mean", "–") if units.keys() == {*names, "mean"} else "other AUs"
     intro = f"F1 in %, {len(names)} AUs, threshold 0.5, mean of {folds} folds; sorted by the printed mean."
     lines = ["", "## Beside published numbers", "", f"{intro} {_CAUTION}", ""]
     if len(reports) != folds:
         lines += [f"**Ours is of {len(reports)} of the {folds} folds, and folds differ by several points.**", ""]
-    rows = [["**ours**", *(_percent(f1.get(name)) for name in names), mean, "this page"]]
+    rows = [["**ours**", *(f1.get(name, "–") for name in names), mean, "this page"]]
     sources, caveats = [], []
     for method, values, printed, source, *caveat in sorted(known["rows"], key=lambda row: -row[2]):
         sources.append(source)
@@ -115,10 +113,6 @@ def _published_lines(reports: list[Mapping[str, Any]], scores: Mapping[str, Any]
     texts = published()["sources"]
     lines += ["", "Sources: " + "; ".join(f"{key}: {texts[key]}" for key in dict.fromkeys(sources)) + "."]
     return [*lines, *(f"\n[{number}] {text}." for number, text in enumerate(caveats, 1))]
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
 
 
 def evidence_page(evidence: Mapping[str, Any]) -> str:
