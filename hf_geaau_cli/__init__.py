@@ -11,8 +11,7 @@ import typer
 
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
-from ._evaluate import calibrate, evaluate
-from ._evidence import evidence
+from ._evaluate import calibrate, evaluate, evidence
 from ._hub import models, push
 from ._plot import plot
 from ._predict import predict

@@ -1,4 +1,4 @@
-"""`hf-geaau evaluate` and `hf-geaau calibrate`: score a checkpoint on a dataset, and set its thresholds."""
+"""`hf-geaau evaluate`, `calibrate` and `evidence`: score a checkpoint, set its thresholds, show what it can do."""
 
 import os
 from pathlib import Path
@@ -59,24 +59,18 @@ def evaluate(
     A directory with fold1, fold2, … is scored fold by fold, each with its own checkpoint. Existing files are
     replaced.
     """
-    _check_target(output, ".json", "--output")
-    _check_target(page, ".md", "--page")
+    for path, ending, hint in ((output, ".json", "--output"), (page, ".md", "--page")):
+        if path is not None and path.suffix.lower() != ending:
+            raise typer.BadParameter(f"must end in {ending}, got '{path}'.", param_hint=hint)
+        if path is not None and not path.absolute().parent.is_dir():
+            raise typer.BadParameter(f"its folder must exist, got '{path}'.", param_hint=hint)
     evaluation = _load_evaluation()
     folds = evaluation.fold_numbers(model) if model else []
     if folds and fold is not None:
         raise typer.BadParameter(f"leave it out for a directory of folds, got {fold}.", param_hint="--fold")
     with one_line_warnings(), progress("frames", 1) as show_done:
-        arguments: dict[str, Any] = {
-            "split": split,
-            "protocol": protocol,
-            "threshold": threshold,
-            "batch_size": batch_size or _batch_size(device),
-            "device": device,
-            "num_workers": workers,
-            "bf16": bf16,
-            "progress": show_done,
-            **parsed(option),
-        }
+        arguments = {"split": split, "protocol": protocol, "threshold": threshold, "progress": show_done}
+        arguments |= _computing(batch_size, device, workers, bf16) | parsed(option)
         if folds and model:
             report = evaluation.evaluate_folds(model, dataset, data_dir, **arguments)
         else:
@@ -84,18 +78,14 @@ def evaluate(
             report = evaluation.evaluate(model, dataset, data_dir, chosen, **arguments)
     _show(report)
     target = output or (Path(model or "") / "folds.json" if folds else Path("evaluation.json"))
-    _write(report if folds else {"reports": {split: report}}, target, page)
-
-
-def _write(report: dict[str, Any], target: Path, page: Path | None) -> None:
-    from hf_geaau.evaluation import results_page
+    content = report if folds else {"reports": {split: report}}
     from hf_geaau.files import whole_file, write_json
 
-    write_json(report, target)
+    write_json(content, target)
     say(f"The report is in {target}")
     if page is not None:
-        with whole_file(page) as part:
-            part.write_text(results_page(report), encoding="utf-8")
+        with whole_file(page) as partial:
+            partial.write_text(evaluation.results_page(content), encoding="utf-8")
         say(f"The page is in {page}")
 
 
@@ -133,17 +123,52 @@ def calibrate(
             evaluation.trained_fold(model, dataset) or 1 if fold is None else fold,
             output=output,
             protocol=protocol,
-            batch_size=batch_size or _batch_size(device),
-            device=device,
-            num_workers=workers,
-            bf16=bf16,
             false_alarm_rate=false_alarm_rate,
             progress=show_done,
+            **_computing(batch_size, device, workers, bf16),
             **parsed(option),
         )
     _show_calibration(report)
     folder = Path(output or model or "")
     say(f"Thresholds and temperature are in {folder / 'config.json'}, the scores in {folder / 'calibration.json'}")
+
+
+def evidence(
+    model: ModelArgument = None,
+    renders: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Rendered sets `test` and `unseen`, as `train-rendered` writes them."),
+    ] = None,
+    photos: Annotated[Path | None, typer.Option(metavar="DIR", help="Photos, with --photo-labels.")] = None,
+    photo_labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='JSON: {"faces": [{"file", "points": 5×[x, y], "labels": {"AU12": 1}}]}.'),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder for the results. Default: that of MODEL.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rendered faces for what is measured more than once.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Faces per forward pass.")] = 64,
+    device: DeviceOption = None,
+    workers: WorkersOption = 0,
+) -> None:
+    """Measure a checkpoint on rendered faces and labeled photos: scores, calibration, groups, stability, failures.
+
+    Writes evidence.json, evidence.md and pictures, and renews the generated card of the checkpoint.
+    """
+    evaluation = _load_evaluation()
+    with one_line_warnings():
+        evaluation.gather_evidence(
+            model, output, renders=renders, photos=photos, photo_labels=photo_labels, limit=limit,
+            batch_size=batch_size, device=device, num_workers=workers, report=say,
+        )  # fmt: skip
+    folder = output or Path(model or "")
+    say(f"The results are in {folder}: evidence.md, evidence.json")
+    if (folder / "config.json").is_file():
+        from hf_geaau.model_card import write_card
+
+        if (card := write_card(folder)) is not None:
+            say(f"The card is in {card}")
 
 
 def _load_evaluation() -> ModuleType:
@@ -155,22 +180,13 @@ def _load_evaluation() -> ModuleType:
     return evaluation
 
 
-def _batch_size(device: str | None) -> int:
-    """Return the default: on a CPU, batches of 16 took 60 % of the time of those of 64, which overflow its caches."""
+def _computing(batch_size: int | None, device: str | None, workers: int, bf16: bool) -> dict[str, Any]:
+    """Return how to compute. On a CPU, batches of 16 take 60 % of the time of those of 64, which overflow its cache."""
     import torch
 
     on_cpu = device == "cpu" or (device is None and not torch.accelerator.is_available())
-    return 16 if on_cpu else 64
-
-
-def _check_target(path: Path | None, ending: str, hint: str) -> None:
-    """Refuse a file that cannot be written before anything is computed."""
-    if path is None:
-        return
-    if path.suffix.lower() != ending:
-        raise typer.BadParameter(f"must end in {ending}, got '{path}'.", param_hint=hint)
-    if not path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"its folder must exist, got '{path}'.", param_hint=hint)
+    batch_size = batch_size or (16 if on_cpu else 64)
+    return {"batch_size": batch_size, "device": device, "num_workers": workers, "bf16": bf16}
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -14,14 +14,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from hf_geaau import facs, metrics
-from hf_geaau.data import AUDataset, get_dataset, open_aligned
+from hf_geaau.data import AUDataset
 from hf_geaau.errors import DatasetWarning, EvaluationError
 from hf_geaau.files import write_json
 from hf_geaau.models.geaau.image_processing_geaau import action_unit_probabilities
-from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
+from hf_geaau.models.loading import BUNDLED_CHECKPOINT
 
 from .predictions import Predictions, Progress, predict_dataset
-from .reports import check_pair, training_facts
+from .reports import named, open_pair, training_facts
 
 if TYPE_CHECKING:
     import datasets
@@ -85,23 +85,17 @@ def calibrate(
         raise EvaluationError(f"`validation_share` must lie between 0 and 1, got {validation_share}.")
     if false_alarm_rate is not None and not 0 <= false_alarm_rate <= 1:
         raise EvaluationError(f"`false_alarm_rate` must lie in [0, 1], got {false_alarm_rate}.")
-    if device is not None:
-        check_device(device)
-    source = get_dataset(name, **options)
-    rows = open_aligned(name, data_dir, fold, "train", protocol, **options)
-    network, processor = load_checkpoint(None if model is None else os.fspath(model))
-    config = network.config
-    check_pair(network, source)
+    source, rows, network, processor = open_pair(model, name, data_dir, fold, "train", protocol, options)
     wanted = _known_validation(model, source, fold, protocol)
     chosen, subjects, origin = _validation_rows(rows, wanted, validation_share, seed)
     predictions = predict_dataset(
         network, processor, rows.select(chosen), batch_size, device, num_workers, progress, bf16
     )
+    temperature, thresholds, scores = fit_calibration(predictions, network.config, source.aus, false_alarm_rate)
     result = {"dataset": name, "fold": fold, "protocol": protocol, "validation_subjects": subjects}
-    result |= {"validation_from": origin, "frames": len(predictions.rows)}
-    temperature, thresholds, scores = fit_calibration(predictions, config, source.aus, false_alarm_rate)
-    _write(target, model, temperature, thresholds, result | scores)
-    return result | scores
+    result |= {"validation_from": origin, "frames": len(predictions.rows), **scores}
+    _write(target, model, {"temperature": temperature, "thresholds": thresholds}, result)
+    return result
 
 
 def fit_calibration(
@@ -131,7 +125,8 @@ def fit_calibration(
     """
     take, put = facs.index_map(config.action_units, units)
     logits, labels = predictions.logits[:, take], predictions.labels[:, put]
-    if not (labels >= 0).any():
+    labeled = labels >= 0
+    if not labeled.any():
         raise EvaluationError("No frame of the validation subjects is labeled. Choose another fold.")
     neutral = (labels == 0).all(axis=1)
     if false_alarm_rate is not None and not neutral.any():
@@ -144,32 +139,29 @@ def fit_calibration(
     after = before.copy()
     rate = 1.0 if false_alarm_rate is None else false_alarm_rate
     after[take] = best_thresholds(labels, _probabilities(logits, temperature), neutral, rate, slack)
-    sides = {"before": (config.temperature, before[take]), "after": (temperature, after[take])}
     names = facs.labels([units[index] for index in put])
     scores: dict[str, Any] = {"neutral_frames": int(neutral.sum()), "action_units": {name: {} for name in names}}
-    for side, (divisor, limits) in sides.items():
-        by_unit = _side_scores(labels, _probabilities(logits, divisor), limits, neutral)
-        values: dict[str, Any] = {"temperature": divisor, "nll": _nll(logits, labels, divisor)}
-        values |= {key: _mean(columns) for key, columns in by_unit.items()}
-        for key, value in values.items():
-            scores.setdefault(key, {})[side] = _number(value)
-        for key, columns in {"threshold": limits, **by_unit}.items():
-            for name, value in zip(names, columns, strict=True):
-                scores["action_units"][name].setdefault(key, {})[side] = _number(value)
+    for side, divisor, limits in (("before", config.temperature, before[take]), ("after", temperature, after[take])):
+        probabilities = _probabilities(logits, divisor)
+        scaled = logits[labeled].astype(np.float64) / divisor
+        likelihood = float(np.mean(np.logaddexp(0, scaled) - scaled * (labels[labeled] == 1)))
+        error = metrics.expected_calibration_error(labels, probabilities)
+        alarms = probabilities[neutral] >= limits
+        columns = {
+            "threshold": limits,
+            "f1": metrics.au_f1(labels, probabilities, limits)["f1"],
+            "expected_calibration_error": error["expected_calibration_error"],
+            "false_alarms": alarms.mean(axis=0) if len(alarms) else np.full(len(limits), np.nan),
+        }
+        by_score = {key: named(names, values) for key, values in columns.items()}
+        means = {key: values.pop("mean") for key, values in by_score.items() if key != "threshold"}
+        means = {"temperature": round(float(divisor), 6), "nll": round(likelihood, 6), **means}
+        for key, value in means.items():
+            scores.setdefault(key, {})[side] = value
+        for key, values in by_score.items():
+            for name in names:
+                scores["action_units"][name].setdefault(key, {})[side] = values[name]
     return temperature, [round(float(limit), 6) for limit in after], scores
-
-
-def _side_scores(
-    labels: NDArray[Any], probabilities: NDArray[Any], limits: NDArray[Any], neutral: NDArray[np.bool_]
-) -> dict[str, NDArray[np.float64]]:
-    """Return (N,) scores before or after the calibration."""
-    errors = metrics.expected_calibration_error(labels, probabilities)["expected_calibration_error"]
-    alarms = probabilities[neutral] >= limits
-    return {
-        "f1": metrics.au_f1(labels, probabilities, limits)["f1"],
-        "expected_calibration_error": errors,
-        "false_alarms": alarms.mean(axis=0) if len(alarms) else np.full(len(limits), np.nan),
-    }
 
 
 def best_thresholds(
@@ -254,27 +246,13 @@ def _probabilities(logits: NDArray[np.float32], temperature: float) -> NDArray[n
     return action_unit_probabilities(torch.from_numpy(logits), temperature).numpy()
 
 
-def _nll(logits: NDArray[Any], labels: NDArray[Any], temperature: float) -> float:
-    labeled = labels >= 0
-    scores = logits[labeled].astype(np.float64) / temperature
-    return float(np.mean(np.logaddexp(0, scores) - scores * (labels[labeled] == 1)))
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    """Return the mean of the values that are not NaN, or NaN."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
-
-
 def _known_validation(
     model: str | os.PathLike[str] | None, dataset: AUDataset, fold: int | None, protocol: str
 ) -> list[str]:
     """Return the subjects that training validated on, if it was of the same fold."""
     trained = training_facts(model).get("dataset") or {}
-    if trained.get("name") != dataset.NAME:
-        return []
     trained_fold = trained.get("fold")
-    if trained_fold != fold and None in (trained_fold, fold):
+    if trained.get("name") != dataset.NAME or (trained_fold is None) != (fold is None):
         return []
     if fold is not None:
         other = dataset.fold(trained_fold, trained.get("protocol") or "jaanet")
@@ -316,17 +294,11 @@ def _target(model: str | os.PathLike[str] | None, output: str | os.PathLike[str]
     return Path(model)
 
 
-def _write(
-    target: Path,
-    model: str | os.PathLike[str] | None,
-    temperature: float,
-    thresholds: list[float],
-    report: dict[str, Any],
-) -> None:
+def _write(target: Path, model: str | os.PathLike[str] | None, chosen: dict[str, Any], report: dict[str, Any]) -> None:
     """Change the config in place, or write a whole copy that appears at the end."""
     source = BUNDLED_CHECKPOINT if model is None else Path(model)
     if source.resolve() == target.resolve():
-        _write_calibration(target, temperature, thresholds, report)
+        _write_calibration(target, chosen, report)
         return
     if not source.is_dir():
         from huggingface_hub import snapshot_download
@@ -335,17 +307,13 @@ def _write(
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".calibrate-") as scratch:
         copy = Path(shutil.copytree(source, Path(scratch) / "copy"))
-        _write_calibration(copy, temperature, thresholds, report)
+        _write_calibration(copy, chosen, report)
         copy.replace(target)  # replaces an empty folder
 
 
-def _write_calibration(folder: Path, temperature: float, thresholds: list[float], report: dict[str, Any]) -> None:
+def _write_calibration(folder: Path, chosen: dict[str, Any], report: dict[str, Any]) -> None:
     """Write report and config. The config is written last: it marks completion."""
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     write_json(report, folder / REPORT)
-    write_json({**config, "temperature": temperature, "thresholds": thresholds}, path)
-
-
-def _number(value: Any) -> float | None:
-    return None if np.isnan(value) else round(float(value), 6)
+    write_json({**config, **chosen}, path)

@@ -14,7 +14,7 @@ from hf_geaau.plots import require_matplotlib
 
 from .figures import draw_calibration, draw_failures
 from .groups import RenderedSet, rendered_evidence, thresholds_of
-from .labeled_photos import LabeledFace, find_faces, photo_evidence, read_labels
+from .labeled_photos import find_faces, photo_evidence, read_labels
 from .page import evidence_page
 
 SETS = ("test", "unseen")
@@ -58,14 +58,23 @@ def gather_evidence(
         EvaluationError: If there is nothing to measure on, or the labels are wrong.
         MissingExtraError: If matplotlib is missing.
     """
-    target = _target(model, output)
-    labeled = _check(renders, photos, photo_labels, limit)
+    if limit < 1:
+        raise EvaluationError(f"`limit` must be at least 1, got {limit}.")
+    if (photos is None) != (photo_labels is None):
+        raise EvaluationError("`photos` and `photo_labels` belong together, got only one of them.")
+    if renders is None and photos is None:
+        raise EvaluationError("There is nothing to measure on. Pass `renders`, or `photos` with `photo_labels`.")
+    if renders is not None and not any((Path(renders) / name).is_dir() for name in SETS):
+        raise EvaluationError(f"`renders` must hold the folder {' or '.join(SETS)}, got '{renders}' without them.")
+    if output is None and (model is None or not Path(model).is_dir()):
+        raise EvaluationError("`output` is needed, because the checkpoint is no folder of yours. Pass a folder.")
+    labeled = [] if photo_labels is None else read_labels(photo_labels)
     require_matplotlib()
     if device is not None:
         check_device(device)
-    network, processor = load_checkpoint(None if model is None else os.fspath(model))
-    if not hasattr(network, "classifier"):
-        raise EvaluationError("`model` must predict AUs, got an expression encoder.")
+    network, processor = load_checkpoint(None if model is None else os.fspath(model), must_predict=True)
+    target = Path(output or model or "")
+    target.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"checkpoint": Path(model or BUNDLED_CHECKPOINT).name, "rendered": {}}
     sets = []
     with evaluating(network, device):
@@ -88,29 +97,3 @@ def gather_evidence(
         part.write_text(evidence_page(result), encoding="utf-8")
     write_json(result, target / "evidence.json")
     return result
-
-
-def _target(model: str | os.PathLike[str] | None, output: str | os.PathLike[str] | None) -> Path:
-    if output is None and (model is None or not Path(model).is_dir()):
-        raise EvaluationError("`output` is needed, because the checkpoint is no folder of yours. Pass a folder.")
-    target = Path(output if output is not None else model or "")
-    target.mkdir(parents=True, exist_ok=True)
-    return target
-
-
-def _check(
-    renders: str | os.PathLike[str] | None,
-    photos: str | os.PathLike[str] | None,
-    photo_labels: str | os.PathLike[str] | None,
-    limit: int,
-) -> list[LabeledFace]:
-    """Refuse what cannot be measured; return the labeled faces."""
-    if limit < 1:
-        raise EvaluationError(f"`limit` must be at least 1, got {limit}.")
-    if (photos is None) != (photo_labels is None):
-        raise EvaluationError("`photos` and `photo_labels` belong together, got only one of them.")
-    if renders is None and photos is None:
-        raise EvaluationError("There is nothing to measure on. Pass `renders`, or `photos` with `photo_labels`.")
-    if renders is not None and not any((Path(renders) / name).is_dir() for name in SETS):
-        raise EvaluationError(f"`renders` must hold the folder {' or '.join(SETS)}, got '{renders}' without them.")
-    return [] if photo_labels is None else read_labels(photo_labels)

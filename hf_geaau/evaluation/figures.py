@@ -78,22 +78,15 @@ def draw_failures(faces: RenderedSet, thresholds: NDArray[Any], path: Path) -> N
     for axes, (unit, sides) in zip(grid, failures.items(), strict=False):
         label = faces.names[unit]
         lines = [f"{label} {facs.ACTION_UNITS[int(label[2:])].name.lower()}"]
+        intensities = faces.predictions.intensities[:, facs.SYNTHETIC.index(int(label[2:]))]
         for first, truth, (title, rows) in zip((0, WORST), (1, 0), sides.items(), strict=True):
-            _draw_faces(axes[first : first + WORST], faces, unit, title, rows)
+            people: dict[str, int] = {}  # the worst failure of each
+            for row in rows:
+                people.setdefault(faces.predictions.subject_id[row], row)
+            for axis, row in zip(axes[first : first + WORST], people.values(), strict=False):
+                axis.imshow(np.asarray(faces.rows[row]["image"].convert("RGB")))
+                axis.set_title(f"{title}, p = {faces.probabilities[row, unit]:.2f}, {intensities[row]:.1f}", fontsize=7)
             lines.append(f"{title} {len(rows)} of {np.count_nonzero(faces.labels[:, unit] == truth)}")
         axes[0].set_ylabel("\n".join(lines), fontsize=7)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=100)
     with whole_file(path) as part:
-        Image.open(content).convert("RGB").save(part, "JPEG", quality=80, optimize=True)
-
-
-def _draw_faces(axes: NDArray[Any], faces: RenderedSet, unit: int, title: str, rows: list[int]) -> None:
-    """Draw the worst failure of each of a few people."""
-    people: dict[str, int] = {}
-    for row in rows:
-        people.setdefault(faces.predictions.subject_id[row], row)
-    intensities = faces.predictions.intensities[:, facs.SYNTHETIC.index(int(faces.names[unit][2:]))]
-    for axis, row in zip(axes, people.values(), strict=False):
-        axis.imshow(np.asarray(faces.rows[row]["image"].convert("RGB")))
-        axis.set_title(f"{title}, p = {faces.probabilities[row, unit]:.2f}, {intensities[row]:.1f}", fontsize=7)
+        figure.savefig(part, format="jpeg", dpi=100, pil_kwargs={"quality": 80, "optimize": True})

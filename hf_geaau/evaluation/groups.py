@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from hf_geaau import facs, metrics
 from hf_geaau.data import load
 from hf_geaau.inference import Runner
+from hf_geaau.metrics._checks import mean_of_known
 
 from .predictions import Predictions, predict_dataset
 from .reports import named, score
@@ -93,13 +94,11 @@ class RenderedSet:
 
 def rendered_evidence(faces: RenderedSet, runner: Runner, limit: int, batch_size: int = 64) -> dict[str, Any]:
     """Return the evidence of one set; see `gather_evidence`."""
-    config = runner.model.config
-    neutral = (faces.labels == 0).all(axis=1)
-    limits = thresholds_of(config)
+    neutral, limits = (faces.labels == 0).all(axis=1), thresholds_of(runner.model.config)
     groups = {title: _by_group(faces, trait, limits) for title, trait in faces.traits.items()}
     alarms = faces.probabilities[neutral] >= limits
     return {
-        **score(faces.predictions, config, facs.SYNTHETIC),
+        **score(faces.predictions, runner.model.config, facs.SYNTHETIC),
         "neutral_frames": int(neutral.sum()),
         "false_alarms": named(faces.names, alarms.mean(axis=0)) if neutral.any() else None,
         "calibration": calibration_curve(faces.labels, faces.probabilities, faces.names),
@@ -132,11 +131,13 @@ def calibration_curve(labels: NDArray[Any], probabilities: NDArray[Any], names: 
     ]
     columns = [*zip(*sums, strict=True), [part.sum(0) for part in sums]]
     result = {}
-    for name, (faces, predicted, positive) in zip([*names, "all"], columns, strict=True):
-        full = faces > 0
-        shares = {"predicted": predicted[full] / faces[full], "observed": positive[full] / faces[full]}
-        result[name] = {key: values.round(4).tolist() for key, values in shares.items()}
-        result[name]["faces"] = faces[full].astype(int).tolist()
+    for name, column in zip([*names, "all"], columns, strict=True):
+        faces, predicted, positive = (part[column[0] > 0] for part in column)
+        result[name] = {
+            "predicted": (predicted / faces).round(4).tolist(),
+            "observed": (positive / faces).round(4).tolist(),
+            "faces": faces.astype(int).tolist(),
+        }
     return result
 
 
@@ -203,8 +204,8 @@ def _by_group(faces: RenderedSet, trait: NDArray[np.str_], limits: NDArray[Any])
         labels, probabilities = faces.labels[members], faces.probabilities[members]
         counted = metrics.au_f1(labels, probabilities, limits)
         f1 = counted["f1"][counted["positives"] > 0]
-        scores = {"f1": f1.mean() if f1.size else np.nan, "auc": metrics.au_auc(labels, probabilities)["mean"]["auc"]}
-        values = {key: None if np.isnan(value) else round(float(value), 4) for key, value in scores.items()}
+        scores = {"f1": mean_of_known(f1), "auc": metrics.au_auc(labels, probabilities)["mean"]["auc"]}
+        values = {key: None if np.isnan(value) else round(value, 4) for key, value in scores.items()}
         result[group] = {"faces": int(members.sum()), **values}
     return result
 
@@ -221,9 +222,8 @@ def widest_gaps(groups: dict[str, dict[str, dict[str, Any]]]) -> list[dict[str, 
     """Return for each trait the two groups of at least `LEAST` faces whose mean AUC differs most, widest gap first."""
     gaps = []
     for title, members in groups.items():
-        rated = [
-            (row["auc"], name) for name, row in members.items() if row["faces"] >= LEAST and row["auc"] is not None
-        ]
+        large = {name: row["auc"] for name, row in members.items() if row["faces"] >= LEAST}
+        rated = [(auc, name) for name, auc in large.items() if auc is not None]
         if len(rated) > 1:
             (low, worst), (high, best) = min(rated), max(rated)
             gap = round(high - low, 4)
@@ -242,8 +242,8 @@ def gap_error(faces: RenderedSet, gap: dict[str, Any]) -> float:
         best, worst = (rows[trait[rows] == gap[side]] for side in ("best", "worst"))
         if not best.size or not worst.size:
             return float("nan")
-        areas = [metrics.au_auc(faces.labels[part], faces.probabilities[part]) for part in (best, worst)]
-        return float(areas[0]["mean"]["auc"] - areas[1]["mean"]["auc"])
+        high, low = (metrics.au_auc(faces.labels[part], faces.probabilities[part]) for part in (best, worst))
+        return high["mean"]["auc"] - low["mean"]["auc"]
 
     return round(float(np.nanstd(metrics.bootstrap(faces.predictions.subject_id, measure, RESAMPLES))), 4)
 
@@ -279,10 +279,6 @@ def steadiness(runner: Runner, images: list[Image.Image], batch_size: int = 64) 
         runner.predict(crops, where, batch_size).probabilities
         for crops, where in ((images, None), (flipped, None), (padded, points))
     ]
-    plain, mirrored, moved = (np.asarray(values) for values in predicted)
-    names = runner.action_units
-    return {
-        "faces": len(images),
-        "mirrored": named(names, np.abs(mirrored - plain).mean(axis=0)),
-        "point_noise": named(names, np.abs(moved - plain).mean(axis=0)),
-    }
+    plain, *others = (np.asarray(values) for values in predicted)
+    changes = [named(runner.action_units, np.abs(values - plain).mean(axis=0)) for values in others]
+    return {"faces": len(images), "mirrored": changes[0], "point_noise": changes[1]}

@@ -15,7 +15,7 @@ from hf_geaau import facs
 from hf_geaau.errors import EvaluationError, PhotoError
 from hf_geaau.faces import Face
 from hf_geaau.faces.photos import read_photo
-from hf_geaau.inference import Prediction, Runner
+from hf_geaau.inference import Runner
 
 from .reports import named, score_columns
 
@@ -85,26 +85,22 @@ def find_faces(faces: list[LabeledFace], folder: Path, detector: Callable[[Image
     """Read the photos and detect each labeled face in them; return a line for each photo that cannot be read."""
     problems = []
     for file in dict.fromkeys(face.file for face in faces):
-        members = [face for face in faces if face.file == file]
         try:
             photo = read_photo(folder / file)
         except PhotoError as error:
             problems.append(f"{file}: {error}")
             continue
         candidates = [face.points for face in detector(photo)]
-        for face in members:
+        for face in faces:
+            if face.file != file:
+                continue
             face.photo = photo
-            face.detected = _nearest(face.points, candidates)
+            if candidates:
+                distances = np.linalg.norm(np.mean(candidates, axis=1) - face.points.mean(axis=0), axis=1)
+                index = int(distances.argmin())
+                is_near = distances[index] < NEAR * np.linalg.norm(face.points[1] - face.points[0])
+                face.detected = candidates[index] if is_near else None
     return problems
-
-
-def _nearest(points: NDArray[Any], candidates: list[NDArray[np.float32]]) -> NDArray[np.float32] | None:
-    """Return the detected points whose center is nearest to that of the labeled ones, None if all are too far."""
-    if not candidates:
-        return None
-    distances = np.linalg.norm(np.mean(candidates, axis=1) - points.mean(axis=0), axis=1)
-    index = int(distances.argmin())
-    return candidates[index] if distances[index] < NEAR * np.linalg.norm(points[1] - points[0]) else None
 
 
 def photo_evidence(
@@ -131,47 +127,34 @@ def photo_evidence(
     points = [np.asarray(face.detected, np.float64) for face in detected]
     prediction = runner.predict([face.photo for face in detected], points, batch_size)
     assert prediction.probabilities is not None
-    labels, neutral = label_matrix(detected, names), np.array([_is_neutral(face, names) for face in detected])
+    labels = label_matrix(detected, names)
+    neutral = np.array([face.is_neutral for face in detected]) | (labels == 0).all(axis=1)
     present = prediction.probabilities >= runner.thresholds
     errors = [
         np.linalg.norm(measured - face.points, axis=1).mean() / np.linalg.norm(face.points[1] - face.points[0])
         for measured, face in zip(points, detected, strict=True)
     ]
-    counts = {
-        name: [int((column == 1).sum()), int((column == 0).sum())] for name, column in zip(names, labels.T, strict=True)
-    }
+    predictions = []
+    for index, face in enumerate(detected):
+        probabilities = np.round(prediction.probabilities[index].astype(float), 3).tolist()
+        entry = {"file": face.file, "source": face.source, "labels": face.labels, "neutral": face.is_neutral}
+        entry["present"] = [name for name, is_present in zip(names, present[index], strict=True) if is_present]
+        entry["probabilities"] = dict(zip(names, probabilities, strict=True))
+        if prediction.intensities is not None:
+            entry["intensities"] = np.round(prediction.intensities[index].astype(float), 2).tolist()
+        predictions.append(entry)
     return {
         **result,
         "median_point_error": round(float(np.median(errors)), 4),
         "auc": score_columns(names, labels, prediction.probabilities),
-        "labelled": counts,
+        "labelled": {
+            name: [int((values == 1).sum()), int((values == 0).sum())]
+            for name, values in zip(names, labels.T, strict=True)
+        },
         "neutral_faces": int(neutral.sum()),
         "false_alarms": named(names, false_alarms(present, labels, neutral)) if neutral.any() else None,
-        "predictions": _by_face(detected, names, prediction, present),
+        "predictions": predictions,
     }
-
-
-def _by_face(
-    faces: list[LabeledFace], names: list[str], prediction: Prediction, present: NDArray[np.bool_]
-) -> list[dict[str, Any]]:
-    entries = []
-    for index, face in enumerate(faces):
-        entry: dict[str, Any] = {
-            "file": face.file,
-            "source": face.source,
-            "labels": face.labels,
-            "neutral": face.is_neutral,
-            "present": [name for name, is_present in zip(names, present[index], strict=True) if is_present],
-        }
-        for key, values, digits in (
-            ("probabilities", prediction.probabilities, 3),
-            ("intensities", prediction.intensities, 2),
-        ):
-            if values is not None:
-                entry[key] = np.round(values[index].astype(float), digits).tolist()
-        entry["probabilities"] = dict(zip(names, entry["probabilities"], strict=True))
-        entries.append(entry)
-    return entries
 
 
 def label_matrix(faces: list[LabeledFace], names: list[str]) -> NDArray[np.float32]:
@@ -197,8 +180,3 @@ def false_alarms(
     """
     counted = neutral[:, None] & ((labels == 0) | (labels == -1).all(axis=1, keepdims=True))
     return np.where(counted.any(axis=0), (present & counted).sum(axis=0) / np.maximum(counted.sum(axis=0), 1), np.nan)
-
-
-def _is_neutral(face: LabeledFace, names: list[str]) -> bool:
-    """A face is neutral if it is labeled so, or if every AU of the model is labeled as absent."""
-    return face.is_neutral or all(face.labels.get(name) == 0 for name in names)

@@ -49,7 +49,14 @@ def results_page(report: Mapping[str, Any]) -> str:
     if "action_units" in reports[0]:
         scores = report["mean_of_folds"] if folds else report
         lines += ["## Scores", "", score_table(score_rows(scores), REPORT_SCORES).to_markdown()]
-        lines += _fold_lines(report) if folds else []
+        if folds:
+            means = [f"fold {fold} {format_cell(part['mean']['f1'])}" for fold, part in folds.items()]
+            spread, pooled = (format_cell(entry["f1"]) for entry in (scores["spread"], report["pooled"]["mean"]))
+            lines += [
+                "",
+                f"Mean F1: {', '.join(means)}; standard deviation between folds {spread}. With the frames of all folds"
+                f" pooled it is {pooled}; the literature prints the mean of folds.",
+            ]
         lines += _published_lines(reports, scores)
         notes = dict.fromkeys(note for part in reports for note in part.get("notes", []))
         lines += ["", "## Notes", "", *(f"- {note}" for note in notes)] if notes else []
@@ -67,12 +74,8 @@ def _head(reports: list[Mapping[str, Any]], folds: Mapping[str, Any] | None) -> 
     lines += [f"- Protocol: subject-exclusive, {numbering}split '{first.get('split', 'all')}'"]
     if "frames" not in first:
         return [*lines, f"- {first['triplets']:,} triplets", ""]
-    thresholds = {unit["threshold"] for report in reports for unit in report["action_units"].values()}
-    shown = (
-        f"{thresholds.pop():g} for all AUs"
-        if len(thresholds) == 1
-        else "one for each AU, chosen by calibration or training"
-    )
+    threshold, *others = {unit["threshold"] for report in reports for unit in report["action_units"].values()}
+    shown = "one for each AU, chosen by calibration or training" if others else f"{threshold:g} for all AUs"
     frames, subjects = (sum(report[key] for report in reports) for key in ("frames", "subjects"))
     shared = [report.get("identities_shared_with_training") for report in reports]
     known = [count for count in shared if count is not None]
@@ -85,32 +88,20 @@ def _head(reports: list[Mapping[str, Any]], folds: Mapping[str, Any] | None) -> 
     ]
 
 
-def _fold_lines(report: Mapping[str, Any]) -> list[str]:
-    spread, pooled = report["mean_of_folds"]["spread"]["f1"], report["pooled"]["mean"]["f1"]
-    means = [f"fold {fold} {format_cell(part['mean']['f1'])}" for fold, part in report["folds"].items()]
-    return [
-        "",
-        f"Mean F1: {', '.join(means)}; standard deviation between folds {format_cell(spread)}. With the frames of all"
-        f" folds pooled it is {format_cell(pooled)}; the literature prints the mean of folds.",
-    ]
-
-
 def _published_lines(reports: list[Mapping[str, Any]], scores: Mapping[str, Any]) -> list[str]:
     first = reports[0]
     known = published()["datasets"].get(first.get("dataset")) if first.get("is_licensed") else None
     if not known:
         return []
     names, folds = [f"AU{unit:02d}" for unit in known["action_units"]], known["folds"]
-    f1 = {name: entry["f1"] for name, entry in scores["action_units"].items()}
-    mean = _percent(scores["mean"]["f1"]) if set(f1) == set(names) else "other AUs"
+    units = {name: entry["f1"] for name, entry in {**scores["action_units"], "mean": scores["mean"]}.items()}
+    f1 = {name: f"{100 * value:.1f}" for name, value in units.items() if value is not None}
+    mean = f1.get("mean", "–") if units.keys() == {*names, "mean"} else "other AUs"
     intro = f"F1 in %, {len(names)} AUs, threshold 0.5, mean of {folds} folds; sorted by the printed mean."
     lines = ["", "## Beside published numbers", "", f"{intro} {_CAUTION}", ""]
     if len(reports) != folds:
-        lines += [
-            f"**Ours is of {len(reports)} of the {folds} folds, and folds differ by several points.**",
-            "",
-        ]
-    rows = [["**ours**", *(_percent(f1.get(name)) for name in names), mean, "this page"]]
+        lines += [f"**Ours is of {len(reports)} of the {folds} folds, and folds differ by several points.**", ""]
+    rows = [["**ours**", *(f1.get(name, "–") for name in names), mean, "this page"]]
     sources, caveats = [], []
     for method, values, printed, source, *caveat in sorted(known["rows"], key=lambda row: -row[2]):
         sources.append(source)
@@ -124,19 +115,34 @@ def _published_lines(reports: list[Mapping[str, Any]], scores: Mapping[str, Any]
     return [*lines, *(f"\n[{number}] {text}." for number, text in enumerate(caveats, 1))]
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
 def evidence_page(evidence: Mapping[str, Any]) -> str:
     """Return the content of evidence.json as Markdown, with headings of level 3."""
     parts = ["Measured by `hf-geaau evidence`."]
     rendered, photos = evidence["rendered"], evidence.get("photos")
     if rendered:
-        parts += ["### Rendered faces, by action unit", _unit_table(rendered), _stability_text(rendered)]
-        parts += ["### Calibration", _calibration_text(rendered)]
-        parts += ["### Groups of rendered faces", *(_group_tables(name, entry) for name, entry in rendered.items())]
-        parts += ["### Known failures", _failure_text(list(rendered)[-1])]
+        changes, errors = [], []
+        for name, entry in rendered.items():
+            mirrored, moved = (entry["steadiness"][kind]["mean"] for kind in ("mirrored", "point_noise"))
+            count = f"{entry['steadiness']['faces']:,} faces"
+            changes.append(f"{name}: {mirrored:.3f} mirrored, {moved:.3f} with noise on the points ({count})")
+            errors.append(f"{name} {entry['mean']['expected_calibration_error']:.3f}")
+        parts += [
+            "### Rendered faces, by action unit",
+            _unit_table(rendered),
+            f"Mean absolute change of a probability: {'; '.join(changes)}.",
+            "### Calibration",
+            f"Expected calibration error (15 bins), mean over action units: {', '.join(errors)}. The curves have {BINS}"
+            " bins.",
+            "![Share of faces that show an action unit, by predicted probability](calibration.png)",
+            "### Groups of rendered faces",
+            *(_group_tables(name, entry) for name, entry in rendered.items()),
+            "### Known failures",
+            f"On {name}, the {WEAKEST} action units of the lowest AUC, a row each: the faces in which the unit is"
+            " missed at the lowest probability p (left), and those in which it is falsely predicted at the highest"
+            " (right), with the true intensity behind p; no person twice on a side. Left of each row, how often that"
+            " happens.",
+            "![Faces whose weak action units are missed or wrongly seen](failures.jpg)",
+        ]
     if photos:
         parts += ["### Photos", _photo_text(photos)]
     compared = {name: entry["mediapipe"] for name, entry in rendered.items() if "mediapipe" in entry}
@@ -172,24 +178,6 @@ def _unit_table(rendered: Mapping[str, Any]) -> str:
     )
 
 
-def _stability_text(rendered: Mapping[str, Any]) -> str:
-    texts = []
-    for name, entry in rendered.items():
-        mirrored, moved = (entry["steadiness"][kind]["mean"] for kind in ("mirrored", "point_noise"))
-        count = f"{entry['steadiness']['faces']:,} faces"
-        texts.append(f"{name}: {mirrored:.3f} mirrored, {moved:.3f} with noise on the points ({count})")
-    return f"Mean absolute change of a probability: {'; '.join(texts)}."
-
-
-def _calibration_text(rendered: Mapping[str, Any]) -> str:
-    errors = [f"{name} {entry['mean']['expected_calibration_error']:.3f}" for name, entry in rendered.items()]
-    return (
-        f"Expected calibration error (15 bins), mean over action units: {', '.join(errors)}. The curves have"
-        f" {BINS} bins.\n\n"
-        "![Share of faces that show an action unit, by predicted probability](calibration.png)"
-    )
-
-
 def _group_tables(name: str, entry: Mapping[str, Any]) -> str:
     """Return the widest gap of each trait, and all groups of the traits that matter most."""
     if not entry["groups"]:
@@ -207,31 +195,15 @@ def _group_tables(name: str, entry: Mapping[str, Any]) -> str:
         kept = ("trait", "worst", "auc", "best", "best_auc", "gap", "error")
         header = [f"trait, {name}", "worst", "AUC", "best", "AUC", "gap", "±"]
         text += markdown_table(header, [[gap[key] for key in kept] for gap in gaps], undefined="")
-    rows = [
-        # F1 and AUC of a small group would be chance.
-        [
-            f"{title}: {group}",
-            scores["faces"],
-            *(scores[key] if scores["faces"] >= LEAST else None for key in ("f1", "auc")),
-        ]
-        for title, members in entry["groups"].items()
-        if title in SHOWN_TRAITS
-        for group, scores in members.items()
-    ]
+    rows = []
+    for title in filter(SHOWN_TRAITS.__contains__, entry["groups"]):
+        for group, scores in entry["groups"][title].items():
+            shown = [scores["f1"], scores["auc"]] if scores["faces"] >= LEAST else [None, None]  # else chance
+            rows.append([f"{title}: {group}", scores["faces"], *shown])
     return f"{text}\n\n{markdown_table([f'group, {name}', 'faces', 'F1', 'AUC'], rows, undefined='')}" if rows else text
 
 
-def _failure_text(name: str) -> str:
-    return (
-        f"On {name}, the {WEAKEST} action units of the lowest AUC, a row each: the faces in which the unit is missed at"
-        " the lowest probability p (left), and those in which it is falsely predicted at the highest (right), with the"
-        " true intensity behind p; no person twice on a side. Left of each row, how often that happens.\n\n"
-        "![Faces whose weak action units are missed or wrongly seen](failures.jpg)"
-    )
-
-
 def _photo_text(photos: Mapping[str, Any]) -> str:
-    """Return the detected faces, AUC and false alarms by AU, and the predictions of each face."""
     text = (
         f"The detector finds {photos['found']} of {photos['faces']} faces. Labels are by eye, of clear cases, by"
         " whoever labeled these photos: no benchmark, and no claim of accuracy beyond these faces. If renderer and"
@@ -252,21 +224,15 @@ def _photo_text(photos: Mapping[str, Any]) -> str:
         f" {', '.join(sources) or 'not named'}."
     )
     table = markdown_table(["AU", "present", "absent", "AUC", "neutral alarms"], rows, undefined="")
-    return f"{text}\n\n{table}\n\n{_predictions(photos['predictions'])}"
-
-
-def _predictions(predictions: list[dict[str, Any]]) -> str:
-    """Return a table of what is predicted in each face, and where the labels differ."""
-    rows = []
-    for number, face in enumerate(predictions[:MOST_FACES], 1):
-        wrong = [
-            name
-            for name, value in face["labels"].items()
-            if value != (name in face["present"]) and name in face["probabilities"]
-        ]
-        rows.append([f"{number}, {face['file']}", " ".join(face["present"]), " ".join(wrong)])
-    more = f" The others are in evidence.json ({len(predictions)} faces)." if len(predictions) > MOST_FACES else ""
-    return f"Predictions, by face.{more}\n\n{markdown_table(['face', 'predicted', 'labeled otherwise'], rows)}"
+    faces = []
+    for number, face in enumerate(photos["predictions"][:MOST_FACES], 1):
+        present, known = face["present"], face["probabilities"]
+        wrong = [name for name, value in face["labels"].items() if name in known and value != (name in present)]
+        faces.append([f"{number}, {face['file']}", " ".join(present), " ".join(wrong)])
+    count = len(photos["predictions"])
+    more = f" The others are in evidence.json ({count} faces)." if count > MOST_FACES else ""
+    details = markdown_table(["face", "predicted", "labeled otherwise"], faces)
+    return f"{text}\n\n{table}\n\nPredictions, by face.{more}\n\n{details}"
 
 
 def comparison_text(name: str, entry: Mapping[str, Any]) -> str:

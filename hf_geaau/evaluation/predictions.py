@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from hf_geaau.data import column_array
 from hf_geaau.errors import EvaluationError, PhotoError
 from hf_geaau.faces.photos import read_photo
-from hf_geaau.inference import Prediction, Runner, best_device, evaluating
+from hf_geaau.inference import Prediction, Runner, evaluating
 from hf_geaau.models.loading import check_device
 
 if TYPE_CHECKING:
@@ -75,8 +74,7 @@ def predict_dataset(
     """Predict the AUs of all rows.
 
     Args:
-        model: A `GeaauModel`.
-        image_processor: Its image processor.
+        model, image_processor: A `GeaauModel` and its image processor.
         dataset: Rows with aligned crops, from `hf_geaau.data.open_aligned`.
         batch_size: Frames per forward pass.
         device: None for the accelerator if there is one.
@@ -94,7 +92,7 @@ def predict_dataset(
             " from it."
         )
     crops = _Crops(dataset, image_processor)
-    predicted, rows, skipped = _run(model, crops, (), _Settings(batch_size, device, num_workers, progress, bf16))
+    predicted, rows, skipped = _run(model, crops, (), batch_size, device, num_workers, progress, bf16)
     assert predicted.logits is not None
     assert predicted.probabilities is not None
     return Predictions(
@@ -136,36 +134,16 @@ def predict_triplets(
             " Evaluate it on an AU dataset."
         )
     crops = _Crops(dataset, image_processor)
-    settings = _Settings(max(1, batch_size // 3), device, num_workers, progress, bf16)
-    predicted, rows, skipped = _run(model, crops, ("embedding",), settings)
+    rows_per_batch = max(1, batch_size // 3)
+    predicted, rows, skipped = _run(model, crops, ("embedding",), rows_per_batch, device, num_workers, progress, bf16)
     assert predicted.embedding is not None
     faces = predicted.embedding.reshape(len(rows), 3, -1)
     distances = np.square(faces[:, [0, 0, 1]] - faces[:, [1, 2, 2]]).sum(axis=-1)
     return TripletPredictions(distances, column_array(dataset, "triplet_type")[rows].astype(np.int64), rows, skipped)
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """How to run; see `predict_dataset`. `batch_size` counts rows."""
-
-    batch_size: int
-    device: str | torch.device | None
-    num_workers: int
-    progress: Progress | None
-    bf16: bool
-
-
-@dataclass(frozen=True, eq=False)
-class _Batch:
-    """Pixels of the readable rows of a batch, and the problems of the others."""
-
-    pixel_values: torch.Tensor | None
-    rows: list[int]
-    problems: list[str]
-
-
-class _Crops(torch.utils.data.Dataset[_Batch]):
-    """Read, decode and normalize the images of some rows, in a worker process or in this one."""
+class _Crops(torch.utils.data.Dataset[Any]):
+    """Normalized pixels of some rows' readable images, or None; these rows; and the problems of the others."""
 
     def __init__(self, dataset: "datasets.Dataset", image_processor: Any) -> None:
         from datasets import Image as ImageFeature
@@ -183,12 +161,8 @@ class _Crops(torch.utils.data.Dataset[_Batch]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, row: int) -> _Batch:
-        return self.__getitems__([row])
-
-    def __getitems__(self, rows: list[int]) -> _Batch:
-        crops: list[Image.Image] = []
-        readable, problems = [], []
+    def __getitem__(self, rows: list[int]) -> tuple[torch.Tensor | None, list[int], list[str]]:
+        crops, readable, problems = [], [], []
         for row, entry in zip(rows, self.images[rows][self.column], strict=True):
             try:
                 images = entry if self.is_triplet else [entry]
@@ -197,45 +171,41 @@ class _Crops(torch.utils.data.Dataset[_Batch]):
             except PhotoError as error:
                 problems.append(f"row {row} (from 0): {error}")
         pixel_values = self.image_processor(crops, return_tensors="pt").pixel_values if crops else None
-        return _Batch(pixel_values, readable, problems)
+        return pixel_values, readable, problems
 
 
 def _run(
-    model: Any, crops: _Crops, keep: Sequence[str], settings: _Settings
+    model: Any,
+    crops: _Crops,
+    keep: Sequence[str],
+    batch_size: int,
+    device: str | torch.device | None,
+    num_workers: int,
+    progress: Progress | None,
+    bf16: bool,
 ) -> tuple[Prediction, NDArray[np.int64], list[str]]:
     """Return the prediction of all faces, the readable rows in order, and the problems of the others."""
     if len(crops) == 0:
         raise EvaluationError("The dataset must have rows, got none. Choose another fold or split.")
-    for name, least in (("batch_size", 1), ("num_workers", 0)):
-        if (value := getattr(settings, name)) < least:
+    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+        if value < least:
             raise EvaluationError(f"`{name}` must be at least {least}, got {value}.")
-    if settings.device is not None:
-        check_device(settings.device)
-    device = torch.device(settings.device) if settings.device is not None else best_device()
-    loader = torch.utils.data.DataLoader(
-        crops,
-        batch_size=settings.batch_size,
-        num_workers=settings.num_workers,
-        collate_fn=_same,
-        pin_memory=device.type == "cuda",
-    )
+    if device is not None:
+        check_device(device)
+    batches = torch.utils.data.BatchSampler(range(len(crops)), batch_size, drop_last=False)
+    loader = torch.utils.data.DataLoader(crops, batch_size=None, sampler=batches, num_workers=num_workers)
     predicted: list[Prediction] = []
     rows: list[int] = []
     skipped: list[str] = []
     with evaluating(model, device):
-        runner = Runner(model, crops.image_processor, keep=keep, bf16=settings.bf16)
-        for batch in loader:
-            if batch.pixel_values is not None:
-                predicted.append(runner(batch.pixel_values))
-            rows += batch.rows
-            skipped += batch.problems
-            if settings.progress is not None:
-                settings.progress(len(rows) + len(skipped), len(crops))
+        runner = Runner(model, crops.image_processor, keep=keep, bf16=bf16)
+        for pixel_values, readable, problems in loader:
+            if pixel_values is not None:
+                predicted.append(runner(pixel_values))
+            rows += readable
+            skipped += problems
+            if progress is not None:
+                progress(len(rows) + len(skipped), len(crops))
     if not rows:
         raise EvaluationError(f"Cannot read any of the {len(crops)} rows' images; the first problem: {skipped[0]}")
     return Prediction.concatenate(predicted), np.array(rows, dtype=np.int64), skipped
-
-
-def _same(batch: Any) -> Any:
-    """Return a batch as `_Crops` made it; a worker process needs a function that pickles."""
-    return batch

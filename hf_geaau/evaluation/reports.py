@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,12 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 from hf_geaau import facs, metrics
 from hf_geaau.data import AUDataset, get_dataset, open_aligned
 from hf_geaau.errors import DatasetWarning, EvaluationError
-from hf_geaau.metrics.folds import mean_of_folds, pooled_folds
+from hf_geaau.metrics._checks import mean_of_known, plain_number
+from hf_geaau.metrics.folds import by_unit, mean_of_folds, pooled_folds
 from hf_geaau.metrics.triplets import TRIPLET_TYPES
 from hf_geaau.models.geaau.image_processing_geaau import GeaauImageProcessor
-from hf_geaau.models.loading import check_device, load_checkpoint
+from hf_geaau.models.loading import load_checkpoint
 
 from .predictions import Predictions, Progress, TripletPredictions, predict_dataset, predict_triplets
+
+if TYPE_CHECKING:
+    import datasets
 
 FACTS = "training_facts.json"  # written by `hf_geaau.training` beside a checkpoint
 SPLITS = ("test", "train", "all")
@@ -68,14 +72,29 @@ def evaluate(
     Warns:
         DatasetWarning: For each of the "notes": subjects that the model was trained on, AUs left out, frames skipped.
     """
-    _check_choices(split, threshold, device)
+    if split not in SPLITS:
+        raise EvaluationError(f"`split` must be one of {', '.join(map(repr, SPLITS))}, got {split!r}.")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise EvaluationError(f"`threshold` must lie in [0, 1], got {threshold}.")
     if fold is None or split == "all":
         fold, split = None, "all"
-    source = get_dataset(name, **options)
-    rows = open_aligned(name, data_dir, fold, "train" if split == "all" else split, protocol, **options)
-    network, processor = load_checkpoint(None if model is None else os.fspath(model))
-    check_pair(network, source)
-    notes = [*_crop_notes(processor), *_count_notes(source, fold, protocol, split, len(rows))]
+    part = "train" if split == "all" else split
+    source, rows, network, processor = open_pair(model, name, data_dir, fold, part, protocol, options)
+    notes = []
+    template = getattr(processor, "crop_template", None)
+    if template is not None and not np.allclose(template, GeaauImageProcessor.crop_template):
+        notes.append(
+            "The checkpoint was trained with another crop template than that of these crops, so faces lie elsewhere and"
+            " scores will be too low."
+        )
+    # Crops may have been cut with the drop list or without; both counts are published.
+    kinds = [source, replace(source, drop_listed=True)] if source.DROP_LIST else [source]
+    published, *others = [kind.published_counts(kind.fold(fold, protocol)).get(part) for kind in kinds]
+    if published is not None and len(rows) not in (published, *others):
+        notes.append(
+            f"{source.TITLE} has {published:,} frames in this split in the literature, but {len(rows):,} here: the"
+            " scores are not comparable."
+        )
     settings = (batch_size, device, num_workers, progress, bf16)
     if source.aus:
         predictions = predict_dataset(network, processor, rows, *settings)
@@ -93,16 +112,6 @@ def evaluate(
     head: dict[str, Any] = {"checkpoint": Path(model or "bundled").name, "dataset": name, "title": source.TITLE}
     head |= {"is_licensed": source.IS_LICENSED, "fold": fold, "protocol": protocol, "split": split}
     return {**head, **scores, "notes": notes, "skipped": skipped}
-
-
-def _check_choices(split: str, threshold: float | None, device: str | None) -> None:
-    """Refuse wrong values before anything is read."""
-    if split not in SPLITS:
-        raise EvaluationError(f"`split` must be one of {', '.join(map(repr, SPLITS))}, got {split!r}.")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise EvaluationError(f"`threshold` must lie in [0, 1], got {threshold}.")
-    if device is not None:
-        check_device(device)
 
 
 def evaluate_folds(
@@ -182,13 +191,13 @@ def score(
     result: dict[str, Any] = {
         "frames": len(labels),
         "subjects": len(np.unique(predictions.subject_id)),
-        **_by_unit(names, parts),
+        **by_unit(names, parts),
     }
     for entry, limit in zip(result["action_units"].values(), limits.tolist(), strict=True):
         entry["threshold"] = round(limit, 6)
     if predictions.predicted_intensities is not None:
         pair = predictions.intensities[:, put], predictions.predicted_intensities[:, take]
-        scored = _by_unit(names, [metrics.au_icc(*pair), metrics.au_mae(*pair)])
+        scored = by_unit(names, [metrics.au_icc(*pair), metrics.au_mae(*pair)])
         result["intensity"] = {**scored["action_units"], "mean": scored["mean"]}
     return result
 
@@ -199,14 +208,13 @@ def score_triplets(predictions: TripletPredictions) -> dict[str, Any]:
     kinds = ("accuracy", "anchor_accuracy", "triplets")
     return {
         **{kind: scores[kind] for kind in kinds},
-        "types": {name: {kind: _number(scores[f"{kind}_{name}"]) for kind in kinds} for name in TRIPLET_TYPES},
+        "types": {name: {kind: plain_number(scores[f"{kind}_{name}"]) for kind in kinds} for name in TRIPLET_TYPES},
     }
 
 
 def named(names: Sequence[str], values: NDArray[Any]) -> dict[str, float | None]:
     """Return values by AU, rounded and None for NaN, and "mean", the mean of those that are not NaN."""
-    known = values[~np.isnan(values)]
-    entries = [*zip(names, values.tolist(), strict=True), ("mean", float(known.mean()) if known.size else np.nan)]
+    entries = [*zip(names, values.tolist(), strict=True), ("mean", mean_of_known(values))]
     return {name: None if value != value else round(float(value), 6) for name, value in entries}
 
 
@@ -231,13 +239,24 @@ def score_columns(names: Sequence[str], labels: NDArray[Any], scores: NDArray[An
     return named(names, np.array(areas))
 
 
-def check_pair(model: Any, dataset: AUDataset) -> None:
-    """Check that a model can be scored on a dataset.
+def open_pair(
+    model: str | os.PathLike[str] | None,
+    name: str,
+    data_dir: str | os.PathLike[str],
+    fold: int | None,
+    part: str,
+    protocol: str,
+    options: dict[str, Any],
+) -> tuple[AUDataset, "datasets.Dataset", Any, Any]:
+    """Return a dataset, its rows, and a network with its image processor; the arguments are those of `evaluate`.
 
     Raises:
-        EvaluationError: If only one of them has triplets, or they share no AU.
+        EvaluationError: If only one of dataset and network has triplets, or they share no AU.
     """
-    is_encoder = not hasattr(model, "classifier")
+    dataset = get_dataset(name, **options)
+    rows = open_aligned(name, data_dir, fold, part, protocol, **options)
+    network, processor = load_checkpoint(None if model is None else os.fspath(model))
+    is_encoder = not hasattr(network, "classifier")
     if is_encoder and dataset.aus:
         raise EvaluationError(
             f"An expression encoder cannot be scored on the AUs of {dataset.NAME}. Pass triplets: fec, or synthetic"
@@ -249,7 +268,8 @@ def check_pair(model: Any, dataset: AUDataset) -> None:
             " GeaauForExpressionEmbedding, or AU data."
         )
     if dataset.aus:
-        _check_shared(model.config.action_units, dataset.aus)
+        _check_shared(network.config.action_units, dataset.aus)
+    return dataset, rows, network, processor
 
 
 def _check_shared(model_units: Sequence[int], data_units: Sequence[int]) -> None:
@@ -290,7 +310,7 @@ def shared_subjects(
     trained = facts.get("dataset") or {}
     subjects = set(np.unique(np.asarray(tested)).tolist())
     if trained.get("name") == dataset.NAME:
-        seen = subjects & (_training_subjects(trained, dataset, subjects) | _seen_before(facts, dataset, subjects))
+        seen = subjects & _subjects_seen(facts, dataset, subjects)
         if not seen:
             return 0, None
         where = "without folds" if trained.get("fold") is None else f"for fold {trained['fold']}"
@@ -308,75 +328,30 @@ def shared_subjects(
     return (0, None) if names else (None, None)
 
 
-def _seen_before(facts: dict[str, Any], dataset: AUDataset, subjects: set[str]) -> set[str]:
-    """Return those of the subjects that earlier checkpoints, from which training started, have seen."""
+def _subjects_seen(facts: dict[str, Any], dataset: AUDataset, subjects: set[str]) -> set[str]:
+    """Return the subjects that a checkpoint has seen; without a list, those outside of its fold's test set.
+
+    Earlier checkpoints, from which training started, count too.
+    """
+    trained = facts.get("dataset") or {}
+    seen: set[str] = set()
+    if trained.get("name") == dataset.NAME:
+        if isinstance(listed := trained.get("train_subject_ids"), list):
+            seen = {*listed, *(trained.get("validation_subject_ids") or [])}
+        elif trained.get("fold") is None:
+            seen = subjects
+        else:
+            fold = dataset.fold(trained["fold"], trained.get("protocol") or "jaanet")
+            seen = {subject for subject in subjects if dataset.part_of(subject) != fold.part}
     start = facts.get("started_from")
-    if not start or not Path(start).is_dir():
-        return set()
-    earlier = training_facts(start)
-    trained = earlier.get("dataset") or {}
-    seen = _training_subjects(trained, dataset, subjects) if trained.get("name") == dataset.NAME else set()
-    return seen | _seen_before(earlier, dataset, subjects)
-
-
-def _training_subjects(trained: dict[str, Any], dataset: AUDataset, subjects: set[str]) -> set[str]:
-    """Return the subjects that a checkpoint was trained on; without a list, those outside of its fold's test set."""
-    if isinstance(listed := trained.get("train_subject_ids"), list):
-        return set(listed) | set(trained.get("validation_subject_ids") or [])
-    if trained.get("fold") is None:
-        return subjects
-    fold = dataset.fold(trained["fold"], trained.get("protocol") or "jaanet")
-    return {subject for subject in subjects if dataset.part_of(subject) != fold.part}
+    earlier = training_facts(start) if start and Path(start).is_dir() else None
+    return seen | _subjects_seen(earlier, dataset, subjects) if earlier else seen
 
 
 def _unit_notes(model_units: Sequence[int], dataset: AUDataset) -> list[str]:
     only_model = [unit for unit in model_units if unit not in dataset.aus]
     only_data = [unit for unit in dataset.aus if unit not in model_units]
-    left_out = [
-        f"{', '.join(facs.labels(units))} of the {side}"
-        for units, side in ((only_model, "model"), (only_data, "dataset"))
-        if units
-    ]
-    if not left_out:
-        return []
+    sides = [(only_model, "model"), (only_data, "dataset")]
+    left_out = " and ".join(f"{', '.join(facs.labels(units))} of the {side}" for units, side in sides if units)
     count = len(dataset.aus) - len(only_data)
-    return [f"Model and dataset share {count} AUs, which are scored; left out are {' and '.join(left_out)}."]
-
-
-def _count_notes(dataset: AUDataset, fold: int | None, protocol: str, split: str, frames: int) -> list[str]:
-    # Crops may have been cut with the drop list or without; both counts are published.
-    kinds = [dataset, replace(dataset, drop_listed=True)] if dataset.DROP_LIST else [dataset]
-    counts = [
-        kind.published_counts(kind.fold(fold, protocol)).get("train" if split == "all" else split) for kind in kinds
-    ]
-    published = counts[0]
-    if published is None or frames in counts:
-        return []
-    return [
-        f"{dataset.TITLE} has {published:,} frames in this split in the literature, but {frames:,} here: the scores are"
-        " not comparable."
-    ]
-
-
-def _crop_notes(processor: Any) -> list[str]:
-    template = getattr(processor, "crop_template", None)
-    if template is None or np.allclose(template, GeaauImageProcessor.crop_template):
-        return []
-    return [
-        "The checkpoint was trained with another crop template than that of these crops, so faces lie elsewhere and"
-        " scores will be too low."
-    ]
-
-
-def _by_unit(names: list[str], parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Turn scores of all AUs into entries by AU, and their mean."""
-    scores = {key: values for part in parts for key, values in part.items() if key != "mean"}
-    means = {key: value for part in parts for key, value in part["mean"].items()}
-    units = {name: {key: _number(values[index]) for key, values in scores.items()} for index, name in enumerate(names)}
-    return {"action_units": units, "mean": {key: _number(value) for key, value in means.items()}}
-
-
-def _number(value: Any) -> Any:
-    """Return a plain number for JSON, None for NaN."""
-    value = value.item() if hasattr(value, "item") else value
-    return None if value != value else value
+    return [f"Model and dataset share {count} AUs, which are scored; left out are {left_out}."] if left_out else []

@@ -44,12 +44,16 @@ def paired(
         )
     if left.size == 0:
         raise MetricError(f"`{names[0]}` must hold at least one frame and one AU, got shape {left.shape}.")
-    if not np.isfinite(right).all():
-        row, column = np.argwhere(~np.isfinite(right))[0]
-        raise MetricError(
-            f"`{names[1]}` must be finite, got {right[row, column]} in frame {row}, column {column} (from 0)."
-        )
+    if wrong := first_of(~np.isfinite(right), right):
+        raise MetricError(f"`{names[1]}` must be finite, got {wrong}.")
     return left, right
+
+
+def first_of(mask: NDArray[np.bool_], values: NDArray[Any]) -> str:
+    """Return the first value in the mask and where it is; "" if the mask is empty."""
+    for row, column in np.argwhere(mask)[:1]:
+        return f"{values[row, column]} in frame {row}, column {column} (from 0)"
+    return ""
 
 
 def occurrence(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[Any], NDArray[np.floating[Any]]]:
@@ -59,12 +63,10 @@ def occurrence(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[Any
         MetricError: As `paired`; also for a label other than -1, 0, 1, or a probability outside [0, 1].
     """
     truth, predicted = paired(labels, probabilities, ("labels", "probabilities"))
-    foreign = (truth != 0) & (truth != 1) & (truth != -1)
-    if foreign.any():
-        row, column = np.argwhere(foreign)[0]
+    if wrong := first_of((truth != 0) & (truth != 1) & (truth != -1), truth):
         raise MetricError(
-            f"`labels` must be 1 (present), 0 (absent) or -1 (not labeled), got {truth[row, column]} in frame {row},"
-            f" column {column} (from 0). Map BP4D's 9 to -1, and threshold intensities first."
+            f"`labels` must be 1 (present), 0 (absent) or -1 (not labeled), got {wrong}. Map BP4D's 9 to -1, and"
+            " threshold intensities first."
         )
     if predicted.min() < 0 or predicted.max() > 1:
         raise MetricError(
@@ -91,8 +93,16 @@ def thresholds_for(threshold: ArrayLike, probabilities: NDArray[np.floating[Any]
 
 def with_mean(scores: dict[str, NDArray[Any]]) -> dict[str, Any]:
     """Add the mean over AUs of each score; NaN, an AU without the labels that a score needs, does not count."""
-    means = {}
-    for name, values in scores.items():
-        known = values[~np.isnan(values)]
-        means[name] = float(known.mean()) if known.size else float("nan")
-    return {**scores, "mean": means}
+    return {**scores, "mean": {name: mean_of_known(values) for name, values in scores.items()}}
+
+
+def mean_of_known(values: NDArray[Any]) -> float:
+    """Return the mean of the values that are not NaN, or NaN."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def plain_number(value: Any) -> Any:
+    """Return a plain number for JSON, None for NaN."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if value != value else value

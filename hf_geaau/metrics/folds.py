@@ -10,11 +10,9 @@ import numpy as np
 
 from hf_geaau.errors import MetricError
 
+from ._checks import plain_number
 from .occurrence import f1_of_counts
 from .scores import SCORES
-
-RATES = tuple(key for key in SCORES if key != "threshold")
-COUNTS = ("labelled", "positives", "predicted", "true_positives")
 
 
 def mean_of_folds(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -45,7 +43,7 @@ def mean_of_folds(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {
         "action_units": {name: _over([report["action_units"][name] for report in reports]) for name in names},
         "mean": _over(overall),
-        "spread": _over(overall, _deviation),
+        "spread": _over(overall, lambda values: np.std(values, ddof=1) if len(values) > 1 else np.nan),
     }
     intensities = [report["intensity"] for report in reports if "intensity" in report]
     if len(intensities) == len(reports):
@@ -70,20 +68,14 @@ def pooled_folds(reports: Sequence[dict[str, Any]], zero_division: float = 0.0) 
     names = _same_units(reports)
     totals = {
         key: np.array([sum(report["action_units"][name][key] for report in reports) for name in names])
-        for key in COUNTS
+        for key in ("labelled", "positives", "predicted", "true_positives")
     }
     scores = f1_of_counts(**totals, zero_division=zero_division)
     wrong = totals["positives"] + totals["predicted"] - 2 * totals["true_positives"]
     labelled = totals["labelled"]
     scores["accuracy"] = np.divide(labelled - wrong, labelled, out=np.full(len(names), np.nan), where=labelled > 0)
-    scores["mean"]["accuracy"] = _number(np.nanmean(scores["accuracy"])) if labelled.any() else None
-    return {
-        "action_units": {
-            name: {key: _number(values[index]) for key, values in scores.items() if key != "mean"}
-            for index, name in enumerate(names)
-        },
-        "mean": {key: _number(value) for key, value in scores["mean"].items()},
-    }
+    scores["mean"]["accuracy"] = np.nanmean(scores["accuracy"]) if labelled.any() else None
+    return by_unit(names, [scores])
 
 
 def _same_units(reports: Sequence[dict[str, Any]]) -> list[str]:
@@ -103,17 +95,17 @@ def _same_units(reports: Sequence[dict[str, Any]]) -> list[str]:
 def _over(entries: list[dict[str, Any]], measure: Callable[[list[float]], Any] = np.mean) -> dict[str, Any]:
     """Combine each rate over the folds that have it; means of counts and thresholds are of no use."""
     result = {}
-    for key in (key for key in RATES if key in entries[0]):
+    for key in (key for key in SCORES if key != "threshold" and key in entries[0]):
         known = [entry[key] for entry in entries if entry.get(key) is not None]
-        result[key] = _number(measure(known)) if known else None
+        result[key] = plain_number(measure(known)) if known else None
     return result
 
 
-def _deviation(values: list[float]) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-
-
-def _number(value: Any) -> Any:
-    """Return a plain number for JSON, None for NaN."""
-    value = value.item() if hasattr(value, "item") else value
-    return None if value != value else value
+def by_unit(names: Sequence[str], parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Turn scores of all AUs into entries by AU, and their mean."""
+    scores = {key: values for part in parts for key, values in part.items() if key != "mean"}
+    means = {key: value for part in parts for key, value in part["mean"].items()}
+    units = {
+        name: {key: plain_number(values[index]) for key, values in scores.items()} for index, name in enumerate(names)
+    }
+    return {"action_units": units, "mean": {key: plain_number(value) for key, value in means.items()}}

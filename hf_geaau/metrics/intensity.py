@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hf_geaau.errors import MetricError
 
-from ._checks import paired, with_mean
+from ._checks import first_of, paired, with_mean
 
 
 def au_icc(intensities: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
@@ -70,13 +70,8 @@ def _coded(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     truth, guess = paired(intensities, predictions, ("intensities", "predictions"))
     known = truth != -1
-    foreign = known & ~((truth >= 0) & (truth <= 5))
-    if foreign.any():
-        row, column = np.argwhere(foreign)[0]
-        raise MetricError(
-            f"`intensities` must lie from 0 to 5, or be -1 (missing), got {truth[row, column]} in frame {row}, column"
-            f" {column} (from 0). Map BP4D's 9 to -1."
-        )
+    if wrong := first_of(known & ~((truth >= 0) & (truth <= 5)), truth):
+        raise MetricError(f"`intensities` must lie from 0 to 5, or be -1 (missing), got {wrong}. Map BP4D's 9 to -1.")
     return truth.astype(np.float64), guess.astype(np.float64), known
 
 

@@ -73,12 +73,7 @@ def f1_of_counts(
         "always_on_f1": _ratio(2 * positives, positives + labelled, np.nan),
     }
     rates = {name: np.where(labelled > 0, values, np.nan) for name, values in rates.items()}
-    counts = {
-        "labelled": labelled,
-        "positives": positives,
-        "predicted": predicted,
-        "true_positives": true_positives,
-    }
+    counts = {"labelled": labelled, "positives": positives, "predicted": predicted, "true_positives": true_positives}
     return with_mean({**rates, **counts})
 
 

@@ -39,7 +39,7 @@ class AUMetrics:
         self, names: Sequence[str] | None = None, thresholds: ArrayLike = 0.5, temperature: float = 1.0
     ) -> None:
         self.names, self.thresholds, self.temperature = names, thresholds, temperature
-        self._batches: list[tuple[NDArray[Any] | None, ...]] = []
+        self._batches: list[list[NDArray[Any] | None]] = []
 
     def __call__(self, prediction: Any, compute_result: bool | None = None) -> dict[str, float]:
         """Score an `EvalPrediction`: logits, or (logits, intensities), with labels, or (labels, intensities).
@@ -55,40 +55,39 @@ class AUMetrics:
         Raises:
             MetricError: As `au_f1` and `au_icc`.
         """
-        logits, intensity = _one_or_two(prediction.predictions, "predictions")
-        labels, intensities = _one_or_two(prediction.label_ids, "label_ids")
+        values = [
+            *_one_or_two(prediction.predictions, "predictions"),
+            *_one_or_two(prediction.label_ids, "label_ids"),
+        ]
         if compute_result is not None:
-            self._batches.append((logits, intensity, labels, intensities))
+            self._batches.append(values)
             if not compute_result:
                 return {}
-            columns = list(zip(*self._batches, strict=True))
-            self._batches = []
-            logits, intensity, labels, intensities = (
-                None if any(part is None for part in parts) else np.concatenate(parts) for parts in columns
-            )
-        return self._scores(logits, intensity, labels, intensities)
+            columns, self._batches = zip(*self._batches, strict=True), []
+            values = [None if any(part is None for part in parts) else np.concatenate(parts) for parts in columns]
+        return self._scores(*values)
 
     def _scores(self, logits: Any, intensity: Any, labels: Any, intensities: Any) -> dict[str, float]:
         if self.names is not None and np.shape(logits)[-1:] != (len(self.names),):
             raise MetricError(
                 f"`predictions` must have shape (F, {len(self.names)}), one column per AU, got {np.shape(logits)}."
             )
-        probabilities = _sigmoid(logits / self.temperature)
-        occurrence = au_f1(labels, probabilities, self.thresholds)
-        parts = [occurrence, au_auc(labels, probabilities), au_accuracy(labels, probabilities, self.thresholds)]
-        means = ["f1", "precision", "recall", "base_rate", "always_on_f1", "auc", "accuracy"]
-        detailed = ["f1"]
+        # The sigmoid, in the precision of the logits and without overflow.
+        probabilities = 0.5 * (1 + np.tanh(0.5 * (logits / self.temperature)))
+        f1 = au_f1(labels, probabilities, self.thresholds)
+        means = {key: f1["mean"][key] for key in ("f1", "precision", "recall", "base_rate", "always_on_f1")}
+        means |= au_auc(labels, probabilities)["mean"]
+        means |= au_accuracy(labels, probabilities, self.thresholds)["mean"]
+        detailed = {"f1": f1["f1"]}
         if intensity is not None and intensities is not None:
-            parts += [au_icc(intensities, intensity), au_mae(intensities, intensity)]
-            means += ["icc", "mae"]
-            detailed += ["icc", "mae"]
-        by_score = {name: part for part in parts for name in part if name != "mean"}
-        result = {name: float(by_score[name]["mean"][name]) for name in means}
-        if self.names is not None:
-            for score in detailed:
-                values = by_score[score][score].tolist()
-                result |= {f"{score}_{name}": value for name, value in zip(self.names, values, strict=True)}
-        return result
+            icc, mae = au_icc(intensities, intensity), au_mae(intensities, intensity)
+            means |= {**icc["mean"], **mae["mean"]}
+            detailed |= {"icc": icc["icc"], "mae": mae["mae"]}
+        if self.names is None:
+            return means
+        for score, values in detailed.items():
+            means |= {f"{score}_{name}": value for name, value in zip(self.names, values.tolist(), strict=True)}
+        return means
 
 
 def metrics_for(config: Any) -> AUMetrics:
@@ -126,9 +125,8 @@ def compute_triplet_metrics(prediction: Any) -> dict[str, float]:
     Returns:
         As `triplet_accuracy`.
     """
-    distances, _ = _one_or_two(prediction.predictions, "predictions")
-    types, _ = _one_or_two(prediction.label_ids, "label_ids")
-    return triplet_accuracy(distances, types)
+    values = ((prediction.predictions, "predictions"), (prediction.label_ids, "label_ids"))
+    return triplet_accuracy(*(_one_or_two(*value)[0] for value in values))
 
 
 def preprocess_logits_for_metrics(logits: Any, labels: Any) -> Any:
@@ -145,11 +143,9 @@ def preprocess_logits_for_metrics(logits: Any, labels: Any) -> Any:
     """
     if not isinstance(logits, tuple | list):
         return logits
-    first = logits[0]
     asked = isinstance(labels, tuple | list) and len(labels) > 1
-    if asked and len(logits) > 1 and logits[1].shape == first.shape:
-        return first, logits[1]
-    return first
+    has_intensities = asked and len(logits) > 1 and logits[1].shape == logits[0].shape
+    return tuple(logits[:2]) if has_intensities else logits[0]
 
 
 def _one_or_two(values: Any, name: str) -> tuple[Any, Any]:
@@ -159,8 +155,3 @@ def _one_or_two(values: Any, name: str) -> tuple[Any, Any]:
     if isinstance(values, tuple | list) and len(values) and hasattr(values[0], "shape"):
         return as_array(values[0]), as_array(values[1]) if len(values) > 1 else None
     return as_array(values), None
-
-
-def _sigmoid(logits: NDArray[Any]) -> NDArray[Any]:
-    """Return probabilities, in the precision of the logits and without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * logits))

@@ -47,7 +47,7 @@ def triplet_accuracy(distances: ArrayLike, triplet_types: ArrayLike | None = Non
         raise MetricError("`distances` must be finite and not negative. Check the embedding for NaN.")
     anchor = values[:, 0] < values[:, 1]
     both = anchor & (values[:, 0] < values[:, 2])
-    scores: dict[str, Any] = _scores(both, anchor, "")
+    scores = _scores(both, anchor, "")
     if triplet_types is None:
         return scores
     types = as_array(triplet_types)

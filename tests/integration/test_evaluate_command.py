@@ -167,4 +167,4 @@ def test_bad_input_is_one_line(here, arguments, tiny_checkpoint, change, message
 def test_a_checkpoint_that_is_none(here, arguments, tmp_path):
     (tmp_path / "empty").mkdir()
     error = here("evaluate", tmp_path / "empty", *arguments, code=1).err
-    assert "must hold config.json" in error
+    assert "it has no config.json" in error

@@ -1,22 +1,12 @@
 """`hf_geaau.metrics.au_mae` as an `evaluate.Metric`."""
 
-from typing import Any
-
-import evaluate
-from numpy.typing import ArrayLike
-
-from hf_geaau.metrics import au_mae
-from hf_geaau.metrics.modules import metric_info, plain
+from hf_geaau.metrics import au_mae, modules
 
 
-class AUMAE(evaluate.Metric):
+class AUMAE(modules.AUMetric):
     """Mean absolute error of the intensity of each action unit.
 
     predictions: intensities, a list of N for each frame. references: coded intensities 0 to 5, or -1 (missing).
     """
 
-    def _info(self) -> evaluate.MetricInfo:
-        return metric_info(self)
-
-    def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, Any]:
-        return plain(au_mae(references, predictions))
+    scorer = staticmethod(au_mae)

@@ -2,22 +2,19 @@
 
 from typing import Any
 
-import evaluate
 from numpy.typing import ArrayLike
 
-from hf_geaau.metrics import triplet_accuracy
-from hf_geaau.metrics.modules import metric_info
+from hf_geaau.metrics import modules, triplet_accuracy
 
 
-class TripletAccuracy(evaluate.Metric):
+class TripletAccuracy(modules.AUMetric):
     """Share of expression triplets whose most similar pair is the one that people chose.
 
     predictions: squared distances d12, d13, d23 of each triplet. references: 0 one-class, 1 two-class, 2 three-
     class.
     """
 
-    def _info(self) -> evaluate.MetricInfo:
-        return metric_info(self, "int64")
+    reference_type = "int64"
 
-    def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, Any]:
-        return triplet_accuracy(predictions, references)
+    def _compute(self, predictions: ArrayLike, references: ArrayLike, **options: Any) -> dict[str, Any]:
+        return triplet_accuracy(predictions, references, **options)
