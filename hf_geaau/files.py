@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -104,12 +103,12 @@ class FolderClaim:
             if start_over and self.record.is_file():
                 self._clear()
             self.is_resumed = self.record.is_file()
+            self.recorded: dict[str, Any] = json.loads(json.dumps(settings))
             if self.is_resumed:
-                self.recorded = self._compared(json.loads(json.dumps(settings)))
+                self.recorded = self._compared(self.recorded)
             else:
-                self._refuse_other_files({record, *may_hold})
-                self.recorded = json.loads(json.dumps(settings))
-                self._write(self.recorded)
+                self._refuse_other_files(may_hold)
+                self.update()
         except BaseException:
             self.release()
             raise
@@ -117,7 +116,10 @@ class FolderClaim:
     def update(self, **values: Any) -> None:
         """Add or change keys of the record that are not settings, such as the minutes spent."""
         self.recorded = {**self.recorded, **values}
-        self._write(self.recorded)
+        try:
+            write_json(self.recorded, self.record)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def remove(self) -> None:
         """Delete the folder and release it."""
@@ -136,9 +138,7 @@ class FolderClaim:
     def __enter__(self) -> "FolderClaim":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
     def _acquire(self) -> FileLock:
@@ -185,21 +185,14 @@ class FolderClaim:
             )
         return recorded
 
-    def _refuse_other_files(self, allowed: set[str]) -> None:
-        other = sorted(
-            path.name for path in self.folder.iterdir() if path.name not in allowed and not path.name.startswith(".")
-        )
+    def _refuse_other_files(self, allowed: tuple[str, ...]) -> None:
+        names = sorted(path.name for path in self.folder.iterdir())
+        other = [name for name in names if name not in allowed and not name.startswith(".")]
         if other:
             raise self._error(
                 f"The output must be a new or empty folder, or one that an earlier run left, got '{self.folder}' with"
                 f" '{other[0]}'. Pass another folder."
             )
-
-    def _write(self, content: Mapping[str, Any]) -> None:
-        try:
-            write_json(content, self.record)
-        except OSError as error:
-            raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> GeaauError:
         reason = os.strerror(error.errno) if error.errno else str(error)
@@ -207,6 +200,5 @@ class FolderClaim:
 
 
 def _short(value: object) -> str:
-    """Return a value on one short line: a list of inputs may be long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"

@@ -97,12 +97,18 @@ class FacialActionUnitPipeline(Pipeline):
         """
         settings = self._settings(kwargs)
         preprocess, _, postprocess = self._sanitize_parameters(**kwargs)
-        preprocess, postprocess = {**self._preprocess_params, **preprocess}, {**self._postprocess_params, **postprocess}
+        postprocess = {**self._postprocess_params, **postprocess}
         on_error = postprocess.pop("on_error", "raise")
-        keep = self._kept(**postprocess)
+        analyzer = self.analyzer(**preprocess, keep=self._kept(**postprocess))
         if not isinstance(inputs, list | tuple | Dataset | Iterator) and not is_video(inputs):
-            return self._run_one(inputs, preprocess, postprocess, on_error)
-        stream = FaceStream(self.analyzer(**preprocess, keep=keep), settings)
+            # In this thread: starting those of a stream takes longer than they save for one photo.
+            try:
+                return [face.to_dict() for face in analyzer(np.asarray(read_photo(inputs)))]
+            except PhotoError as error:
+                if on_error == "raise":
+                    raise
+                return error
+        stream = FaceStream(analyzer, settings)
         if isinstance(inputs, list | tuple):
             return list(_results(stream, inputs, on_error))
         if isinstance(inputs, Dataset):
@@ -122,13 +128,8 @@ class FacialActionUnitPipeline(Pipeline):
             min_score: Faces with a lower score are dropped; None for what was given on construction.
             keep: Which of "embedding" and "masks" to keep.
         """
-        defaults = self._preprocess_params
-        return FaceAnalyzer(
-            Runner(self.model, self.image_processor, keep=keep),
-            self.face_detector,
-            aligned=bool(defaults.get("aligned", False) if aligned is None else aligned),
-            min_score=float(defaults.get("min_score", 0.6) if min_score is None else min_score),
-        )
+        options = {**self._preprocess_params, **_given({"aligned": aligned, "min_score": min_score})}
+        return FaceAnalyzer(Runner(self.model, self.image_processor, keep=keep), self.face_detector, **options)
 
     def push_to_hub(self, repo_id: str, *args: Any, **kwargs: Any) -> Any:
         """Push as every transformers pipeline does; weights whose data is licensed go to private repositories only."""
@@ -150,34 +151,19 @@ class FacialActionUnitPipeline(Pipeline):
         postprocess = {"return_masks": return_masks, "return_embedding": return_embedding, "on_error": on_error}
         return _given({"aligned": aligned, "min_score": min_score}), {}, _given(postprocess)
 
-    def _run_one(
-        self, photo: Any, preprocess: dict[str, Any], postprocess: dict[str, Any], on_error: str
-    ) -> list[dict[str, Any]] | PhotoError:
-        """Analyze one photo in this thread: starting the threads of a stream takes longer than they save."""
-        try:
-            result: list[dict[str, Any]] = self.run_single(photo, preprocess, {}, postprocess)
-        except PhotoError as error:
-            if on_error == "raise":
-                raise
-            return error
-        return result
-
-    # The three steps of the base class call the analyzer that a stream runs.
+    # The three steps of the base class, for one photo.
 
     def preprocess(self, source: Any, **options: Any) -> dict[str, Any]:
-        """Return the faces of one photo and their crops."""
-        analyzer, image = self.analyzer(**options), np.asarray(read_photo(source))
-        faces = analyzer.find(image)
-        return {"faces": faces, "pixel_values": analyzer.crop(image, faces) if faces else None}
+        """Read the photo."""
+        analyzer = self.analyzer(**options, keep=("masks", "embedding"))
+        return {"analyzer": analyzer, "image": np.asarray(read_photo(source))}
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
-        faces, crops = model_inputs["faces"], model_inputs["pixel_values"]
-        return {"faces": self.analyzer(keep=("masks", "embedding")).analyze(faces, crops) if faces else []}
+        return {"faces": model_inputs["analyzer"](model_inputs["image"])}
 
     def postprocess(self, model_outputs: dict[str, list[Face]], on_error: str = "raise", **options: bool) -> Any:
-        """Return the faces of one photo as dictionaries."""
-        kept = self._kept(**options)
-        dropped: dict[str, Any] = dict.fromkeys({"masks", "embedding"}.difference(kept))
+        """Return the faces as dictionaries."""
+        dropped: dict[str, Any] = dict.fromkeys({"masks", "embedding"}.difference(self._kept(**options)))
         return [replace(face, **dropped).to_dict() for face in model_outputs["faces"]]
 
     def _settings(self, kwargs: dict[str, Any]) -> Settings:

@@ -14,7 +14,7 @@ from hf_geaau.models.loading import check_device, load_checkpoint
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import FaceStream, Settings, SourceEnd
 
-SHEET_SIDE = 128  # pixels of a crop on a contact sheet
+SHEET_SIZE = {"height": 128, "width": 128}  # pixels of a crop on a contact sheet
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +71,11 @@ class ExpressionEmbedder:
             assert item.image is not None
             for index, face in enumerate(item.faces):
                 assert face.embedding is not None
-                crop = self._crop(item.image, face.points)
+                batch = self.image_processor(
+                    item.image, points=face.points, do_rescale=False, do_normalize=False, size=SHEET_SIZE
+                )
+                crop = np.moveaxis(np.asarray(batch.pixel_values[0]), 0, -1).astype(np.uint8)
                 yield ExpressionFace(item.source.name, item.number, item.time_s, index, face.embedding, crop)
-
-    def _crop(self, image: NDArray[np.uint8], points: NDArray[np.float32]) -> NDArray[np.uint8]:
-        size = {"height": SHEET_SIDE, "width": SHEET_SIDE}
-        crop = self.image_processor(image, points=points, do_rescale=False, do_normalize=False, size=size)
-        return np.moveaxis(np.asarray(crop.pixel_values[0]), 0, -1).astype(np.uint8)
 
 
 def rank_by_expression(query: NDArray[np.float32], faces: list[ExpressionFace]) -> list[tuple[float, ExpressionFace]]:
@@ -85,7 +83,7 @@ def rank_by_expression(query: NDArray[np.float32], faces: list[ExpressionFace]) 
 
     Args:
         query: (D,) embedding, L2-normalized.
-        faces: What to rank.
+        faces: To be ranked.
 
     Returns:
         Pairs of squared L2 distance (0 to 4), the distance of the triplet loss, and face.

@@ -29,14 +29,7 @@ from hf_geaau.video.tables import (
 
 @dataclass(frozen=True)
 class Process:
-    """This process among those that share a run.
-
-    Attributes:
-        rank: Its number, from 0.
-        count: Number of processes.
-        local_rank: Its number on this machine, from 0.
-        local_count: Number of processes on this machine.
-    """
+    """This process among the `count` that share a run, of which `local_count` are on this machine; ranks start at 0."""
 
     rank: int = 0
     count: int = 1
@@ -50,13 +43,9 @@ class Process:
         def number(default: int, *names: str) -> int:
             return next((int(os.environ[name]) for name in names if name in os.environ), default)
 
+        rank = number(0, "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK")
         count = number(1, "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
-        return cls(
-            number(0, "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK"),
-            count,
-            number(0, "LOCAL_RANK"),
-            number(count, "LOCAL_WORLD_SIZE"),
-        )
+        return cls(rank, count, number(0, "LOCAL_RANK"), number(count, "LOCAL_WORLD_SIZE"))
 
     @property
     def device(self) -> str:
@@ -88,15 +77,7 @@ class TrackTally:
 
 @dataclass
 class Tally:
-    """What a source gave so far.
-
-    Attributes:
-        frames: Number of frames analyzed.
-        frames_without_face: How many of them show no face.
-        rows: Number of faces in them.
-        last_s: Time of the last frame, in seconds.
-        tracks: Tally of each identity.
-    """
+    """What a source gave so far: frames and faces as in `SourceReport`, the last frame's time, and each identity."""
 
     frames: int = 0
     frames_without_face: int = 0
@@ -107,8 +88,9 @@ class Tally:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Tally":
         """Restore what `dataclasses.asdict` and JSON made of a tally."""
-        tracks = {int(track): TrackTally(**tally) for track, tally in values.get("tracks", {}).items()}
-        return cls(**{**values, "tracks": tracks})
+        return cls(
+            **{**values, "tracks": {int(track): TrackTally(**tally) for track, tally in values["tracks"].items()}}
+        )
 
     def add(self, frame: AnalyzedFrame) -> None:
         """Count a frame."""
@@ -227,10 +209,10 @@ class RunObserver(Protocol):
 
 
 class HasAnalyzer(Protocol):
-    """Something that has an analyzer: the pipeline."""
+    """The pipeline."""
 
     def analyzer(self) -> FaceAnalyzer:
-        """Return it."""
+        """Return its detector and model."""
 
 
 def predict_to_table(
@@ -282,8 +264,7 @@ def predict_to_table(
         entries = json.loads(index_part(path, process.rank).read_text(encoding="utf-8"))
         return Report([SourceReport(**entry) for entry in entries], path=process.output(path))
     check_run(path, process, resume=resume, overwrite=overwrite)
-    run = _Run(_analyzer(model, process), settings or Settings(), process, observers)
-    run.list_sources(inputs)
+    run = _Run(inputs, _analyzer(model, process), settings or Settings(), process, observers)
     if path is not None:
         run.open_table(path, resume=resume, overwrite=overwrite, chunk_rows=chunk_rows)
     try:
@@ -326,63 +307,56 @@ class _Run:
     """The state of one run: the writer's progress, the current source's tally, and the report."""
 
     def __init__(
-        self, analyzer: FaceAnalyzer, settings: Settings, process: Process, observers: Sequence[RunObserver]
+        self,
+        inputs: Iterable[str | os.PathLike[str] | Source],
+        analyzer: FaceAnalyzer,
+        settings: Settings,
+        process: Process,
+        observers: Sequence[RunObserver],
     ) -> None:
         self.analyzer, self.process, self.observers = analyzer, process, observers
         self.stream = FaceStream(analyzer, settings)
-        self.report = Report()
-        self.sources: list[Source] = []
+        self.report, self.tally = Report(), Tally()
         self.writer: TableWriter | None = None
-        self.folder: Path | None = None  # of the parts of several processes
-        self.tally = Tally()
-
-    def list_sources(self, inputs: Iterable[str | os.PathLike[str] | Source]) -> None:
-        """Find the sources and take this process's share."""
         given = list(inputs)
-        sources = [each for each in given if isinstance(each, Source)]
         found = find_sources([each for each in given if not isinstance(each, Source)])
-        self.sources = share([*sources, *found.sources], self.process.rank, self.process.count)
-        if self.process.rank == 0:
-            self.report.unusable, self.report.skipped = list(found.problems), found.skipped
+        sources = [*(each for each in given if isinstance(each, Source)), *found.sources]
+        self.sources = share(sources, process.rank, process.count)
+        if process.rank == 0:
+            self.report.unusable, self.report.skipped = found.problems, found.skipped
 
     def open_table(self, path: Path, *, resume: bool, overwrite: bool, chunk_rows: int) -> None:
         """Claim the table, and restore what an interrupted run had done."""
-        process = self.process
+        process, analyzer = self.process, self.analyzer
         if resume and any(source.kind == "webcam" for source in self.sources):
             raise TableError("A run with a camera cannot be resumed. Start over with --overwrite.")
         if process.count > 1:
-            self.folder = path
             if path.is_file():  # `check_output` allows that only with `overwrite`
                 path.unlink(missing_ok=True)
             path.mkdir(exist_ok=True)
             if overwrite and not resume:
                 clear_folder(path, process.rank, process.count)
-        runner = self.analyzer.runner
-        config = runner.model.config
+        units, config = analyzer.runner.action_units, analyzer.runner.model.config
+        must_be_same = {
+            "model": str(analyzer.runner.model.name_or_path),
+            "aligned": analyzer.aligned,
+            "min_score": analyzer.min_score,
+            **{name: getattr(self.stream.settings, name) for name in ("every", "fps", "stride", "smooth_s")},
+            "inputs": [source.name for source in self.sources],
+        }
         self.writer = TableWriter(
             process.output(path),
-            columns(runner.action_units, bool(getattr(config, "predict_intensity", False))),
-            self._settings(),
-            thresholds=dict(zip(runner.action_units, config.thresholds, strict=True)),
+            columns(units, bool(getattr(config, "predict_intensity", False))),
+            must_be_same,
+            thresholds=dict(zip(units, config.thresholds, strict=True)),
             resume=resume,
             overwrite=overwrite,
             chunk_rows=chunk_rows,
         )
         self.report.path = self.writer.path
-        progress = self.writer.progress
-        self.report.sources = [SourceReport(**entry) for entry in progress.get("entries", [])]
-        self.tally = Tally.from_dict(progress.get("tally", {}))
-
-    def _settings(self) -> dict[str, Any]:
-        """Return what must be the same to resume."""
-        analyzer, settings = self.analyzer, self.stream.settings
-        return {
-            "model": str(analyzer.runner.model.name_or_path),
-            "aligned": analyzer.aligned,
-            "min_score": analyzer.min_score,
-            **{name: getattr(settings, name) for name in ("every", "fps", "stride", "smooth_s")},
-            "inputs": [source.name for source in self.sources],
-        }
+        if progress := self.writer.progress:
+            self.report.sources = [SourceReport(**entry) for entry in progress["entries"]]
+            self.tally = Tally.from_dict(progress["tally"])
 
     def go(self) -> None:
         """Process the sources and finish the table; on Ctrl-C what is committed stays."""
@@ -401,9 +375,20 @@ class _Run:
                         known = 0
                     else:
                         self._take(item, is_new=item.number >= known)
-        except KeyboardInterrupt:
-            self._end_camera()
-        self._finish()
+        except KeyboardInterrupt:  # the only end that a camera has; anything else can be resumed
+            if not any(source.kind == "webcam" for source in self.sources):
+                raise
+            self.report.is_interrupted = True
+            index = len(self.report.sources)
+            if index < len(self.sources) and self.tally.frames:
+                self._end(SourceEnd(index, self.sources[index], decoded=self.tally.frames))
+        if self.writer is not None:
+            self._commit(self.writer, len(self.sources))
+            self.writer.finish()
+            if self.process.count > 1:
+                folder, entries = self.writer.path.parent, self.writer.progress["entries"]
+                if write_index(folder, self.process.rank, self.process.count, entries):
+                    self.report.index = folder / INDEX
 
     def _take(self, frame: AnalyzedFrame, is_new: bool) -> None:
         for observer in self.observers:
@@ -414,7 +399,7 @@ class _Run:
         if self.writer is not None:
             self.writer.add([face_row(frame, index, face) for index, face in enumerate(frame.faces)])
             if self.writer.is_due and frame.checkpoint is not None:
-                self._commit(frame.source_index, frame.checkpoint())
+                self._commit(self.writer, frame.source_index, frame.checkpoint())
 
     def _end(self, end: SourceEnd) -> None:
         tally, self.tally = self.tally, Tally()
@@ -428,37 +413,17 @@ class _Run:
             len(tally.tracks),
             None if end.error is None else str(end.error),
             end.notes,
-            self.report.path.name if self.folder is not None and self.report.path is not None else None,
+            self.writer.path.name if self.writer is not None and self.process.count > 1 else None,
         )
         self.report.sources.append(report)
         for observer in self.observers:
             observer.end(report, tally)
         if self.writer is not None and self.writer.is_due:
-            self._commit(end.source_index + 1)
+            self._commit(self.writer, end.source_index + 1)
 
-    def _end_camera(self) -> None:
-        """Let Ctrl-C end a camera, which has no other end; anything else can be resumed."""
-        if not any(source.kind == "webcam" for source in self.sources):
-            raise KeyboardInterrupt
-        self.report.is_interrupted = True
-        index = len(self.report.sources)
-        if index < len(self.sources) and self.tally.frames:
-            self._end(SourceEnd(index, self.sources[index], decoded=self.tally.frames))
-
-    def _commit(self, done: int, checkpoint: dict[str, Any] | None = None) -> None:
-        assert self.writer is not None
+    def _commit(self, writer: TableWriter, done: int, checkpoint: dict[str, Any] | None = None) -> None:
         entries = [source.to_dict() for source in self.report.sources]
-        self.writer.commit({"done": done, "checkpoint": checkpoint, "tally": asdict(self.tally), "entries": entries})
-
-    def _finish(self) -> None:
-        if self.writer is None:
-            return
-        self._commit(len(self.sources))
-        self.writer.finish()
-        if self.folder is not None:
-            entries = [source.to_dict() for source in self.report.sources]
-            if write_index(self.folder, self.process.rank, self.process.count, entries):
-                self.report.index = self.folder / INDEX
+        writer.commit({"done": done, "checkpoint": checkpoint, "tally": asdict(self.tally), "entries": entries})
 
     def close(self) -> None:
         """Close the observers, and let others resume the table."""

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -136,8 +137,6 @@ class _Group:
 
 @dataclass
 class _DetectedFrame:
-    """A frame, its faces, their crops and, in videos, their looks."""
-
     frame: Frame
     faces: list[Face]
     crops: torch.Tensor | None
@@ -187,15 +186,10 @@ class FaceStream:
         """Hand groups to the pool while there is room; errors are raised in the caller's thread."""
         try:
             for group in groups:
-                if isinstance(group, SourceEnd):
-                    is_wanted = ahead.wait_for_room() and ahead.put(group)
-                else:
-                    weight = self._weight(group)
-                    is_wanted = ahead.wait_for_room(weight) and ahead.put(
-                        (group, pool.submit(self._detect, group)), weight
-                    )
-                if not is_wanted:
+                weight = 0 if isinstance(group, SourceEnd) else self._weight(group)
+                if not ahead.wait_for_room(weight):
                     break
+                ahead.put(group if isinstance(group, SourceEnd) else (group, pool.submit(self._detect, group)), weight)
             ahead.put(None)
         except BaseException as error:
             ahead.put(error)
@@ -214,9 +208,7 @@ class FaceStream:
     def _groups(
         self, sources: Iterable[Source], done: int, checkpoint: Mapping[str, Any] | None
     ) -> Generator[_Group | SourceEnd]:
-        for index, source in enumerate(sources):
-            if index < done:
-                continue
+        for index, source in islice(enumerate(sources), done, None):
             if source.kind == "photo":
                 yield _Group(index, source, [])
                 continue
@@ -244,7 +236,9 @@ class FaceStream:
         for frame in reader:
             before = copy(cuts)
             is_cut = cuts(frame.image)
-            if group.frames and (is_cut or len(group.frames) >= self._length(frame)):
+            # A stride, or fewer frames if they are large.
+            length = min(self.settings.stride, max(1, BYTES_IN_FLIGHT // (2 * frame.image.nbytes)))
+            if group.frames and (is_cut or len(group.frames) >= length):
                 group.cuts = before
                 yield group
                 group = _Group(index, source, [])
@@ -253,10 +247,6 @@ class FaceStream:
         if group.frames:
             group.cuts = copy(cuts)
             yield group
-
-    def _length(self, frame: Frame) -> int:
-        """Return the number of frames in a group: the stride, or fewer if they are large."""
-        return min(self.settings.stride, max(1, BYTES_IN_FLIGHT // (2 * frame.image.nbytes)))
 
     # In the pool.
 
@@ -291,8 +281,7 @@ class FaceStream:
     ) -> Iterator[AnalyzedFrame | SourceEnd]:
         """Give faces identities, fill batches, and yield frames when their faces are analyzed."""
         state = checkpoint or {}
-        smoother = Smoother(self.settings.smooth_s, state.get("smoother"))
-        batches = _Batches(self.analyzer, pool, self.workers, self.settings.batch_size, smoother)
+        batches = _Batches(self, pool, Smoother(self.settings.smooth_s, state.get("smoother")))
         tracker, current = Tracker(state.get("tracker")), -1
         while (item := ahead.get()) is not None:
             if isinstance(item, BaseException):
@@ -301,22 +290,17 @@ class FaceStream:
                 batches.add(item)
                 continue
             group, future = item
-            detected = future.result()
             if current not in (-1, group.source_index):
                 tracker = Tracker()
             current = group.source_index
-            for frame, crops in _identified(group, detected, tracker):
+            for frame, crops in _identified(group, future.result(), tracker):
                 batches.add(frame, crops)
             yield from batches.done(is_last=group.source.kind == "webcam")
         yield from batches.done(is_last=True)
 
 
 class _Ahead:
-    """The queue from the decoding thread to the caller's, bounded by number and bytes; one item always fits.
-
-    Args:
-        limit: Number of items.
-    """
+    """The queue from the decoding thread to the caller's, bounded by number and bytes; one item always fits."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -324,7 +308,7 @@ class _Ahead:
         self._change = threading.Condition()
         self._is_closed = False
 
-    def wait_for_room(self, weight: int = 0) -> bool:
+    def wait_for_room(self, weight: int) -> bool:
         """Wait until an item of `weight` bytes fits; return False if the queue is closed."""
         with self._change:
             self._change.wait_for(lambda: self._is_closed or self._fits(weight))
@@ -334,15 +318,12 @@ class _Ahead:
         held = sum(each for _, each in self._items)
         return not self._items or (len(self._items) < self._limit and held + weight <= BYTES_IN_FLIGHT)
 
-    def put(self, item: Any, weight: int = 0) -> bool:
-        """Append an item and return True, so that calls can be chained."""
+    def put(self, item: Any, weight: int = 0) -> None:
         with self._change:
             self._items.append((item, weight))
             self._change.notify_all()
-        return True
 
     def get(self) -> Any:
-        """Wait for the first item and take it."""
         with self._change:
             self._change.wait_for(lambda: self._items)
             item, _ = self._items.popleft()
@@ -350,7 +331,6 @@ class _Ahead:
             return item
 
     def close(self) -> None:
-        """Release whoever waits for room."""
         with self._change:
             self._is_closed = True
             self._change.notify_all()
@@ -359,17 +339,15 @@ class _Ahead:
 class _Batches:
     """Frames that wait for the network, which runs in the pool, one batch per thread."""
 
-    def __init__(
-        self, analyzer: FaceAnalyzer, pool: ThreadPoolExecutor, workers: int, size: int, smoother: Smoother
-    ) -> None:
-        self.analyzer, self.pool, self.workers, self.size, self.smoother = analyzer, pool, workers, size, smoother
+    def __init__(self, stream: FaceStream, pool: ThreadPoolExecutor, smoother: Smoother) -> None:
+        self.analyzer, self.workers, self.size = stream.analyzer, stream.workers, stream.settings.batch_size
+        self.pool, self.smoother = pool, smoother
         self._source_index = -1
         self._waiting: list[AnalyzedFrame | SourceEnd] = []
         self._crops: list[torch.Tensor] = []
         self._sent: deque[tuple[list[AnalyzedFrame | SourceEnd], Future[list[Face]]]] = deque()
 
     def add(self, item: AnalyzedFrame | SourceEnd, crops: torch.Tensor | None = None) -> None:
-        """Append a frame with the crops of its faces, or an end."""
         self._waiting.append(item)
         if crops is not None:
             self._crops.append(crops)
@@ -409,8 +387,9 @@ class _Batches:
                 self.smoother = Smoother(self.smoother.seconds)
             self._source_index = frame.source_index
         frame.faces = [_smoothed(next(analyzed), frame.time_s, self.smoother) for _ in frame.faces]
-        if frame.checkpoint is not None:
-            frame.checkpoint = _with_smoother(frame.checkpoint, copy(self.smoother))
+        if (checkpoint := frame.checkpoint) is not None:
+            smoother = copy(self.smoother)
+            frame.checkpoint = lambda: {**checkpoint(), "smoother": smoother.state()}
 
 
 def _smoothed(face: Face, time_s: float | None, smoother: Smoother) -> Face:
@@ -425,8 +404,7 @@ def _smoothed(face: Face, time_s: float | None, smoother: Smoother) -> Face:
 
 
 def _bytes(waiting: list[AnalyzedFrame | SourceEnd]) -> int:
-    images = [item.image for item in waiting if isinstance(item, AnalyzedFrame) and item.image is not None]
-    return sum(image.nbytes for image in images)
+    return sum(item.image.nbytes for item in waiting if isinstance(item, AnalyzedFrame) and item.image is not None)
 
 
 def cores() -> int:
@@ -448,10 +426,6 @@ def _single_threaded_libraries() -> Iterator[None]:
         torch.set_num_threads(torch_threads)  # the pool's initializer also changed it for threads to come
 
 
-def _with_smoother(checkpoint: Callable[[], dict[str, Any]], smoother: Smoother) -> Callable[[], dict[str, Any]]:
-    return lambda: {**checkpoint(), "smoother": smoother.state()}
-
-
 def _identified(
     group: _Group, detected: list[_DetectedFrame] | PhotoError, tracker: Tracker
 ) -> Iterator[tuple[AnalyzedFrame | SourceEnd, torch.Tensor | None]]:
@@ -463,9 +437,8 @@ def _identified(
         tracker.cut()
     for each in detected:
         number, time_s, image = each.frame
-        frame = AnalyzedFrame(
-            group.source_index, group.source, number, time_s, each.faces, image if image.size else None
-        )
+        kept = image if image.size else None
+        frame = AnalyzedFrame(group.source_index, group.source, number, time_s, each.faces, kept)
         if time_s is not None:
             tracks = tracker.update(time_s, each.faces, each.looks)
             frame.faces = [replace(face, track_id=track) for face, track in zip(each.faces, tracks, strict=True)]
@@ -482,16 +455,7 @@ def _checkpoint(frame: int, cuts: CutDetector, tracker: Tracker) -> Callable[[],
 
 
 def carry_on(before: NDArray[np.uint8], after: NDArray[np.uint8], faces: list[Face]) -> list[Face]:
-    """Carry faces from one frame to the next.
-
-    Args:
-        before: (H, W, 3) RGB.
-        after: (H, W, 3) RGB, the next frame.
-        faces: Faces of `before`.
-
-    Returns:
-        The faces in `after`, without those that are lost.
-    """
+    """Carry faces from one (H, W, 3) RGB frame to the next, without those that are lost."""
     if not faces:
         return []
     import cv2

@@ -33,10 +33,6 @@ _KEY = b"hf_geaau"  # of the metadata of parquet files
 def columns(action_units: Sequence[str], has_intensities: bool = False) -> list[str]:
     """Return the names of a table's columns.
 
-    Args:
-        action_units: Such as "AU12".
-        has_intensities: Whether the model predicts intensities.
-
     Example:
         >>> columns(["AU12"])[-4:]
         ['roll', 'yaw', 'AU12', 'AU12_present']
@@ -47,13 +43,7 @@ def columns(action_units: Sequence[str], has_intensities: bool = False) -> list[
 
 
 def face_row(frame: AnalyzedFrame, index: int, face: Face) -> dict[str, Any]:
-    """Return the table row of a face.
-
-    Args:
-        frame: The frame or photo that shows it.
-        index: Its position among the frame's faces.
-        face: The analyzed face.
-    """
+    """Return the table row of an analyzed face, the `index`-th of its frame or photo."""
     values = face.to_dict()
     units, present = values["action_units"], set(values["present"])
     return {
@@ -130,7 +120,7 @@ class TableWriter:
             self.progress = json.loads(pq.read_schema(self._chunks[-1]).metadata[_KEY])
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Append the rows of a frame."""
+        """Append rows."""
         self._rows += rows
 
     @property
@@ -147,7 +137,7 @@ class TableWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pa.Table.from_pylist(self._rows, schema=self._schema({_KEY: json.dumps(progress).encode()}))
+        table = pa.Table.from_pylist(self._rows, schema=self._schema(progress))
         chunk = self.folder / f"chunk-{len(self._chunks):06d}.parquet"
         try:
             with whole_file(chunk) as part:
@@ -179,7 +169,7 @@ class TableWriter:
         import pyarrow.parquet as pq
 
         if self.path.suffix.lower() == ".parquet":
-            schema = self._schema({_KEY: json.dumps({"thresholds": self._thresholds}).encode()})
+            schema = self._schema({"thresholds": self._thresholds})
             with pq.ParquetWriter(target, schema) as writer:
                 for chunk in self._chunks:
                     writer.write_table(pq.read_table(chunk, partitioning=None).cast(schema))
@@ -195,15 +185,13 @@ class TableWriter:
                 elif len(rows):
                     stream.write(rows.to_json(orient="records", lines=True, force_ascii=False, double_precision=6))
 
-    def _schema(self, metadata: Mapping[bytes, bytes]) -> "pa.Schema":
+    def _schema(self, metadata: Mapping[str, Any]) -> "pa.Schema":
         import pyarrow as pa
 
-        kinds = {"source": pa.string(), "frame": pa.int64(), "time_s": pa.float64(), "track_id": pa.int32()}
-        kinds |= {"face": pa.int32()}
-        fields = [
-            (name, kinds.get(name, pa.int8() if name.endswith("_present") else pa.float32())) for name in self.names
-        ]
-        return pa.schema(fields, metadata=dict(metadata))
+        kinds = {"source": "string", "frame": "int64", "time_s": "float64", "track_id": "int32", "face": "int32"}
+        kinds |= {name: "int8" for name in self.names if name.endswith("_present")}
+        fields = [(name, pa.type_for_alias(kinds.get(name, "float32"))) for name in self.names]
+        return pa.schema(fields, metadata={_KEY: json.dumps(metadata).encode()})
 
 
 def unfinished(path: Path) -> Path:
@@ -216,8 +204,7 @@ def check_output(path: Path, *, rank: int = 0, count: int = 1, overwrite: bool =
 
     Args:
         path: The table; for several processes, the folder of their parts.
-        rank: Number of the process, from 0.
-        count: Number of processes.
+        rank: Number of this process, from 0, of `count` processes.
         overwrite: An existing table may be replaced.
         resume: An interrupted run may be continued.
 
@@ -302,12 +289,6 @@ def _thresholds(path: Path, table: "pd.DataFrame") -> dict[str, float]:
 
 def write_index(folder: Path, rank: int, count: int, entries: Sequence[Mapping[str, Any]]) -> bool:
     """Write the index of one process's sources; the last process merges all of them into `_index.json`.
-
-    Args:
-        folder: Holds the parts.
-        rank: Number of the process, from 0.
-        count: Number of processes.
-        entries: One per source.
 
     Returns:
         Whether the merged index was written.
