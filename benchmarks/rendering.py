@@ -48,7 +48,7 @@ def one_process(face_model):
     renderer.render(sample_scene(0, 0, 10_000))
     for owner, name, part in (
         (renderer, "_prepare_look", "identity: texture, hair"),
-        (renderer, "_pose", "geometry with identity"),
+        (renderer, "pose", "geometry with identity"),
         (renderer, "_write_geometry", "normals, light, upload"),
         (renderer, "_draw_head", "OpenGL with upload"),
         (rendering, "background", "background"),
