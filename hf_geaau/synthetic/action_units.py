@@ -16,7 +16,6 @@ ACTION_UNITS = facs.SYNTHETIC
 TRACE_MAX, PRESENT_MIN = 0.8, 1.2
 """No intensity between these two is drawn. Our choice."""
 
-
 PROTOTYPES: tuple[tuple[int, ...], ...] = (
     (6, 12, 25), (6, 12), (12,), (12, 25), (6, 7, 12, 25, 26), (1, 2, 5, 25, 26), (1, 2), (1, 2, 5), (1, 2, 12, 25),
     (1,), (2,), (1, 4), (1, 4, 15), (1, 4, 15, 17), (4,), (4, 7), (4, 7, 24), (4, 5, 7, 23), (4, 7, 23),
@@ -27,14 +26,11 @@ PROTOTYPES: tuple[tuple[int, ...], ...] = (
 """Combinations seen on people: smiles, surprise, fear, sadness, anger, disgust, pain, doubt, contempt. Single units are
 among them, so that every unit is also seen alone."""
 
-
 EXCLUSIONS = ((5, 43), (5, 6), (5, 7), (23, 25), (24, 25), (23, 26), (24, 26), (17, 26), (20, 23), (20, 24), (12, 15))
 """Pairs that oppose or hide each other at photo resolution. The weaker of the two is removed; 12 with 15 stays in 15 %
 of the cases."""
 
-
 _COMMON_SHARE = 0.85  # The source below says "more than 70 %" for these units. We take the middle.
-
 
 COMPOUND_EXPRESSIONS: tuple[tuple[tuple[int, ...], dict[int, float]], ...] = (
     ((12, 25), {6: 0.51}), ((4, 15), {1: 0.60, 6: 0.50, 17: 0.67}), ((1, 4, 20, 25), {2: 0.57, 5: 0.63, 26: 0.33}),
@@ -53,7 +49,6 @@ COMPOUND_EXPRESSIONS: tuple[tuple[tuple[int, ...], dict[int, float]], ...] = (
 Source: Du, Tao and Martinez 2014, "Compound facial expressions of emotion", PNAS 111(15), Table 1, coded with FACS.
 AU11 is left out, because no shape renders it."""
 
-
 SPONTANEOUS_RATES: dict[int, float] = {
     1: 0.211, 2: 0.171, 4: 0.203, 6: 0.461, 7: 0.549, 10: 0.594, 12: 0.562, 14: 0.466, 15: 0.169, 17: 0.343,
     23: 0.165, 24: 0.151, 9: 0.042, 25: 0.277, 26: 0.088,
@@ -63,13 +58,11 @@ SPONTANEOUS_RATES: dict[int, float] = {
 Sources: the frame lists of BP4D (146,847 frames; AU 1-24 without 9) and, for AU 9, 25 and 26, those of DISFA at
 intensity 2 and above (130,814 frames)."""
 
-
 SOURCES = {"neutral": 0.24, "compound": 0.24, "spontaneous": 0.10, "prototype": 0.20, "speech": 0.06, "free": 0.16}
 """How the action units of an image are drawn, and the share of images (our choice).
 
 "neutral": none, or traces. "compound": one of COMPOUND_EXPRESSIONS. "spontaneous": each by itself at SPONTANEOUS_RATES.
 "prototype": one of PROTOTYPES. "speech": a talking mouth in a calm face. "free": each by itself at equal rates."""
-
 
 # Share of the smiles (AU12) drawn without AU06 that get it after all, so that two of three raise the cheeks. Our
 # choice: published rates, 0.46 and 0.56 of BP4D's frames, do not tell how often they meet. Independent draws would

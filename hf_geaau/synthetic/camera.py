@@ -14,53 +14,31 @@ SMALLEST_FACE = 24  # pixels
 
 @dataclass(frozen=True)
 class Camera:
-    """What happens between the scene and the file. Lengths are fractions of the crop side unless said otherwise.
+    """What happens between the scene and the file. Lengths are fractions of the crop side unless said otherwise."""
 
-    Attributes:
-        distance: From camera to face, cm.
-        exposure: Stops, before the highlights roll off.
-        clip: Stops added afterwards, which cut the highlights.
-        blur: Standard deviation of a Gaussian, or radius of a disk.
-        disk: Whether the blur is that of an aperture out of focus.
-        motion: Length of a motion blur, and its angle.
-        shake: Bend of the motion, 0 for a straight one.
-        source_side: Side of the crop in pixels of the sensor; the crop is enlarged from there. 0 for no limit.
-        enlarging: "cubic", "linear", "lanczos" or "nearest".
-        noise: Standard deviation in gray levels of 255, at mid-gray.
-        grain: Standard deviation of the noise's own blur in pixels, 0 for independent pixels.
-        white_balance: (3,) channel factors.
-        gamma: Exponent of the tone curve.
-        contrast: Slope around mid-gray.
-        lift: Grey level of black, as of haze or faded prints.
-        saturation: 0 (gray) - 1.4.
-        smoothing: 0-1, as of beauty filters and strong denoising.
-        sharpening: Amount and radius in pixels of an unsharp mask; strong ones leave halos.
-        codec: "jpeg" or "webp".
-        quality: Of the codec; 0 for none.
-        recompressed: Whether the file was saved twice, the second time at another scale.
-    """
-
-    distance: float = 90.0
-    exposure: float = 0.0
-    clip: float = 0.0
-    blur: float = 0.0
-    disk: bool = False
-    motion: tuple[float, float] = (0.0, 0.0)
-    shake: float = 0.0
+    distance: float = 90.0  # from camera to face, cm
+    exposure: float = 0.0  # stops, before the highlights roll off
+    clip: float = 0.0  # stops added afterwards, which cut the highlights
+    blur: float = 0.0  # standard deviation of a Gaussian, or radius of a disk
+    disk: bool = False  # whether the blur is that of an aperture out of focus
+    motion: tuple[float, float] = (0.0, 0.0)  # length of a motion blur, and its angle
+    shake: float = 0.0  # bend of the motion, 0 for a straight one
+    # Side of the crop in pixels of the sensor; the crop is enlarged from there. 0 for no limit.
     source_side: float = 0.0
-    enlarging: str = "cubic"
-    noise: float = 0.0
-    grain: float = 0.0
-    white_balance: NDArray[np.float32] | tuple[float, float, float] = (1.0, 1.0, 1.0)
-    gamma: float = 1.0
-    contrast: float = 1.0
-    lift: float = 0.0
-    saturation: float = 1.0
-    smoothing: float = 0.0
+    enlarging: str = "cubic"  # "cubic", "linear", "lanczos" or "nearest"
+    noise: float = 0.0  # standard deviation in gray levels of 255, at mid-gray
+    grain: float = 0.0  # standard deviation of the noise's own blur in pixels, 0 for independent pixels
+    white_balance: NDArray[np.float32] | tuple[float, float, float] = (1.0, 1.0, 1.0)  # (3,) channel factors
+    gamma: float = 1.0  # exponent of the tone curve
+    contrast: float = 1.0  # slope around mid-gray
+    lift: float = 0.0  # grey level of black, as of haze or faded prints
+    saturation: float = 1.0  # 0 (gray) - 1.4
+    smoothing: float = 0.0  # 0-1, as of beauty filters and strong denoising
+    # Amount and radius in pixels of an unsharp mask; strong ones leave halos
     sharpening: tuple[float, float] = (0.0, 1.0)
-    codec: str = "jpeg"
-    quality: int = 0
-    recompressed: bool = False
+    codec: str = "jpeg"  # "jpeg" or "webp"
+    quality: int = 0  # of the codec; 0 for none
+    recompressed: bool = False  # whether the file was saved twice, the second time at another scale
 
     @property
     def face_pixels(self) -> float:

@@ -37,27 +37,16 @@ class RenderFolderError(GeaauError, ValueError):
 
 @dataclass(frozen=True)
 class RenderedFace:
-    """One rendered crop and everything known about it.
+    """One rendered crop and everything known about it."""
 
-    Attributes:
-        image: (size, size, 3) uint8 RGB.
-        labels: (18,) float32, 1 present and 0 absent, in the order of ACTION_UNITS.
-        intensities: (18,) float32, 0-5.
-        points: (5, 2) float32, the true five points in pixels.
-        identity_id: Number of the person.
-        index: Number of the image.
-        frame: Number of the image among those of the person.
-        description: What else is known of the scene, such as head pose, light and camera.
-    """
-
-    image: NDArray[np.uint8]
-    labels: NDArray[np.float32]
-    intensities: NDArray[np.float32]
-    points: NDArray[np.float32]
-    identity_id: int
-    index: int
-    frame: int
-    description: SceneDescription
+    image: NDArray[np.uint8]  # (size, size, 3) uint8 RGB
+    labels: NDArray[np.float32]  # (18,) float32, 1 present and 0 absent, in the order of ACTION_UNITS
+    intensities: NDArray[np.float32]  # (18,) float32, 0-5
+    points: NDArray[np.float32]  # (5, 2) float32, the true five points in pixels
+    identity_id: int  # number of the person
+    index: int  # number of the image
+    frame: int  # number of the image among those of the person
+    description: SceneDescription  # what else is known of the scene, such as head pose, light and camera
 
 
 @dataclass(frozen=True)

@@ -13,54 +13,33 @@ _BROW_HEIGHT_CM = 6.5  # On the mesh. A fringe that ends below it covers the bro
 
 @dataclass(frozen=True)
 class SceneDescription:
-    """What is known of a rendered face beside its action units: columns of `labels.parquet`.
+    """What is known of a rendered face beside its action units: columns of `labels.parquet`."""
 
-    Attributes:
-        yaw, pitch, roll: Head pose, radians. Positive yaw turns the face to the image's right, positive pitch down.
-        skin_ita: Individual typology angle of the skin's color, degrees: above 55 very light, 41 to 55 light, 28 to 41
-            intermediate, 10 to 28 tan, -30 to 10 brown, below dark (Del Bino and Bernerd 2013).
-        age: 0 (twenty) to 1 (eighty).
-        feminine: 0-1.
-        light: Kind of light, see `lighting`.
-        light_hardness: Share of the light on the front of the face that comes from lamps with shadows, 0-1.
-        occluder: What is in front of the face, "" for nothing.
-        glasses: Whether spectacles are worn.
-        hair_style: One of people.HAIR_STYLES.
-        hair_over_brows: Whether a fringe hangs over the brows.
-        beard: Density of the densest part, 0 (shaven) to 1.
-        face_pixels: Side of the face's box in pixels that the picture really resolves.
-        camera_distance: In cm.
-        blur: The larger of the blur's standard deviation or radius, and half the length of motion, in crop sides.
-        noise: Standard deviation in gray levels.
-        quality: JPEG or WebP quality inside the picture, 0 for none. The quality of the file itself comes on top.
-        grey: Whether the picture has no colors.
-        point_error: Mean distance of the points that aligned the crop from the true ones, in eye distances.
-        au_source: One of action_units.SOURCES.
-        style: One of scenes.STYLES.
-    """
-
+    # yaw, pitch, roll: head pose, radians. Positive yaw turns the face to the image's right, positive pitch down.
     yaw: float
     pitch: float
     roll: float
+    # Individual typology angle of the skin's color, degrees: above 55 very light, 41 to 55 light, 28 to 41
+    # intermediate, 10 to 28 tan, -30 to 10 brown, below dark (Del Bino and Bernerd 2013)
     skin_ita: float
-    age: float
-    feminine: float
-    light: str
-    light_hardness: float
-    occluder: str
-    glasses: bool
-    hair_style: str
-    hair_over_brows: bool
-    beard: float
-    face_pixels: float
-    camera_distance: float
-    blur: float
-    noise: float
-    quality: float
-    grey: bool
-    point_error: float
-    au_source: str
-    style: str
+    age: float  # 0 (twenty) to 1 (eighty)
+    feminine: float  # 0-1
+    light: str  # kind of light, see `lighting`
+    light_hardness: float  # share of the light on the front of the face that comes from lamps with shadows, 0-1
+    occluder: str  # what is in front of the face, "" for nothing
+    glasses: bool  # whether spectacles are worn
+    hair_style: str  # one of people.HAIR_STYLES
+    hair_over_brows: bool  # whether a fringe hangs over the brows
+    beard: float  # density of the densest part, 0 (shaven) to 1
+    face_pixels: float  # side of the face's box in pixels that the picture really resolves
+    camera_distance: float  # in cm
+    blur: float  # the larger of the blur's standard deviation or radius, and half the length of motion, in crop sides
+    noise: float  # standard deviation in gray levels
+    quality: float  # JPEG or WebP quality inside the picture, 0 for none. The quality of the file itself comes on top.
+    grey: bool  # whether the picture has no colors
+    point_error: float  # mean distance of the points that aligned the crop from the true ones, in eye distances
+    au_source: str  # one of action_units.SOURCES
+    style: str  # one of scenes.STYLES
 
 
 def typology_angle(color: ArrayLike) -> float:

@@ -37,7 +37,6 @@ AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
 Our choice, from the shapes' names and the FACS manual; the strengths are judged by eye. AU06 takes two shapes, because
 either alone lifts the cheek too little. AU12 takes one of them, because a strong smile swells the cheeks a little."""
 
-
 LIP_GAP_CM = {
     "jawOpen": 2.89, "mouthFunnel": 1.08, "mouthLowerDown": 0.29, "mouthUpperUp": 0.35, "noseSneer": 0.32,
     "mouthShrugUpper": 0.46, "mouthShrugLower": -0.64, "mouthClose": -3.72, "mouthPress": -0.11, "mouthDimple": -0.08,
@@ -47,7 +46,6 @@ LIP_GAP_CM = {
 LIPS_APART_CM = 1.6
 """The gap between the lips that counts as AU25 of intensity 5."""
 
-
 LID_GAP_CM = {
     "eyeBlink": -0.79, "eyeLookDown": -0.45, "cheekSquint": -0.24, "cheekRaiser": -0.24, "eyeSquint": -0.20,
     "noseSneer": -0.11, "mouthSmile": -0.05, "eyeLookUp": 0.17, "eyeWide": 0.27,
@@ -55,7 +53,6 @@ LID_GAP_CM = {
 """Change of the gap between the eyelids, measured like LIP_GAP_CM."""
 LID_OPENING_CM = 0.83
 """The gap between the eyelids of the neutral ICT-FaceKit mesh."""
-
 
 WRINKLE_SOURCES = (
     ("forehead_centre", 1, 1.2), ("forehead_centre", 2, 0.25), ("forehead_side", 2, 1.3), ("forehead_side", 1, 0.2),
@@ -67,7 +64,6 @@ WRINKLE_SOURCES = (
     ("cheek_stretch", 20, 0.8),
 )  # fmt: skip
 """Wrinkle layer, action unit, and by how much the unit deepens the layer at intensity 5. Our choice."""
-
 
 _CENTRAL_UNITS = (23, 25, 26)  # These have no sides.
 _OFTEN_ONE_SIDED_UNITS = (2, 6, 7, 9, 10, 12, 14, 15)
@@ -81,18 +77,13 @@ _NUISANCES = (  # Shape, share of the faces that have it, largest weight. Our ch
 
 
 class Expression(NamedTuple):
-    """What a face does.
+    """What a face does."""
 
-    Attributes:
-        shape_weights: (55,) float32, in the order of EXPRESSION_SHAPES.
-        intensities: (18,) float32, what the shapes show. AU25's is that of the final gap between the lips, because a
-            dropped jaw or a raised upper lip parts them too.
-        side_gains: (18, 2) float32, the strength of each action unit on either side.
-    """
-
-    shape_weights: NDArray[np.float32]
+    shape_weights: NDArray[np.float32]  # (55,) float32, in the order of EXPRESSION_SHAPES
+    # (18,) float32, what the shapes show. AU25's is that of the final gap between the lips, because a dropped jaw or
+    # a raised upper lip parts them too.
     intensities: NDArray[np.float32]
-    side_gains: NDArray[np.float32]
+    side_gains: NDArray[np.float32]  # (18, 2) float32, the strength of each action unit on either side
 
 
 def weight_of_intensity(intensity: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,28 +28,18 @@ REQUIRED_MATERIALS = (
 
 @dataclass(frozen=True)
 class FaceModel:
-    """A face model of V vertices, U texture coordinates and T triangles; about centimeters, y up, z to the camera.
+    """A face model of V vertices, U texture coordinates and T triangles; about centimeters, y up, z to the camera."""
 
-    Attributes:
-        vertices: (V, 3) float32, neutral mesh.
-        uv: (U, 2) float32. M_Face lies in 0-1, the other materials in tiles beside it.
-        triangles, uv_triangles: (T, 3) int32, indices into `vertices` and `uv`.
-        triangle_material: (T,) uint8, indices into `materials`.
-        materials: Names.
-        expression_deltas: (55, V, 3) float16 or float32, offsets in the order of EXPRESSION_SHAPES.
-        identity_deltas: (100, V, 3) float16 or float32, offsets per standard deviation.
-        landmarks68: (68,) vertex indices in Multi-PIE order.
-    """
-
-    vertices: NDArray[np.float32]
-    uv: NDArray[np.float32]
+    vertices: NDArray[np.float32]  # (V, 3) float32, neutral mesh
+    uv: NDArray[np.float32]  # (U, 2) float32. M_Face lies in 0-1, the other materials in tiles beside it.
+    # triangles, uv_triangles: (T, 3) int32, indices into `vertices` and `uv`
     triangles: NDArray[np.int32]
     uv_triangles: NDArray[np.int32]
-    triangle_material: NDArray[np.uint8]
+    triangle_material: NDArray[np.uint8]  # (T,) uint8, indices into `materials`
     materials: tuple[str, ...]
-    expression_deltas: NDArray[np.floating]
-    identity_deltas: NDArray[np.floating]
-    landmarks68: NDArray[np.int64]
+    expression_deltas: NDArray[np.floating]  # (55, V, 3) float16 or float32, offsets in the order of EXPRESSION_SHAPES
+    identity_deltas: NDArray[np.floating]  # (100, V, 3) float16 or float32, offsets per standard deviation
+    landmarks68: NDArray[np.int64]  # (68,) vertex indices in Multi-PIE order
 
     def material(self, name: str) -> NDArray[np.bool_]:
         """Tell which triangles are of one material."""

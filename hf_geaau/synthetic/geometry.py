@@ -34,18 +34,13 @@ def triangle_cross(vertices: FloatArray, triangles: IntArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Surface:
-    """A drawable surface.
+    """A drawable surface."""
 
-    Attributes:
-        vertices, normals: (N, 3) float32.
-        extra: (N, 3) float32, values for the shader.
-        triangles: (T, 3) int32 indices.
-    """
-
+    # vertices, normals: (N, 3) float32
     vertices: FloatArray
     normals: FloatArray
-    extra: FloatArray
-    triangles: IntArray
+    extra: FloatArray  # (N, 3) float32, values for the shader
+    triangles: IntArray  # (T, 3) int32 indices
 
 
 def grid_surface(grid: FloatArray, across: FloatArray, down: FloatArray) -> Surface:

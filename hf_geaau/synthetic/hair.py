@@ -8,7 +8,6 @@ from hf_geaau.synthetic.people import Hair
 
 _SKULL_CENTER = np.array([0.0, 4.5, 0.0])
 
-
 _AROUND, _DOWN = 129, 34  # Grid of the hair surface.
 _LONG_BELOW_CM = 3  # Hair that ends lower hangs down beside the face.
 

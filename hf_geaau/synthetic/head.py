@@ -12,7 +12,6 @@ from hf_geaau.synthetic.traits import trait_deltas
 
 SKIN, BACK_HEAD, MOUTH, TEETH, EYE, LASHES = range(6)
 
-
 _MATERIALS = {
     "M_Face": SKIN, "M_BackHead": BACK_HEAD, "M_GumsTongue": MOUTH, "M_Teeth": TEETH, "M_ScleraLeft": EYE,
     "M_ScleraRight": EYE, "M_EyeLashes": LASHES,

@@ -21,19 +21,12 @@ Source: Ramamoorthi and Hanrahan 2001, "An efficient representation for irradian
 
 @dataclass(frozen=True)
 class Light:
-    """Light in camera space: three directional lights over a second-order ambient field.
+    """Light in camera space: three directional lights over a second-order ambient field."""
 
-    Attributes:
-        directions: (3, 3) unit vectors toward the lights.
-        colors: (3, 3).
-        ambient: (9, 3) irradiance / π of sky and further lamps, as factors of `harmonics`.
-        kind: One of LIGHT_KINDS or SHIFTED_LIGHT_KINDS.
-    """
-
-    directions: NDArray[np.float32]
-    colors: NDArray[np.float32]
-    ambient: NDArray[np.float32]
-    kind: str = "indoor"
+    directions: NDArray[np.float32]  # (3, 3) unit vectors toward the lights
+    colors: NDArray[np.float32]  # (3, 3)
+    ambient: NDArray[np.float32]  # (9, 3) irradiance / π of sky and further lamps, as factors of `harmonics`
+    kind: str = "indoor"  # one of LIGHT_KINDS or SHIFTED_LIGHT_KINDS
 
 
 def harmonics(directions: Vector) -> Vector:

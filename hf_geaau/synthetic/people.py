@@ -30,76 +30,47 @@ STREAM_IDENTITY, STREAM_IMAGE, STREAM_SHIFTED = 1, 2, 3
 
 @dataclass(frozen=True)
 class Skin:
-    """Color and relief of the skin. Strengths are 0-1.
+    """Color and relief of the skin. Strengths are 0-1."""
 
-    Attributes:
-        tone: (3,) mean color.
-        lips: (3,) factor from `tone` to the color of the lips.
-        redness: Of cheeks, nose and ears.
-        freckles: Density.
-        blotches: Large-scale unevenness.
-        pores: Small-scale unevenness.
-        eye_shadow: Dark rings around the eyes.
-        oil: Strength of highlights.
-        lipstick: Opacity, 0 for none.
-    """
-
-    tone: NDArray[np.float32]
-    lips: NDArray[np.float32]
-    redness: float
-    freckles: float
-    blotches: float
-    pores: float
-    eye_shadow: float
-    oil: float
-    lipstick: float
+    tone: NDArray[np.float32]  # (3,) mean color
+    lips: NDArray[np.float32]  # (3,) factor from `tone` to the color of the lips
+    redness: float  # of cheeks, nose and ears
+    freckles: float  # density
+    blotches: float  # large-scale unevenness
+    pores: float  # small-scale unevenness
+    eye_shadow: float  # dark rings around the eyes
+    oil: float  # strength of highlights
+    lipstick: float  # opacity, 0 for none
 
 
 @dataclass(frozen=True)
 class Brows:
-    """Eyebrows: a tapering body with hair strokes. Lengths are fractions of the texture side, here about 26 cm.
+    """Eyebrows: a tapering body with hair strokes. Lengths are fractions of the texture side, here about 26 cm."""
 
-    Attributes:
-        thickness: Full height of the body where it is thickest.
-        density: Of the strokes, 0 (sparse) to 1 (bushy).
-        height: Shift from the landmarks. The brow ridge of the mesh, which the brow muscles move, lies at -0.02. Brows
-            on photos lie 1.3-1.8 cm above the pupil, at -0.035.
-        arch: Height of the bend.
-        peak: Position of the bend, 0 (inner end) to 1 (outer end).
-        tilt: Rise toward the temple.
-        length: Factor on the landmarks' length.
-        inset: Shift of the inner ends toward the nose.
-        opacity: 0-1.
-        pencil: 0 (hairs only) to 1 (a smooth penciled shape).
-    """
-
-    thickness: float
-    density: float
+    thickness: float  # full height of the body where it is thickest
+    density: float  # of the strokes, 0 (sparse) to 1 (bushy)
+    # Shift from the landmarks. The brow ridge of the mesh, which the brow muscles move, lies at -0.02. Brows on
+    # photos lie 1.3-1.8 cm above the pupil, at -0.035.
     height: float
-    arch: float
-    peak: float
-    tilt: float
-    length: float
-    inset: float
-    opacity: float
-    pencil: float
+    arch: float  # height of the bend
+    peak: float  # position of the bend, 0 (inner end) to 1 (outer end)
+    tilt: float  # rise toward the temple
+    length: float  # factor on the landmarks' length
+    inset: float  # shift of the inner ends toward the nose
+    opacity: float  # 0-1
+    pencil: float  # 0 (hairs only) to 1 (a smooth penciled shape)
 
 
 @dataclass(frozen=True)
 class Beard:
-    """Facial hair.
+    """Facial hair."""
 
-    Attributes:
-        mustache, chin, cheeks: Density of each part, 0 (shaven) to 1.
-        stubble: Whether the hairs are short.
-        length_cm: By how much the hair lifts the surface.
-    """
-
+    # mustache, chin, cheeks: density of each part, 0 (shaven) to 1
     mustache: float
     chin: float
     cheeks: float
-    stubble: bool
-    length_cm: float
+    stubble: bool  # whether the hairs are short
+    length_cm: float  # by how much the hair lifts the surface
 
 
 @dataclass(frozen=True)
@@ -107,134 +78,82 @@ class Hair:
     """Head hair, drawn as one surface around the head.
 
     Lengths are in cm. Heights are those of the mesh, where the eyes are at 3.4 and the brows at 6.
-
-    Attributes:
-        style: One of HAIR_STYLES.
-        color: (3,).
-        thickness: Distance from the skull.
-        hairline: Height of the hairline above the forehead.
-        recession: How much higher the hairline lies above the temples.
-        fringe: Height of the front end. Below the hairline it is a fringe.
-        fringe_side: Slant of the fringe, -1 to 1.
-        length: Height of the lower end at the sides.
-        face_angle: Half angle around the head that stays free for the face, radians.
-        wave: Amplitude of waves or curls.
-        sweep: How far strands lean to one side on their way down, -1 to 1.
-        strand: Contrast of strands, 0-1.
-        gray: Share of gray strands, 0-1.
-        shade: Random seed of the strands.
     """
 
-    style: str
-    color: NDArray[np.float32]
-    thickness: float
-    hairline: float
-    recession: float
-    fringe: float
-    fringe_side: float
-    length: float
-    face_angle: float
-    wave: float
-    sweep: float
-    strand: float
-    gray: float
-    shade: int
+    style: str  # one of HAIR_STYLES
+    color: NDArray[np.float32]  # (3,)
+    thickness: float  # distance from the skull
+    hairline: float  # height of the hairline above the forehead
+    recession: float  # how much higher the hairline lies above the temples
+    fringe: float  # height of the front end. Below the hairline it is a fringe.
+    fringe_side: float  # slant of the fringe, -1 to 1
+    length: float  # height of the lower end at the sides
+    face_angle: float  # half angle around the head that stays free for the face, radians
+    wave: float  # amplitude of waves or curls
+    sweep: float  # how far strands lean to one side on their way down, -1 to 1
+    strand: float  # contrast of strands, 0-1
+    gray: float  # share of gray strands, 0-1
+    shade: int  # random seed of the strands
 
 
 @dataclass(frozen=True)
 class Eyes:
-    """Eyes, lashes and make-up.
+    """Eyes, lashes and make-up."""
 
-    Attributes:
-        iris: (3,) color.
-        iris_radius: Degrees, seen from the center of the eyeball.
-        sclera: (3,) color.
-        lash_density, lash_length: 0-1.
-        liner: Strength of the eyeliner, 0-1.
-        wing: Length of the eyeliner past the outer corner, 0 for none.
-        shadow: (3,) color of the eye shadow.
-        shadow_opacity: 0 for none.
-        shadow_reach: Height of the eye shadow above the lid, as a fraction of the texture side.
-        fold: Height of the upper lid's fold above the lid's edge, in the same unit.
-        fold_depth: 0 (monolid) to 1.
-    """
-
-    iris: NDArray[np.float32]
-    iris_radius: float
-    sclera: NDArray[np.float32]
+    iris: NDArray[np.float32]  # (3,) color
+    iris_radius: float  # degrees, seen from the center of the eyeball
+    sclera: NDArray[np.float32]  # (3,) color
+    # lash_density, lash_length: 0-1
     lash_density: float
     lash_length: float
-    liner: float
-    wing: float
-    shadow: NDArray[np.float32]
-    shadow_opacity: float
-    shadow_reach: float
-    fold: float
-    fold_depth: float
+    liner: float  # strength of the eyeliner, 0-1
+    wing: float  # length of the eyeliner past the outer corner, 0 for none
+    shadow: NDArray[np.float32]  # (3,) color of the eye shadow
+    shadow_opacity: float  # 0 for none
+    shadow_reach: float  # height of the eye shadow above the lid, as a fraction of the texture side
+    fold: float  # height of the upper lid's fold above the lid's edge, in the same unit
+    fold_depth: float  # 0 (monolid) to 1
 
 
 @dataclass(frozen=True)
 class Glasses:
-    """Spectacles. Sizes are in cm.
+    """Spectacles. Sizes are in cm."""
 
-    Attributes:
-        half_width, half_height: Of a lens.
-        roundness: Exponent of the lens's outline: 2 for an ellipse, larger for a rectangle.
-        rim: Radius of the frame's wire.
-        color: (3,) of the frame.
-        tint: 0 (clear) to 1 (dark) lenses.
-        lift: By how much they sit above the usual height.
-    """
-
+    # half_width, half_height: of a lens
     half_width: float
     half_height: float
-    roundness: float
-    rim: float
-    color: NDArray[np.float32]
-    tint: float
-    lift: float
+    roundness: float  # exponent of the lens's outline: 2 for an ellipse, larger for a rectangle
+    rim: float  # radius of the frame's wire
+    color: NDArray[np.float32]  # (3,) of the frame
+    tint: float  # 0 (clear) to 1 (dark) lenses
+    lift: float  # by how much they sit above the usual height
 
 
 @dataclass(frozen=True)
 class Identity:
-    """One person: shape and looks, the same in all their images.
+    """One person: shape and looks, the same in all their images."""
 
-    Attributes:
-        identity_id: Number of the person. `(seed, identity_id)` decides everything below.
-        shape: (100,) weights of the identity components, in standard deviations.
-        age: 0 (twenty) to 1 (eighty).
-        feminine: 0-1. Shifts the odds of beard, hair length, brows and make-up.
-        skin, brows, beard, hair, eyes: See these classes.
-        teeth: (3,) color.
-        teeth_offset: By how far the teeth lie behind the lips, and the upper ones down, in cm.
-        wrinkle_pattern: Number of the set of wrinkle maps.
-        permanent_wrinkles: (12, 2) depth of each of WRINKLES at rest, so that a line alone does not tell an action
-            unit.
-        wrinkle_gain: How deep this skin folds.
-        glasses: Worn in about two thirds of the person's images. None if the person has none.
-        texture_seed: Seed of the painted skin.
-        traits: (8,) strength of each of TRAITS.
-        resting: (55,) weights of expression shapes at rest, for low or arched brows, full lower lids, and hanging
-            corners of the mouth. They belong to the person, because FACS codes changes from the resting face.
-    """
-
-    identity_id: int
-    shape: NDArray[np.float32]
-    age: float
-    feminine: float
+    identity_id: int  # number of the person. `(seed, identity_id)` decides everything below.
+    shape: NDArray[np.float32]  # (100,) weights of the identity components, in standard deviations
+    age: float  # 0 (twenty) to 1 (eighty)
+    feminine: float  # 0-1. Shifts the odds of beard, hair length, brows and make-up.
+    # skin, brows, beard, hair, eyes: see these classes
     skin: Skin
     brows: Brows
     beard: Beard
     hair: Hair
     eyes: Eyes
-    teeth: NDArray[np.float32]
-    teeth_offset: tuple[float, float]
-    wrinkle_pattern: int
+    teeth: NDArray[np.float32]  # (3,) color
+    teeth_offset: tuple[float, float]  # by how far the teeth lie behind the lips, and the upper ones down, in cm
+    wrinkle_pattern: int  # number of the set of wrinkle maps
+    # (12, 2) depth of each of WRINKLES at rest, so that a line alone does not tell an action unit
     permanent_wrinkles: NDArray[np.float32]
-    wrinkle_gain: float
-    glasses: Glasses | None
-    texture_seed: int
-    traits: NDArray[np.float32]
+    wrinkle_gain: float  # how deep this skin folds
+    glasses: Glasses | None  # worn in about two thirds of the person's images. None if the person has none.
+    texture_seed: int  # seed of the painted skin
+    traits: NDArray[np.float32]  # (8,) strength of each of TRAITS
+    # (55,) weights of expression shapes at rest, for low or arched brows, full lower lids, and hanging corners of the
+    # mouth. They belong to the person, because FACS codes changes from the resting face.
     resting: NDArray[np.float32]
 
 
@@ -244,12 +163,10 @@ _TONES = np.array(
      [0.135, 0.073, 0.047], [0.065, 0.036, 0.026]]
 )  # fmt: skip
 
-
 _HAIR_COLORS = np.array(
     [[0.012, 0.010, 0.009], [0.022, 0.015, 0.011], [0.055, 0.03, 0.018], [0.12, 0.065, 0.035], [0.24, 0.14, 0.07],
      [0.42, 0.29, 0.16], [0.22, 0.065, 0.025], [0.26, 0.25, 0.24], [0.45, 0.44, 0.43]]
 )  # fmt: skip
-
 
 _IRIS_COLORS = np.array(
     [[0.035, 0.016, 0.007], [0.09, 0.04, 0.015], [0.15, 0.10, 0.035], [0.10, 0.14, 0.06], [0.12, 0.22, 0.33],

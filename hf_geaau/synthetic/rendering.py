@@ -50,15 +50,10 @@ _HOLLOW_PER_CM = 2.6  # Share of the sky lost per cm of depth below the surround
 
 @dataclass(frozen=True)
 class Render:
-    """One picture.
+    """One picture."""
 
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        points: (5, 2) float32, true five points in pixels of `image`, in the order of CROP_TEMPLATE.
-    """
-
-    image: NDArray[np.uint8]
-    points: NDArray[np.float32]
+    image: NDArray[np.uint8]  # (H, W, 3) uint8 RGB
+    points: NDArray[np.float32]  # (5, 2) float32, true five points in pixels of `image`, in the order of CROP_TEMPLATE
 
 
 def _connect() -> Any:

@@ -36,52 +36,33 @@ MAX_YAW, MAX_PITCH = np.deg2rad(45), np.deg2rad(30)
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything that one image needs.
+    """Everything that one image needs."""
 
-    Attributes:
-        seed, index: Seed of the data set, and number of the image.
-        identity: The person.
-        intensities: (18,) float32, 0-5, in the order of ACTION_UNITS.
-        labels: (18,) float32, 1 present and 0 absent.
-        shape_weights: (55,) float32, in the order of EXPRESSION_SHAPES.
-        wrinkles: (12, 2) depth of each of WRINKLES, for the person's left and right.
-        yaw, pitch, roll: Head pose, radians. Positive yaw turns the face to the image's right, positive pitch down.
-        wears_glasses: Whether the person wears `identity.glasses`.
-        pupil: Radius in degrees, seen from the center of the eyeball.
-        cloth: (3,) linear RGB of the clothes.
-        collar: Height of the clothes' upper end, cm on the mesh.
-        light: How the face is lit.
-        camera: How the picture is taken.
-        point_jitter: (5, 2) errors of a detector's points in the upright crop, in eye distances of the template.
-        crop_jitter: (4,) rotation (radians), log scale, and shift x, y (fractions of the crop side).
-        backdrop_seed: Seed of the background and the occluder.
-        occluder: One of OCCLUDERS or SHIFTED_OCCLUDERS, or "" for none.
-        source: How the action units were drawn, one of SOURCES, or "given".
-        style: One of STYLES.
-    """
-
+    # seed, index: seed of the data set, and number of the image
     seed: int
     index: int
-    identity: Identity
-    intensities: NDArray[np.float32]
-    labels: NDArray[np.float32]
-    shape_weights: NDArray[np.float32]
-    wrinkles: NDArray[np.float32]
+    identity: Identity  # the person
+    intensities: NDArray[np.float32]  # (18,) float32, 0-5, in the order of ACTION_UNITS
+    labels: NDArray[np.float32]  # (18,) float32, 1 present and 0 absent
+    shape_weights: NDArray[np.float32]  # (55,) float32, in the order of EXPRESSION_SHAPES
+    wrinkles: NDArray[np.float32]  # (12, 2) depth of each of WRINKLES, for the person's left and right
+    # yaw, pitch, roll: head pose, radians. Positive yaw turns the face to the image's right, positive pitch down.
     yaw: float
     pitch: float
     roll: float
-    wears_glasses: bool
-    pupil: float
-    cloth: NDArray[np.float32]
-    collar: float
-    light: Light
-    camera: Camera
+    wears_glasses: bool  # whether the person wears `identity.glasses`
+    pupil: float  # radius in degrees, seen from the center of the eyeball
+    cloth: NDArray[np.float32]  # (3,) linear RGB of the clothes
+    collar: float  # height of the clothes' upper end, cm on the mesh
+    light: Light  # how the face is lit
+    camera: Camera  # how the picture is taken
+    # (5, 2) errors of a detector's points in the upright crop, in eye distances of the template
     point_jitter: NDArray[np.float32]
-    crop_jitter: NDArray[np.float32]
-    backdrop_seed: int
-    occluder: str = ""
-    source: str = "given"
-    style: str = "standard"
+    crop_jitter: NDArray[np.float32]  # (4,) rotation (radians), log scale, and shift x, y (fractions of the crop side)
+    backdrop_seed: int  # seed of the background and the occluder
+    occluder: str = ""  # one of OCCLUDERS or SHIFTED_OCCLUDERS, or "" for none
+    source: str = "given"  # how the action units were drawn, one of SOURCES, or "given"
+    style: str = "standard"  # one of STYLES
 
 
 def sample_pose(rng: np.random.Generator) -> tuple[float, float, float]:

@@ -21,7 +21,6 @@ from hf_geaau.synthetic.people import Identity
 TEXTURE_SIZE = 384
 """Side of the texture in texels. In a crop of 128 pixels a texel is about a third of a pixel."""
 
-
 _GAMMA = 2.0  # The shader undoes it by squaring.
 
 

@@ -37,7 +37,6 @@ _LANDMARK_TRAITS: dict[str, dict[int, tuple[float, float, float]]] = {
     },
 }  # fmt: skip
 
-
 # Bumps: center (x < 0, y), radii (x, y) and movement (x, y, z) on the neutral mesh, on both sides. Our choice, by eye.
 _BUMP_TRAITS = {
     "hooded_lids": ((-3.9, 4.65), (1.3, 0.42), (0.0, -0.26, 0.14)),
@@ -45,7 +44,6 @@ _BUMP_TRAITS = {
     "cheeks": ((-4.3, -0.6), (1.3, 1.5), (-0.15, 0.0, 0.28)),
     "jowls": ((-4.2, -6.3), (1.2, 1.1), (-0.1, -0.45, 0.12)),
 }
-
 
 _MIRRORED_LANDMARK = {**{i: 16 - i for i in range(17)}, 17: 26, 18: 25, 19: 24, 20: 23, 21: 22, 27: 27, 30: 30, 31: 35,
                       33: 33, 36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46, 48: 54, 49: 53, 50: 52, 51: 51, 57: 57,

@@ -21,23 +21,14 @@ def lip_gap(landmarks: FloatArray) -> float:
 
 @dataclass(frozen=True)
 class View:
-    """A shaped head in front of the camera.
+    """A shaped head in front of the camera."""
 
-    Attributes:
-        vertices: (V, 3), cm.
-        landmarks: (68, 3), cm.
-        turn: (3, 3) rotation of the head.
-        scale: Turns cm into halves of the face.
-        center: (3,) point of the head that the camera looks at, cm.
-        focal: Distance of the camera, in halves of the face.
-    """
-
-    vertices: FloatArray
-    landmarks: FloatArray
-    turn: FloatArray
-    scale: float
-    center: FloatArray
-    focal: float
+    vertices: FloatArray  # (V, 3), cm
+    landmarks: FloatArray  # (68, 3), cm
+    turn: FloatArray  # (3, 3) rotation of the head
+    scale: float  # turns cm into halves of the face
+    center: FloatArray  # (3,) point of the head that the camera looks at, cm
+    focal: float  # distance of the camera, in halves of the face
 
     def matrices(self, matrix: FloatArray, height: int, width: int) -> tuple[FloatArray, FloatArray]:
         """Return the clip matrix (4, 4) of OpenGL, and the rotation (3, 3) of normals into the upright picture.
