@@ -34,7 +34,7 @@ from hf_geaau.video.decoding import Frame, VideoReader
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, cores
 from hf_geaau.video.tables import TableWriter, columns, face_row
-from hf_geaau.video.tracking import carried, follow, look_of
+from hf_geaau.video.tracking import appearance_of, follow_points, move_face
 
 Task = Callable[[], Any]
 
@@ -80,16 +80,16 @@ def detected(pipe: FacialActionUnitPipeline, frames: Sequence[Frame]) -> list[li
     found = [pipe.face_detector(frames[0].image)]
     for before, after in pairwise(frames):
         first, second = (cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY) for frame in (before, after))
-        moved = [(face, follow(first, second, face.points)) for face in found[-1]]
+        moved = [(face, follow_points(first, second, face.points)) for face in found[-1]]
         size = after.image.shape[1], after.image.shape[0]
-        found.append([carried(face, points, size) for face, points in moved if points is not None])
+        found.append([move_face(face, points, size) for face, points in moved if points is not None])
     return found
 
 
 def aligned(pipe: FacialActionUnitPipeline, frame: Frame, faces: list[Face]) -> torch.Tensor:
     """Cut the crops, and compute the appearance that tracks are matched by."""
     for face in faces:
-        look_of(frame.image, face.points)
+        appearance_of(frame.image, face.points)
     points = np.stack([face.points for face in faces])
     return pipe.image_processor(frame.image, points=points, return_tensors="pt").pixel_values
 

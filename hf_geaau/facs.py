@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Box = tuple[float, float, float, float]
+
 
 @dataclass(frozen=True)
 class ActionUnit:
@@ -21,12 +23,14 @@ class ActionUnit:
         name: FACS name.
         muscle: The muscle or muscles that produce it.
         region: Part of the face where it shows: brow, eye, cheek, nose, mouth or chin.
+        boxes: Where that is in the aligned crop, see `regions`.
     """
 
     number: int
     name: str
     muscle: str
     region: str
+    boxes: tuple[Box, ...]
 
     @property
     def label(self) -> str:
@@ -34,34 +38,54 @@ class ActionUnit:
         return f"AU{self.number:02d}"
 
 
+_INNER_BROWS = ((0.30, 0.08, 0.70, 0.36),)
+_OUTER_BROWS = ((0.10, 0.10, 0.40, 0.36), (0.60, 0.10, 0.90, 0.36))
+_BROWS = ((0.22, 0.14, 0.78, 0.40),)
+_EYES = ((0.20, 0.25, 0.48, 0.47), (0.52, 0.25, 0.80, 0.47))
+_CHEEKS = ((0.10, 0.30, 0.46, 0.62), (0.54, 0.30, 0.90, 0.62))
+_NOSE = ((0.32, 0.28, 0.68, 0.62),)
+_UPPER_LIP = ((0.28, 0.46, 0.72, 0.76),)
+_NASOLABIAL = ((0.22, 0.46, 0.78, 0.74),)
+_MOUTH_CORNERS = ((0.22, 0.56, 0.46, 0.86), (0.54, 0.56, 0.78, 0.86))
+_LIPS = ((0.30, 0.60, 0.70, 0.88),)
+_MOUTH = ((0.22, 0.58, 0.78, 0.90),)
+_JAW = ((0.24, 0.58, 0.76, 1.00),)
+_CHIN = ((0.30, 0.70, 0.70, 1.00),)
+
 ACTION_UNITS: dict[int, ActionUnit] = {
     unit.number: unit
     for unit in (
-        ActionUnit(1, "Inner brow raiser", "frontalis, pars medialis", "brow"),
-        ActionUnit(2, "Outer brow raiser", "frontalis, pars lateralis", "brow"),
-        ActionUnit(4, "Brow lowerer", "depressor glabellae, depressor supercilii, corrugator supercilii", "brow"),
-        ActionUnit(5, "Upper lid raiser", "levator palpebrae superioris, superior tarsal muscle", "eye"),
-        ActionUnit(6, "Cheek raiser", "orbicularis oculi, pars orbitalis", "cheek"),
-        ActionUnit(7, "Lid tightener", "orbicularis oculi, pars palpebralis", "eye"),
-        ActionUnit(9, "Nose wrinkler", "levator labii superioris alaeque nasi", "nose"),
-        ActionUnit(10, "Upper lip raiser", "levator labii superioris", "mouth"),
-        ActionUnit(11, "Nasolabial deepener", "zygomaticus minor", "cheek"),
-        ActionUnit(12, "Lip corner puller", "zygomaticus major", "mouth"),
-        ActionUnit(14, "Dimpler", "buccinator", "mouth"),
-        ActionUnit(15, "Lip corner depressor", "depressor anguli oris", "mouth"),
-        ActionUnit(16, "Lower lip depressor", "depressor labii inferioris", "mouth"),
-        ActionUnit(17, "Chin raiser", "mentalis", "chin"),
-        ActionUnit(18, "Lip pucker", "incisivii labii superioris, incisivii labii inferioris", "mouth"),
-        ActionUnit(20, "Lip stretcher", "risorius, platysma", "mouth"),
-        ActionUnit(22, "Lip funneler", "orbicularis oris", "mouth"),
-        ActionUnit(23, "Lip tightener", "orbicularis oris", "mouth"),
-        ActionUnit(24, "Lip pressor", "orbicularis oris", "mouth"),
-        ActionUnit(25, "Lips part", "depressor labii inferioris, or relaxed mentalis or orbicularis oris", "mouth"),
-        ActionUnit(26, "Jaw drop", "masseter, relaxed temporalis and internal pterygoid", "mouth"),
-        ActionUnit(27, "Mouth stretch", "pterygoids, digastric", "mouth"),
-        ActionUnit(28, "Lip suck", "orbicularis oris", "mouth"),
-        ActionUnit(43, "Eyes closed", "relaxed levator palpebrae superioris", "eye"),
-        ActionUnit(45, "Blink", "relaxed levator palpebrae superioris, orbicularis oculi, pars palpebralis", "eye"),
+        ActionUnit(1, "Inner brow raiser", "frontalis, pars medialis", "brow", _INNER_BROWS),
+        ActionUnit(2, "Outer brow raiser", "frontalis, pars lateralis", "brow", _OUTER_BROWS),
+        ActionUnit(
+            4, "Brow lowerer", "depressor glabellae, depressor supercilii, corrugator supercilii", "brow", _BROWS
+        ),
+        ActionUnit(5, "Upper lid raiser", "levator palpebrae superioris, superior tarsal muscle", "eye", _EYES),
+        ActionUnit(6, "Cheek raiser", "orbicularis oculi, pars orbitalis", "cheek", _CHEEKS),
+        ActionUnit(7, "Lid tightener", "orbicularis oculi, pars palpebralis", "eye", _EYES),
+        ActionUnit(9, "Nose wrinkler", "levator labii superioris alaeque nasi", "nose", _NOSE),
+        ActionUnit(10, "Upper lip raiser", "levator labii superioris", "mouth", _UPPER_LIP),
+        ActionUnit(11, "Nasolabial deepener", "zygomaticus minor", "cheek", _NASOLABIAL),
+        ActionUnit(12, "Lip corner puller", "zygomaticus major", "mouth", _MOUTH_CORNERS),
+        ActionUnit(14, "Dimpler", "buccinator", "mouth", _MOUTH_CORNERS),
+        ActionUnit(15, "Lip corner depressor", "depressor anguli oris", "mouth", _MOUTH_CORNERS),
+        ActionUnit(16, "Lower lip depressor", "depressor labii inferioris", "mouth", _LIPS),
+        ActionUnit(17, "Chin raiser", "mentalis", "chin", _CHIN),
+        ActionUnit(18, "Lip pucker", "incisivii labii superioris, incisivii labii inferioris", "mouth", _LIPS),
+        ActionUnit(20, "Lip stretcher", "risorius, platysma", "mouth", _MOUTH),
+        ActionUnit(22, "Lip funneler", "orbicularis oris", "mouth", _LIPS),
+        ActionUnit(23, "Lip tightener", "orbicularis oris", "mouth", _LIPS),
+        ActionUnit(24, "Lip pressor", "orbicularis oris", "mouth", _LIPS),
+        ActionUnit(
+            25, "Lips part", "depressor labii inferioris, or relaxed mentalis or orbicularis oris", "mouth", _MOUTH
+        ),
+        ActionUnit(26, "Jaw drop", "masseter, relaxed temporalis and internal pterygoid", "mouth", _JAW),
+        ActionUnit(27, "Mouth stretch", "pterygoids, digastric", "mouth", _JAW),
+        ActionUnit(28, "Lip suck", "orbicularis oris", "mouth", _LIPS),
+        ActionUnit(43, "Eyes closed", "relaxed levator palpebrae superioris", "eye", _EYES),
+        ActionUnit(
+            45, "Blink", "relaxed levator palpebrae superioris, orbicularis oculi, pars palpebralis", "eye", _EYES
+        ),
     )
 }
 
@@ -78,42 +102,6 @@ ORDERS: dict[str, tuple[int, ...]] = {
     "disfa": DISFA,
     "disfa_12": DISFA_12,
     "synthetic": SYNTHETIC,
-}
-
-_EYES = ((0.20, 0.25, 0.48, 0.47), (0.52, 0.25, 0.80, 0.47))
-_MOUTH_CORNERS = ((0.22, 0.56, 0.46, 0.86), (0.54, 0.56, 0.78, 0.86))
-_LIPS = ((0.30, 0.60, 0.70, 0.88),)
-_WHOLE_MOUTH = ((0.22, 0.58, 0.78, 0.90),)
-_JAW = ((0.24, 0.58, 0.76, 1.00),)
-
-Box = tuple[float, float, float, float]
-
-_REGIONS: dict[int, tuple[Box, ...]] = {
-    1: ((0.30, 0.08, 0.70, 0.36),),
-    2: ((0.10, 0.10, 0.40, 0.36), (0.60, 0.10, 0.90, 0.36)),
-    4: ((0.22, 0.14, 0.78, 0.40),),
-    5: _EYES,
-    6: ((0.10, 0.30, 0.46, 0.62), (0.54, 0.30, 0.90, 0.62)),
-    7: _EYES,
-    9: ((0.32, 0.28, 0.68, 0.62),),
-    10: ((0.28, 0.46, 0.72, 0.76),),
-    11: ((0.22, 0.46, 0.78, 0.74),),
-    12: _MOUTH_CORNERS,
-    14: _MOUTH_CORNERS,
-    15: _MOUTH_CORNERS,
-    16: _LIPS,
-    17: ((0.30, 0.70, 0.70, 1.00),),
-    18: _LIPS,
-    20: _WHOLE_MOUTH,
-    22: _LIPS,
-    23: _LIPS,
-    24: _LIPS,
-    25: _WHOLE_MOUTH,
-    26: _JAW,
-    27: _JAW,
-    28: _LIPS,
-    43: _EYES,
-    45: _EYES,
 }
 
 AUList = str | Sequence[int] | Sequence[str]
@@ -179,7 +167,7 @@ def regions(units: AUList) -> list[list[list[float]]]:
         >>> regions([1])
         [[[0.3, 0.08, 0.7, 0.36]]]
     """
-    return [[list(box) for box in _REGIONS[number]] for number in numbers(units)]
+    return [[list(box) for box in ACTION_UNITS[number].boxes] for number in numbers(units)]
 
 
 def index_map(source: AUList, target: AUList) -> tuple[list[int], list[int]]:

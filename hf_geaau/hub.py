@@ -6,8 +6,7 @@ be public.
 """
 
 import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,6 @@ from hf_geaau.models.geaau.licensing_geaau import keep_private
 from hf_geaau.models.zoo import reason_and_remedy, why_out_of_reach
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
     from transformers import PreTrainedModel
 
 CODE = Path(__file__).parent / "models" / "geaau"
@@ -41,6 +39,7 @@ MODEL_CLASSES = ("GeaauModel", "GeaauForExpressionEmbedding")
 
 # Pushed beside the weights; nothing else in the folder is. The pictures are those of `hf-geaau evidence`.
 _PUSHED = ("evaluation.json", "calibration.png", "failures.jpg")
+_LOADED = ("_geaau.py", ".safetensors", ".bin")
 
 
 class LicenseCallback(TrainerCallback):
@@ -134,14 +133,27 @@ def push(
     checkpoints = _checkpoints(directory, revision)
     facts = {branch: _facts(folder, folds, trained_on) for branch, (folder, folds) in checkpoints.items()}
     bound = list(dict.fromkeys(name for each in facts.values() for name in each.bound))
-    private = _visibility(bound, repo_id, private, may_publish)
+    if may_publish is not None and not may_publish.strip():
+        raise CardError("`--i-may-publish` must give a reason, got an empty text. Say which agreement allows it.")
+    must_be_private = bool(bound) and not may_publish
+    if must_be_private and private is False:
+        raise LicenseError(
+            f"Cannot push weights trained on {', '.join(bound)} to the public '{repo_id}'. Push privately, or, if your"
+            ' agreement allows it, say why with `--i-may-publish "reason"`.'
+        )
     commits = {}
     for branch, (folder, _) in checkpoints.items():
-        details = {"branch": branch, "with_code": remote_code}
-        card = _card(folder, facts[branch], repo_id, statements, may_publish, **details)
+        card = _card(folder, facts[branch], repo_id, statements, branch, may_publish, remote_code)
         commits[branch] = {"README.md": card.encode(), **_files(folder, facts[branch], remote_code)}
-    with _one_line(repo_id):
-        return _upload(repo_id, commits, private, token, must_be_private=bool(bound) and not may_publish)
+    if reason := why_out_of_reach():
+        raise HubError(f"Cannot push to '{repo_id}': {reason}. Go online and push again.")
+    try:
+        return _upload(repo_id, commits, bool(private), token, must_be_private)
+    except GeaauError:
+        raise
+    except Exception as error:  # the client raises its own, httpx's, OSError and ValueError
+        reason, remedy = reason_and_remedy(error)
+        raise HubError(f"Cannot push to '{repo_id}': {reason}. {remedy}") from error
 
 
 def export_remote_code(directory: str | Path) -> list[str]:
@@ -238,32 +250,22 @@ def _facts(folder: Path, folds: dict[str, Any], trained_on: Iterable[str]) -> Ca
     return replace(facts, config={**facts.config, "trained_on": names})
 
 
-def _visibility(bound: list[str], repo_id: str, private: bool | None, may_publish: str | None) -> bool:
-    if may_publish is not None and not may_publish.strip():
-        raise CardError("`--i-may-publish` must give a reason, got an empty text. Say which agreement allows it.")
-    if not bound or may_publish:
-        return bool(private)
-    if private is False:
-        raise LicenseError(
-            f"Cannot push weights trained on {', '.join(bound)} to the public '{repo_id}'. Push privately, or, if your"
-            ' agreement allows it, say why with `--i-may-publish "reason"`.'
-        )
-    return True
-
-
 def _card(
-    folder: Path, facts: CardFacts, repo_id: str, statements: Statements, may_publish: str | None, **details: Any
+    folder: Path,
+    facts: CardFacts,
+    repo_id: str,
+    statements: Statements,
+    branch: str,
+    may_publish: str | None,
+    with_code: bool,
 ) -> str:
     """Return the card that somebody wrote, or a new one."""
     readme = folder / "README.md"
     written = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     if not written.strip() or is_generated(written):
-        return str(make_card(facts, repo_id, statements, may_publish=may_publish, **details))
+        card = make_card(facts, repo_id, statements, branch=branch, may_publish=may_publish, with_code=with_code)
+        return str(card)
     check_written_card(written, f"'{readme}'")
-    if facts.bound and not statements.data_agreement.strip():
-        raise CardError(
-            'Cannot write the card without data_agreement, which only you know. Pass `--data-agreement "…"`.'
-        )
     return written + publication_section(facts, statements, may_publish)
 
 
@@ -292,14 +294,21 @@ def _report(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _upload(
-    repo_id: str, commits: dict[str, dict[str, Any]], private: bool | None, token: str | None, must_be_private: bool
+    repo_id: str, commits: dict[str, dict[str, Any]], private: bool, token: str | None, must_be_private: bool
 ) -> Pushed:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
 
     for files in commits.values():  # before a repository is created for nothing
-        _validate(files["README.md"].decode())
+        try:
+            ModelCard(files["README.md"].decode()).validate()
+        except ValueError as error:
+            try:
+                found = "; ".join(entry["message"] for entry in json.loads(str(error))["errors"])
+            except (ValueError, KeyError, TypeError):
+                found = " ".join(str(error).split())
+            raise CardError(f"The Hub refuses the metadata of the card: {found}.") from error
     api = HfApi(token=token)
-    url = api.create_repo(repo_id, private=bool(private), exist_ok=True)
+    url = api.create_repo(repo_id, private=private or must_be_private, exist_ok=True)
     repo_id = url.repo_id
     is_private = bool(api.repo_info(repo_id).private)
     if must_be_private and not is_private:
@@ -310,46 +319,10 @@ def _upload(
     for branch, files in commits.items():
         if branch != "main":
             api.create_branch(repo_id, branch=branch, exist_ok=True)
-        stale = _stale(api, repo_id, branch, set(files))
+        # Code and weights of an earlier push would be loaded with, or instead of, the new files.
+        present = {sibling.rfilename for sibling in api.model_info(repo_id, revision=branch).siblings or []}
+        stale = sorted(name for name in present - set(files) if name.endswith(_LOADED))
         operations: list[Any] = [CommitOperationDelete(name) for name in stale]
         operations += [CommitOperationAdd(name, content) for name, content in files.items()]
         api.create_commit(repo_id, operations, commit_message="Share a checkpoint with hf_geaau", revision=branch)
     return Pushed(str(url), is_private, {branch: sorted(files) for branch, files in commits.items()})
-
-
-def _validate(card: str) -> None:
-    """Let the Hub validate the metadata of a card.
-
-    Raises:
-        CardError: With what is wrong.
-    """
-    from huggingface_hub import ModelCard
-
-    try:
-        ModelCard(card).validate()
-    except ValueError as error:
-        try:
-            found = "; ".join(entry["message"] for entry in json.loads(str(error))["errors"])
-        except (ValueError, KeyError, TypeError):
-            found = " ".join(str(error).split())
-        raise CardError(f"The Hub refuses the metadata of the card: {found}.") from error
-
-
-def _stale(api: "HfApi", repo_id: str, branch: str, files: set[str]) -> list[str]:
-    """Return code and weights of an earlier push that would be loaded with, or instead of, the new files."""
-    present = {sibling.rfilename for sibling in api.model_info(repo_id, revision=branch).siblings or []}
-    return sorted(name for name in present - files if name.endswith(("_geaau.py", ".safetensors", ".bin")))
-
-
-@contextmanager
-def _one_line(repo_id: str) -> Iterator[None]:
-    """Raise a failure of the Hub's client as a `HubError` of one line."""
-    if reason := why_out_of_reach():
-        raise HubError(f"Cannot push to '{repo_id}': {reason}. Go online and push again.")
-    try:
-        yield
-    except GeaauError:
-        raise
-    except Exception as error:  # the client raises its own, httpx's, OSError and ValueError
-        reason, remedy = reason_and_remedy(error)
-        raise HubError(f"Cannot push to '{repo_id}': {reason}. {remedy}") from error

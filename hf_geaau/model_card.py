@@ -6,6 +6,7 @@ default, and stops a push while it is empty.
 
 import json
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,6 @@ from hf_geaau.models.zoo import ZOO, ZooEntry
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-PAPER = "An et al., Global-to-local Expression-aware Embeddings for Facial Action Unit Detection, arXiv 2210.15160"
 TASK_NAME = "Facial action unit detection"
 NOT_MEASURED = "not measured"
 SHOWN_SCORES = (
@@ -37,11 +37,6 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 # What tools write where a human has stated nothing.
 _PLACEHOLDERS = re.compile(r"\[more information needed\]|\btodo\b|<!--.*?-->|generated automatically", re.I | re.S)
-
-_SETS = {
-    "test": "People it was not trained on",
-    "unseen": "People it was not trained on, under settings of the renderer that no other set has",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +56,8 @@ class Statements:
     license: str = ""
     data_agreement: str = ""
 
-    def check(self, bound: list[str]) -> None:
-        """Name what is missing.
-
-        Args:
-            bound: The datasets that bind the weights.
-
-        Raises:
-            CardError: If something that is needed is empty.
-        """
-        needed = ["contact", "intended_use", "data_agreement" if bound else "license"]
+    def check(self, *needed: str) -> None:
+        """Raise a `CardError` that names those of the needed statements that are empty."""
         if missing := [name for name in needed if not getattr(self, name).strip()]:
             options = " ".join(f'--{name.replace("_", "-")} "…"' for name in missing)
             raise CardError(
@@ -153,6 +140,16 @@ class CardFacts:
         """Whether a recipe that renders its own faces made it, as the bundled checkpoint."""
         return "renders" in (self.training.get("recipe") or {})
 
+    @property
+    def scored(self) -> dict[str, dict[str, Any]]:
+        """By set, the reports that score AUs."""
+        return {name: report for name, report in self.reports.items() if report.get("action_units")}
+
+    def has_other_thresholds(self, report: dict[str, Any]) -> bool:
+        """Return whether a report was made with other thresholds than those of the config."""
+        rows = report["action_units"].items()
+        return any(row.get("threshold") != self.thresholds.get(label) for label, row in rows)
+
 
 def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
     """Read a JSON object.
@@ -219,18 +216,16 @@ def make_card(
     Raises:
         CardError: If a statement that is needed is empty.
     """
-    statements.check(facts.bound)
-    on_branch = "" if branch == "main" else f", {branch}"
-    revision = "" if branch == "main" else f', revision="{branch}"'
+    statements.check("contact", "intended_use", "data_agreement" if facts.bound else "license")
+    on_branch, revision = ("", "") if branch == "main" else (f", {branch}", f', revision="{branch}"')
     return _render(
         facts,
-        _metadata(facts, repo_id, statements),
-        title=repo_id.split("/")[-1] + on_branch,
+        repo_id,
+        statements,
+        on_branch=on_branch,
         where=f'"{repo_id}"{revision}',
         with_code=with_code,
-        intended_use=statements.intended_use.strip(),
         license_text=_license(facts, statements, may_publish),
-        contact=statements.contact.strip(),
     )
 
 
@@ -265,180 +260,38 @@ def rendered_card(facts: CardFacts) -> "ModelCard":
     )
     return _render(
         facts,
-        _metadata(facts, name, statements),
-        title=name,
+        name,
+        statements,
         where='"."',  # the folder that holds the card
-        with_code=False,
-        intended_use=statements.intended_use,
         license_text="Weights: Apache-2.0. Cite hf_geaau for these weights.",
-        contact="",
     )
 
 
-_ENCODER_USAGE = """from hf_geaau import GeaauForExpressionEmbedding
-
-model = GeaauForExpressionEmbedding.from_pretrained({where})"""
-
-_USAGE = """import hf_geaau  # registers the model and the task
-from transformers import pipeline
-
-detect = pipeline("facial-action-unit-detection", model={where})
-detect("photo.jpg")"""
-
-
-def _render(facts: CardFacts, metadata: "ModelCardData", *, where: str, **values: Any) -> "ModelCard":
+def _render(facts: CardFacts, repo_id: str, statements: Statements, **values: Any) -> "ModelCard":
     """Fill the template with the facts and with what differs between kinds of cards."""
     from huggingface_hub import ModelCard
 
-    size = facts.processor.get("size", {})
-    summary = f"Detects {len(facts.config['action_units'])} facial action units (AUs) with GTLE-Net."
-    if facts.is_encoder:
-        summary = "Returns an expression embedding of an aligned face crop (GEE, the first stage of GTLE-Net)."
-    if facts.is_rendered:
-        summary += " It was trained on rendered faces only: no face-data license restricts these weights."
+    units = [[label, ACTION_UNITS[int(label[2:])].name, f"{value:g}"] for label, value in facts.thresholds.items()]
+    recipe = _without_paths(facts.training.get("recipe") or {})
     return ModelCard.from_template(
-        metadata,
+        _metadata(facts, repo_id, statements),
         template_path=str(_TEMPLATE),
-        where=where,
-        summary=f"{summary} Made with hf_geaau.",
-        usage=(_ENCODER_USAGE if facts.is_encoder else _USAGE).format(where=where),
-        folds=facts.folds and {"branches": ", ".join(f"`fold{number}`" for number in sorted(facts.folds["folds"]))},
-        is_encoder=facts.is_encoder,
-        is_rendered=facts.trained_on == ["synthetic"],
-        config=facts.config,
-        units=_units(facts),
-        thresholds_from=_thresholds_from(facts),
-        size=f"{size.get('height')}×{size.get('width')}",
-        data=_data(facts),
-        protocol=_protocol(facts),
-        results=_results(facts),
-        evidence=facts.evidence,
-        started_from=facts.training.get("started_from"),
-        weakest=", ".join(_weakest(facts)),
-        training=_training(facts),
-        paper=PAPER,
+        title=repo_id.split("/")[-1],
+        facts=facts,
+        statements=statements,
+        not_measured=NOT_MEASURED,
+        units=markdown_table(["AU", "name", "threshold"], units, "llr"),
+        datasets={name: dataset_class(name) if name in list_datasets() else None for name in facts.trained_on},
+        scores=SCORES,
+        table=_table,
+        weakest=_weakest(facts),
+        recipe_text=recipe and yaml.safe_dump(recipe, sort_keys=False).strip(),
         **values,
     )
 
 
-def _units(facts: CardFacts) -> str:
-    """Return the table of AUs and thresholds."""
-    if facts.is_encoder:
-        return ""
-    rows = [[label, _name(label), f"{value:g}"] for label, value in facts.thresholds.items()]
-    return markdown_table(["AU", "name", "threshold"], rows, "llr")
-
-
-def _thresholds_from(facts: CardFacts) -> str:
-    recipe, neutral = facts.training.get("recipe") or {}, facts.calibration.get("neutral_frames")
-    if facts.is_rendered and facts.calibration:
-        return (
-            f"Temperature ({facts.config['temperature']:.3f}) and thresholds were chosen on renders of people held out"
-            f" for that. A threshold is the lowest that keeps {1 - recipe['threshold_slack']:.0%} of the highest F1,"
-            f" among those at which the AU is detected in at most {recipe['false_alarm_rate']:.0%} of the {neutral:,}"
-            " faces there that show no AU."
-        )
-    if set(facts.thresholds.values()) == {0.5}:
-        return "All thresholds are 0.5, not tuned."
-    if facts.calibration:
-        return "The thresholds were chosen on validation people, not on the test fold."
-    return "Where the thresholds come from is not recorded."
-
-
-def _data(facts: CardFacts) -> str:
-    lines = []
-    for name in facts.trained_on:
-        if name in list_datasets():
-            dataset = dataset_class(name)
-            lines.append(f"- {dataset.TITLE} (`{name}`), {dataset.HOMEPAGE}: {dataset.LICENSE}. {dataset.CITATION}.")
-        else:
-            lines.append(f"- `{name}`: not one of hf_geaau's datasets; its license is not known to it.")
-    if facts.is_rendered:
-        renders = facts.training["recipe"]["renders"]
-        people = renders["train"] // renders["images_per_identity"]
-        lines.append(
-            f"- {renders['train']:,} rendered faces of {people:,} people, {renders['images_per_identity']} images each,"
-            f" seed {renders['seed']}: ICT-FaceKit geometry (MIT) under random identity, skin, hair, glasses, light,"
-            f" pose, background, occluders and camera; {renders['validation']:,} of others for calibration."
-        )
-    used = facts.training.get("dataset") or {}
-    counts = [
-        f"{used[f'{split}_rows']:,} rows of {used.get(f'{split}_subjects', NOT_MEASURED)} people for {purpose}"
-        for split, purpose in (("train", "training"), ("validation", "validation"), ("test", "test"))
-        if used.get(f"{split}_rows") is not None
-    ]
-    sizes = [f"Used here: {'; '.join(counts)}."] if counts else []
-    notes = [f"- {note}" for note in used.get("notes") or []]
-    people = "Age, sex and skin tone of the people: see the papers cited; results by group are not measured."
-    if facts.trained_on == ["synthetic"]:
-        people = "" if facts.evidence else "All faces are rendered. Results by group are not measured."
-    return "\n".join([*lines, "", *sizes, *notes, people]).strip()
-
-
-def _protocol(facts: CardFacts) -> str:
-    used = facts.training.get("dataset") or {}
-    if facts.is_rendered:
-        return "Each set of rendered faces has people of its own, who occur in no other set."
-    if not used:
-        return "Not recorded: these weights were not trained by `hf-geaau train`."
-    fold = f"fold {used['fold']} of {used.get('folds')}" if used.get("fold") else "no folds"
-    if facts.folds:
-        fold = f"{len(facts.folds['folds'])} folds, each tested on other people"
-    report = facts.reports.get("test", {})
-    shared = report.get("identities_shared_with_training", NOT_MEASURED)
-    chosen = (
-        "chosen on validation people from the training part, never on the test fold"
-        if used.get("validation_rows")
-        else "the last one, because nobody was held out for validation"
-    )
-    return (
-        f"{used.get('title')}, {fold}, numbering of {used.get('protocol')}; subject-exclusive: people of the test"
-        f" set in training: {shared}. The checkpoint is {chosen}. Seed {facts.training.get('seed', 'not recorded')}."
-    )
-
-
-def _results(facts: CardFacts) -> str:
-    if facts.folds:
-        return _fold_results(facts.folds)
-    scored = {name: report for name, report in facts.reports.items() if report.get("action_units")}
-    if not scored:
-        report = facts.reports.get("test", {})
-        numbers = {name: value for name, value in report.items() if isinstance(value, float)}
-        measured = "\n".join(f"- {name.replace('_', ' ')}: {value:.3f}" for name, value in numbers.items())
-        return measured or f"{NOT_MEASURED.capitalize()}."
-    legend = '"Always-on" is the F1 of predicting the AU in every frame.'
-    if any("intensity" in report for report in scored.values()):
-        legend += f" ICC: {SCORES['icc'].meaning} MAE: {SCORES['mae'].meaning} ECE: 15 bins."
-    return "\n\n".join([legend, *(_set_results(facts, name, report) for name, report in scored.items())])
-
-
-def _set_results(facts: CardFacts, name: str, report: dict[str, Any]) -> str:
-    used = {label: row.get("threshold") for label, row in report["action_units"].items()}
-    at = "the thresholds above"
-    if any(used[label] != facts.thresholds.get(label) for label in used):
-        at = "other thresholds, before those above were set; at those it is not measured"
-    title = _SETS.get(name, name) if facts.is_rendered else name.capitalize()
-    frames = f"{report.get('frames', 0):,} {name} frames of {report.get('subjects', NOT_MEASURED)} people"
-    return f"**{title}**: {frames}. F1 at {at}.\n\n{_table(score_rows(report))}"
-
-
-def _fold_results(folds: dict[str, Any]) -> str:
-    means, pooled = folds["mean_of_folds"], folds.get("pooled") or {}
-    each = [f"fold {number} {report['mean']['f1']:.3f}" for number, report in sorted(folds["folds"].items())]
-    spread = (means.get("spread") or {}).get("f1")
-    text = f"Mean F1 over {len(each)} folds **{means['mean']['f1']:.3f}** ({', '.join(each)}"
-    text += f"; standard deviation {spread:.3f})." if spread is not None else ")."
-    if pooled.get("mean"):
-        text += f" With the frames of all folds counted together: {pooled['mean']['f1']:.3f}."
-    return f"{text}\n\n{_table({**means['action_units'], 'mean': means['mean']})}"
-
-
-def _table(rows: dict[str, dict[str, Any]]) -> str:
-    return score_table(rows, SHOWN_SCORES, names=True, undefined=NOT_MEASURED).to_markdown()
-
-
-def _name(label: str) -> str:
-    return ACTION_UNITS[int(label[2:])].name
+def _table(report: dict[str, Any]) -> str:
+    return score_table(score_rows(report), SHOWN_SCORES, names=True, undefined=NOT_MEASURED).to_markdown()
 
 
 def _weakest(facts: CardFacts) -> list[str]:
@@ -448,37 +301,6 @@ def _weakest(facts: CardFacts) -> list[str]:
     units = list(facts.reports.values())[-1]["action_units"]
     known = sorted((row["auc"], label) for label, row in units.items() if row.get("auc") is not None)
     return [label for _, label in known[: max(1, len(units) // 4)]]
-
-
-def _training(facts: CardFacts) -> str:
-    training, config = facts.training, facts.config
-    hardware, versions = training.get("hardware") or {}, training.get("versions") or {}
-    machine = ", ".join(f"{key} {value}" for key, value in hardware.items() if value is not None)
-    minutes = _by_stage(training.get("minutes"), "{:.1f} minutes")
-    if training.get("render_minutes") is not None:
-        minutes += f", after {training['render_minutes']:.1f} minutes of rendering"
-    lines = [
-        f"- Backbone {config['backbone']} (timm), feature map {config.get('backbone_stage', -1)};"
-        f" {facts.parameters / 1e6:.2f} M weights, {facts.megabytes:.1f} MB.",
-        f"- Steps: {_by_stage(training.get('steps'), '{:,}')}; time: {minutes}; machine: {machine or NOT_MEASURED}.",
-        f"- Versions: {', '.join(f'{name} {version}' for name, version in versions.items()) or NOT_MEASURED}; commit:"
-        f" {training.get('commit') or NOT_MEASURED}.",
-    ]
-    recipe = _without_paths(training.get("recipe") or {})
-    if recipe:
-        lines.append(f"- Recipe:\n\n```yaml\n{yaml.safe_dump(recipe, sort_keys=False).strip()}\n```")
-    return "\n".join(lines)
-
-
-def _by_stage(value: Any, form: str) -> str:
-    """Write a number, or one for each stage of a training with several."""
-    if value is None:
-        return NOT_MEASURED
-    if not isinstance(value, dict):
-        return form.format(value)
-    if len(value) == 1:
-        return form.format(*value.values())
-    return ", ".join(f"{form.format(number)} ({stage})" for stage, number in value.items())
 
 
 def _without_paths(recipe: dict[str, Any]) -> dict[str, Any]:
@@ -493,7 +315,7 @@ def _without_paths(recipe: dict[str, Any]) -> dict[str, Any]:
 def _license(facts: CardFacts, statements: Statements, may_publish: str | None) -> str:
     if not facts.bound:
         return f"Weights: {statements.license.strip()}."
-    titles = ", ".join(_title(name) for name in facts.bound)
+    titles = ", ".join(dataset_class(name).TITLE if name in list_datasets() else name for name in facts.bound)
     public = (
         f"They are public because whoever shared them states: {may_publish.strip()}"
         if may_publish
@@ -523,12 +345,11 @@ def check_written_card(content: str, where: str) -> None:
         raise CardError(
             f"Cannot use the card {where}: '{found[0][:40]}' is not filled in. Write it, or delete the file."
         )
-    titles = list(re.finditer(r"^#+ +(.+)$", card.text, re.M))
-    for title, following in zip(titles, [*titles[1:], None], strict=True):
-        text = card.text[title.end() : following.start() if following else None]
-        deeper = following and following[0].count("#") > title[0].count("#")
-        if not text.strip() and not deeper:
-            raise CardError(f"Cannot use the card {where}: nothing is written under '{title[1]}'.")
+    _, *parts = re.split(r"^(#+) +(.+)$", card.text, flags=re.M)
+    levels, titles, texts = parts[::3], parts[1::3], parts[2::3]
+    for level, title, text, next_level in zip(levels, titles, texts, [*levels[1:], ""], strict=True):
+        if not text.strip() and len(next_level) <= len(level):
+            raise CardError(f"Cannot use the card {where}: nothing is written under '{title}'.")
 
 
 def is_generated(content: str) -> bool:
@@ -537,12 +358,15 @@ def is_generated(content: str) -> bool:
 
 
 def publication_section(facts: CardFacts, statements: Statements, may_publish: str | None) -> str:
-    """Return what is added to a card that somebody wrote, if a license binds the weights."""
-    return f"\n## License of the data\n\n{_license(facts, statements, may_publish)}\n" if facts.bound else ""
+    """Return what is added to a card that somebody wrote, if a license binds the weights.
 
-
-def _title(name: str) -> str:
-    return dataset_class(name).TITLE if name in list_datasets() else name
+    Raises:
+        CardError: If the agreement on the data is not stated.
+    """
+    if not facts.bound:
+        return ""
+    statements.check("data_agreement")
+    return f"\n## License of the data\n\n{_license(facts, statements, may_publish)}\n"
 
 
 # --- metadata ---
@@ -557,35 +381,30 @@ def _metadata(facts: CardFacts, repo_id: str, statements: Statements) -> "ModelC
         link = dataset_class(first).HOMEPAGE if first in list_datasets() else f"https://huggingface.co/{repo_id}"
         license = {"license": "other", "license_name": f"{re.sub('[^a-z0-9]+', '-', first.lower())}-agreement"}
         license["license_link"] = link
-    results = [result for report in _indexed_reports(facts) for result in eval_results(report)]
+    reports = [report for name, report in facts.scored.items() if name == "test"]
+    if facts.folds:
+        reports = [report for _, report in sorted(facts.folds["folds"].items())]
+    results = [result for report in reports for result in eval_results(report)]
     return ModelCardData(
         **license,
         library_name="transformers",
         pipeline_tag="image-feature-extraction" if facts.is_encoder else "image-classification",
         tags=["hf_geaau", "facial-action-units", "FACS", *facts.trained_on],
-        base_model=_base_model(facts, facts.training.get("recipe")),
+        base_model=_base_model(facts),
         eval_results=results or None,
         model_name=repo_id.split("/")[-1] if results else None,
         metrics=["f1", "roc_auc"] if results else None,
     )
 
 
-def _base_model(facts: CardFacts, recipe: dict[str, Any] | None) -> str | None:
+def _base_model(facts: CardFacts) -> str | None:
     """Return the Hub id of the backbone's ImageNet weights, if the recipe started from them."""
-    if not (recipe or {}).get("pretrained_backbone"):
+    if not (facts.training.get("recipe") or {}).get("pretrained_backbone"):
         return None
     import timm
 
     default = timm.get_pretrained_cfg(facts.config["backbone"])
     return (default and default.hf_hub_id and default.hf_hub_id.rstrip("/")) or None
-
-
-def _indexed_reports(facts: CardFacts) -> list[dict[str, Any]]:
-    """Return the reports that the Hub's model-index lists: of each fold, or of the test set."""
-    if facts.folds:
-        return [report for _, report in sorted(facts.folds["folds"].items())]
-    report = facts.reports.get("test", {})
-    return [report] if report.get("action_units") else []
 
 
 def eval_results(report: dict[str, Any]) -> list["EvalResult"]:
@@ -633,10 +452,8 @@ def zoo_row(entry: ZooEntry) -> dict[str, str]:
 
 def zoo_table() -> str:
     """Return the zoo as a Markdown table, with links for model_cards/README.md."""
-    rows = [zoo_row(entry) for entry in ZOO]
-    lines = [f"| {' | '.join(rows[0])} |", f"|{'---|' * len(rows[0])}"]
-    for entry, row in zip(ZOO, rows, strict=True):
-        link = entry.card.removeprefix("model_cards/") if entry.card.startswith("model_cards/") else f"../{entry.card}"
-        cells = {**row, "checkpoint": f"[{entry.name}]({link})"}
-        lines.append(f"| {' | '.join(cells.values())} |")
-    return "\n".join(lines)
+    rows = [
+        {**zoo_row(entry), "checkpoint": f"[{entry.name}]({os.path.relpath(entry.card, 'model_cards')})"}
+        for entry in ZOO
+    ]
+    return markdown_table(list(rows[0]), [list(row.values()) for row in rows], "l" * len(rows[0]))

@@ -15,8 +15,8 @@ from hf_geaau.facs import ACTION_UNITS
 if TYPE_CHECKING:
     import pandas as pd
 
-# Okabe & Ito's colour-blind-safe palette, without black and the dark blue that cannot be read on it.
-COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#F0E442")
+# Okabe & Ito's color-blind-safe palette, without black and the dark blue that cannot be read on it.
+COLORS = ("#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#F0E442")
 
 
 def require_matplotlib() -> None:
@@ -30,12 +30,12 @@ def annotate_photo(photo: Image.Image, faces: list[dict[str, Any]], heat_map: in
 
     Args:
         photo: The upright photo, RGB.
-        faces: The pipeline's result for it; "track_id" is written down where it is given, and decides the colour.
-        heat_map: Place of an action unit, whose LAM mask is laid over the face; the faces then need "masks" and
+        faces: The pipeline's result for it; "track_id", if there is one, is written down and selects the color.
+        heat_map: Index of an action unit whose LAM mask is laid over the face; the faces then need "masks" and
             "to_crop", the (2, 3) matrix from photo pixels to the unit square of the crop.
 
     Returns:
-        A new image, of the photo's size.
+        A new image of the photo's size.
     """
     picture = photo.copy() if heat_map is None else _with_heat(photo, faces, heat_map)
     draw = ImageDraw.Draw(picture)
@@ -43,31 +43,31 @@ def annotate_photo(photo: Image.Image, faces: list[dict[str, Any]], heat_map: in
     for index, face in enumerate(faces):
         box = face["box"]
         track = face.get("track_id")
-        colour = COLOURS[(index if track is None else track - 1) % len(COLOURS)]
+        color = COLORS[(index if track is None else track - 1) % len(COLORS)]
         height = box["ymax"] - box["ymin"]
         width = max(2, round(height / 80))
-        draw.rectangle((box["xmin"], box["ymin"], box["xmax"], box["ymax"]), outline=colour, width=width)
-        radius = width
+        draw.rectangle((box["xmin"], box["ymin"], box["xmax"], box["ymax"]), outline=color, width=width)
         for x, y in face["points"]:
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+            draw.ellipse((x - width, y - width, x + width, y + width), fill=color)
         name = "" if track is None else f"face {track}\n"
-        labels.append((name + _present_lines(face), box, colour, float(np.clip(height / 11, 10, 40))))
+        present = [f"{label} {ACTION_UNITS[int(label[2:])].name.lower()}" for label in face["present"]]
+        labels.append((name + ("\n".join(present) or "no AU present"), box, color, float(np.clip(height / 11, 10, 40))))
     taken = [(box["xmin"], box["ymin"], box["xmax"], box["ymax"]) for _, box, _, _ in labels]
-    for text, box, colour, points in labels:  # last, so that no box is drawn over a label
-        taken.append(_label(draw, text, box, colour, points, picture.size, taken))
+    for text, box, color, points in labels:  # last, so that no box is drawn over a label
+        taken.append(_label(draw, text, box, color, points, picture.size, taken))
     return picture
 
 
-def _with_heat(photo: Image.Image, faces: list[dict[str, Any]], place: int) -> Image.Image:
-    """Lay the mask of one action unit over every face, each scaled to its own maximum; dark means nothing."""
+def _with_heat(photo: Image.Image, faces: list[dict[str, Any]], unit_index: int) -> Image.Image:
+    """Lay the mask of one action unit over every face, each scaled to its own maximum; dark is zero."""
     import cv2
 
     pixels = np.asarray(photo).astype(np.float32)
     height, width = pixels.shape[:2]
     for face in faces:
-        mask = np.asarray(face["masks"][place], np.float32)
+        mask = np.asarray(face["masks"][unit_index], np.float32)
         mask = mask / max(float(mask.max()), 1e-9)
-        # Cell centres lie at (i + 0.5) / side of the crop.
+        # Cell centers lie at (i + 0.5) / side of the crop.
         sides = np.array(mask.shape[::-1], float)
         to_cells = face["to_crop"] * sides[:, None] - [[0, 0, 0.5]]
         heat = cv2.warpAffine(mask, to_cells, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
@@ -78,7 +78,7 @@ def _with_heat(photo: Image.Image, faces: list[dict[str, Any]], place: int) -> I
 
 
 def blur_faces(photo: Image.Image, boxes: Sequence[Sequence[float]]) -> Image.Image:
-    """Make faces unrecognisable on a copy of the photo: an ellipse around each box keeps at most 6 cells across.
+    """Make faces unrecognizable on a copy of the photo: an ellipse around each box keeps at most 6 cells across.
 
     Args:
         photo: RGB.
@@ -100,43 +100,38 @@ def blur_faces(photo: Image.Image, boxes: Sequence[Sequence[float]]) -> Image.Im
     return picture
 
 
-def _present_lines(face: dict[str, Any]) -> str:
-    lines = [f"{label} {ACTION_UNITS[int(label[2:])].name.lower()}" for label in face["present"]]
-    return "\n".join(lines) or "no AU present"
-
-
 def _label(
     draw: ImageDraw.ImageDraw,
     text: str,
     box: dict[str, float],
-    colour: str,
+    color: str,
     points: float,
     size: tuple[int, int],
     taken: list[tuple[float, float, float, float]],
 ) -> tuple[float, float, float, float]:
-    """Write text right of the box, left of it, below or above, wherever it covers least; gives where it is."""
+    """Write text right of the box, left of it, below or above, where it covers least; return its rectangle."""
     font = ImageFont.load_default(points)
     left, top, right, bottom = draw.multiline_textbbox((0, 0), text, font=font)
     gap = points / 3
     width, height = right - left + 2 * gap, bottom - top + 2 * gap
-    wished = [
+    corners = [
         (box["xmax"], box["ymin"]),
         (box["xmin"] - width, box["ymin"]),
         (box["xmin"], box["ymax"]),
         (box["xmin"], box["ymin"] - height),
     ]
-    places = []
-    for x, y in wished:
+    candidates = []
+    for x, y in corners:
         x, y = (float(np.clip(at, 0, max(0, most))) for at, most in ((x, size[0] - width), (y, size[1] - height)))
-        places.append((x, y, x + width, y + height))
-    place = min(places, key=lambda candidate: sum(_overlap(candidate, other) for other in taken))
-    draw.rectangle(place, fill="black")
-    draw.multiline_text((place[0] + gap - left, place[1] + gap - top), text, font=font, fill=colour)
-    return place
+        candidates.append((x, y, x + width, y + height))
+    chosen = min(candidates, key=lambda candidate: sum(_shared_area(candidate, other) for other in taken))
+    draw.rectangle(chosen, fill="black")
+    draw.multiline_text((chosen[0] + gap - left, chosen[1] + gap - top), text, font=font, fill=color)
+    return chosen
 
 
-def _overlap(first: tuple[float, float, float, float], second: tuple[float, float, float, float]) -> float:
-    """Give the area that two rectangles share."""
+def _shared_area(first: tuple[float, float, float, float], second: tuple[float, float, float, float]) -> float:
+    """Return the area that two rectangles share."""
     width = min(first[2], second[2]) - max(first[0], second[0])
     height = min(first[3], second[3]) - max(first[1], second[1])
     return max(width, 0) * max(height, 0)
@@ -153,17 +148,11 @@ def save_mask_sheet(crop: NDArray, face: dict[str, Any], path: Path) -> None:
     Raises:
         MissingExtraError: If matplotlib is not installed.
     """
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     image = np.moveaxis(np.asarray(crop), 0, -1).astype(np.uint8)
     units = list(face["action_units"].items())
     columns = min(6, len(units))
-    rows = -(-len(units) // columns)
-    figure = Figure(figsize=(1.75 * columns, 2.1 * rows), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    title = "Where each action unit looks: LAM mask, each scaled to its own maximum"
+    figure, axes = _small_multiples(len(units), title, 1.75 * columns, 2.1 * -(-len(units) // columns), columns)
     extent = (0, image.shape[1], image.shape[0], 0)
     for axis, mask, (label, probability) in zip(axes, face["masks"], units, strict=False):
         axis.imshow(image, extent=extent)
@@ -175,17 +164,16 @@ def save_mask_sheet(crop: NDArray, face: dict[str, Any], path: Path) -> None:
         axis.set_title(f"{label} {probability:.2f}\n{name}", fontsize=8, weight=weight)
     for axis in axes:
         axis.axis("off")
-    figure.suptitle("Where each action unit looks: LAM mask, each scaled to its own maximum", fontsize=9)
-    figure.savefig(path)
+    _save(figure, path)
 
 
 def save_time_series(rows: "pd.DataFrame", thresholds: Mapping[str, float], path: Path, title: str) -> None:
-    """Draw one face over time: a small picture per action unit, threshold dashed, spans where it is present shaded.
+    """Draw one face over time: a small plot per action unit, threshold dashed, spans where it is present shaded.
 
     Args:
         rows: The rows of one track, from `hf_geaau.video.tables.read_table`; where the face was not seen for longer
             than usual, the line is broken.
-        thresholds: Threshold of each action unit; its keys are what is drawn.
+        thresholds: Threshold of each action unit; its keys select what is drawn.
         path: The picture to write.
         title: Its heading.
 
@@ -223,7 +211,7 @@ def save_time_series(rows: "pd.DataFrame", thresholds: Mapping[str, float], path
 
 
 def _spans(present: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First and last place of each run of true values."""
+    """Return the first and last index of each run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], present.astype(int), [0]])))
     return [(int(first), int(last) - 1) for first, last in zip(edges[::2], edges[1::2], strict=True)]
 
@@ -257,7 +245,7 @@ def save_cooccurrence(table: "pd.DataFrame", units: Sequence[str], path: Path) -
     axis.set_ylabel("of the faces with (how many)", fontsize=8)
     bar = figure.colorbar(picture, ax=axis, shrink=0.8)
     bar.ax.tick_params(labelsize=7)
-    bar.set_label("share, in %: 100 × colour", fontsize=8)
+    bar.set_label("share, in %: 100 × color", fontsize=8)
     _save(figure, path)
 
 
@@ -290,22 +278,20 @@ def save_contact_sheet(
 def _small_multiples(
     count: int, title: str, width: float | None = None, height: float | None = None, columns: int | None = None
 ) -> tuple[Any, NDArray[Any]]:
-    """Make a figure of `count` axes, drawn without a display."""
+    """Return a figure of `count` axes that needs no display, and the axes."""
     require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = columns or min(3, count)
     rows = -(-count // columns)
     size = (width or 3.4 * columns, height or 1.35 * rows + 0.7)
     figure = Figure(figsize=size, dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=10, wrap=True, parse_math=False)
-    return figure, np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
 
 
 def _save(figure: Any, path: Path) -> None:
-    """Write a figure whole; names in scripts that matplotlib's font lacks become boxes, not warnings."""
+    """Write a figure at once; characters that matplotlib's font lacks become boxes, without a warning."""
     import warnings
 
     from hf_geaau.files import whole_file

@@ -89,7 +89,7 @@ class Annotator:
     def close(self) -> None:
         """Remove a video that is not finished."""
         if self._video is not None:
-            self._video.drop()
+            self._video.abandon()
             Path(self._video.path).unlink(missing_ok=True)
             self._video = None
 

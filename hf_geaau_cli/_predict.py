@@ -195,8 +195,8 @@ def _conclude(report: "Report", count: int, min_score: float) -> None:
     for source in report.sources:
         if source.notes:
             say(f"note: '{source.shown}': {'; '.join(source.notes)}.", err)
-    if report.passed_over:
-        kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(report.passed_over.items()))
+    if report.skipped:
+        kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(report.skipped.items()))
         say(f"note: files that are neither photo nor video were passed over: {kinds}.", err)
     for source in report.sources:
         if source.problem is not None:

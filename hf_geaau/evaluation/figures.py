@@ -11,7 +11,7 @@ from PIL import Image
 from hf_geaau import facs
 from hf_geaau.files import whole_file
 from hf_geaau.metrics import au_auc
-from hf_geaau.plots import COLOURS
+from hf_geaau.plots import COLORS
 
 from .groups import RenderedSet
 
@@ -28,7 +28,7 @@ def draw_calibration(rendered: dict[str, Any], names: list[str], path: Path) -> 
     axes = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
     for axis, name in zip(axes, names, strict=False):
         axis.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-        for color, (title, entry) in zip(COLOURS, rendered.items(), strict=False):
+        for color, (title, entry) in zip(COLORS, rendered.items(), strict=False):
             curve = entry["calibration"][name]
             axis.plot(curve["predicted"], curve["observed"], ".-", color=color, label=title, linewidth=1.2)
         axis.set_title(name, fontsize=8)

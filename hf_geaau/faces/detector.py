@@ -20,7 +20,7 @@ YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 YUNET_MIN_SIDE = 64
 NMS_OVERLAP = 0.3
 
-# A tilted face scores low until it is turned upright: weaker candidates are worth a second look.
+# A tilted face scores low until it is turned upright: weaker candidates are detected again.
 CANDIDATE_SCORE = 0.3
 
 # The small copy, for faces that fill the photo: YuNet finds none of more than some 300 pixels.
@@ -59,12 +59,12 @@ class FaceDetector:
     """Find the faces of a photo, largest first.
 
     Two passes of YuNet find candidates: one over the photo at `max_side`, one over a small copy with a margin, for
-    faces that fill the photo. YuNet knows upright faces and pulls the points of a tilted face toward upright; so each
-    face is turned upright by its points, and they are found again, until they rest. The result is the mean of what
-    YuNet sees on the upright crop and its mirror image, and of what `faces.five_points` sees. If there is no face,
-    the photo is tried again on its side.
+    faces that fill the photo. YuNet was trained on upright faces and pulls the points of a tilted face toward upright;
+    so each face is turned upright by its points and detected again until the points converge. The result is the mean
+    of YuNet's points on the upright crop and its mirror image and of those of `faces.five_points`. If there is no
+    face, the photo is tried again rotated by 90°.
 
-    A detector is cheap to make, can be pickled and shared between threads: networks are loaded on first use.
+    A detector is cheap to create, and can be pickled and shared between threads: networks are loaded on first use.
 
     Args:
         min_score: Faces with a lower YuNet score are dropped.
@@ -74,8 +74,8 @@ class FaceDetector:
 
     Source:
         Wu, Peng, Yu: YuNet: a tiny millisecond-level face detector, 2023. Weights: face_detection_yunet_2023mar from
-        the OpenCV Zoo, MIT license. Passes, turns and means are our choice; examples/measure_alignment.py
-        measures them.
+        the OpenCV Zoo, MIT license. Passes, turns and means are our choice; benchmarks/alignment.py measures
+        them.
 
     Example:
         >>> FaceDetector()(np.zeros((120, 160, 3), np.uint8))
@@ -115,14 +115,14 @@ class FaceDetector:
         return faces
 
     def _faces(self, bgr: Pixels, candidates: Rows, min_score: float) -> list[Face]:
-        """Turn candidates upright, drop what is no face then or was found twice, and sort by size."""
+        """Turn candidates upright, drop those below `min_score` and duplicates, and sort by size."""
         import cv2
 
         found = []
         for row in candidates:
             patch, to_photo = _patch(bgr, row)
-            here = self._upright(patch, _mapped(row[None], cv2.invertAffineTransform(to_photo))[0])
-            found.append(_mapped(here[None], to_photo)[0])
+            upright = self._upright(patch, _mapped(row[None], cv2.invertAffineTransform(to_photo))[0])
+            found.append(_mapped(upright[None], to_photo)[0])
         rows = _suppress_overlaps(np.array(found).reshape(-1, 15))
         size = bgr.shape[1], bgr.shape[0]
         faces = []
@@ -150,14 +150,14 @@ class FaceDetector:
         """
         import cv2
 
-        sure = row[14] >= UPRIGHT_SCORE
-        start = row = row if sure else self._scan(bgr, row)
+        is_sure = row[14] >= UPRIGHT_SCORE
+        start = row = row if is_sure else self._scan(bgr, row)
         for _ in range(MAX_TURNS):
             found = self._on_crop(bgr, row)
             if found is None:
                 return start
-            if found[14] < start[14] - SCORE_LOSS:  # lost the face, or it never was one
-                return start if sure else found
+            if found[14] < start[14] - SCORE_LOSS:  # the face was lost, or there was none
+                return start if is_sure else found
             moved, row = _distance(found[4:14].reshape(5, 2), row[4:14].reshape(5, 2)), found
             if moved < CONVERGED_SHIFT:
                 break
@@ -208,7 +208,7 @@ class FaceDetector:
         """Run YuNet; rows in pixels of `bgr`."""
         import cv2
 
-        # With a side of 32 pixels or less, OpenCV's layer for large faces reads memory that nobody wrote.
+        # With a side of 32 pixels or less, OpenCV's layer for large faces reads uninitialized memory.
         bottom, right = (max(0, YUNET_MIN_SIDE - side) for side in bgr.shape[:2])
         bgr = cv2.copyMakeBorder(bgr, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
         session = _session(self._path())
@@ -228,7 +228,7 @@ class FaceDetector:
 
 
 def _suppress_overlaps(rows: Rows) -> Rows:
-    """Keep the best of boxes that overlap."""
+    """Return the rows without those whose box overlaps one of a higher score."""
     import cv2
 
     boxes, scores = rows[:, :4].tolist(), rows[:, 14].tolist()
@@ -236,7 +236,7 @@ def _suppress_overlaps(rows: Rows) -> Rows:
 
 
 def _mapped(rows: Rows, matrix: Matrix) -> Rows:
-    """Carry rows through a 2×3 matrix: points exactly, boxes by their middle and scale."""
+    """Transform rows by a 2×3 matrix: points exactly, boxes by their middle and scale."""
     turn, shift = matrix[:, :2], matrix[:, 2]
     middles = (rows[:, :2] + rows[:, 2:4] / 2) @ turn.T + shift
     sizes = rows[:, 2:4] * np.sqrt(abs(np.linalg.det(turn)))
@@ -245,7 +245,7 @@ def _mapped(rows: Rows, matrix: Matrix) -> Rows:
 
 
 def _scaled(bgr: Pixels, scale: float, margin: float = 0.0) -> tuple[Pixels, Matrix]:
-    """Make a scaled copy with a black margin (a share of its longer side), and the matrix copy -> original."""
+    """Return a scaled copy with a black margin (a share of its longer side), and the matrix copy -> original."""
     import cv2
 
     height, width = (max(1, round(side * scale)) for side in bgr.shape[:2])
@@ -257,7 +257,7 @@ def _scaled(bgr: Pixels, scale: float, margin: float = 0.0) -> tuple[Pixels, Mat
 
 
 def _patch(bgr: Pixels, row: Row) -> tuple[Pixels, Matrix]:
-    """Cut out a candidate with its surroundings, shrunk if large, and the matrix patch -> photo."""
+    """Return a candidate with its surroundings, shrunk if large, and the matrix patch -> photo."""
     eyes = EYES_PER_BOX * np.sqrt(row[2] * row[3])
     middle, reach = row[:2] + row[2:4] / 2, PATCH_REACH * eyes
     limits = np.array(bgr.shape[1::-1])
@@ -269,7 +269,7 @@ def _patch(bgr: Pixels, row: Row) -> tuple[Pixels, Matrix]:
 
 
 def _distance(points: Points, others: Points) -> float:
-    """Mean distance of corresponding points as a share of the distance between the others' eyes."""
+    """Return the mean distance of corresponding points as a share of the distance between the others' eyes."""
     eyes = max(float(np.linalg.norm(others[1] - others[0])), 1e-6)
     return float(np.linalg.norm(points - others, axis=1).mean()) / eyes
 

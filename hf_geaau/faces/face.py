@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Face:
-    """One face in a photo or frame; what is not known yet is None.
+    """One face in a photo or frame; unknown values are None.
 
     Attributes:
         box: (4,) float32, xyxy in pixels of the upright photo, inside the photo.
@@ -77,6 +77,18 @@ class Face:
         return result | {
             name: value for name, value in (("masks", self.masks), ("embedding", self.embedding)) if value is not None
         }
+
+
+def box_iou(box: NDArray[Any], other: NDArray[Any]) -> float:
+    """Return the intersection over union of two boxes, xyxy; 0 for empty ones.
+
+    Example:
+        >>> box_iou(np.array([0, 0, 2, 1]), np.array([1, 0, 3, 1])) == 1 / 3
+        True
+    """
+    shared = np.clip(np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2]), 0, None).prod()
+    areas = (box[2:] - box[:2]).clip(0).prod() + (other[2:] - other[:2]).clip(0).prod()
+    return float(shared / max(areas - shared, 1e-9))
 
 
 def can_be_aligned(points: NDArray[np.floating], size: tuple[int, int]) -> bool:

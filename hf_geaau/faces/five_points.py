@@ -17,7 +17,7 @@ SHARPEST = 1.3  # a photo is shrunk to this many times the crop's resolution fir
 
 
 def upright_points(side: float, eyes: float) -> NDArray[np.float64]:
-    """Place the five points of an average frontal face in the middle of a square crop.
+    """Return the five points of an average frontal face in the middle of a square crop.
 
     Args:
         side: Side of the crop in pixels.
@@ -34,11 +34,11 @@ def upright_points(side: float, eyes: float) -> NDArray[np.float64]:
     return side / 2 + (template - template.mean(axis=0)) * eyes / (template[1, 0] - template[0, 0])
 
 
-def describe(grey: NDArray[Any], points: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Describe the crop that points cut out of a photo.
+def describe(gray: NDArray[Any], points: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return the features of the crop that points cut out of a photo.
 
     Args:
-        grey: (H, W) uint8, at about the crop's resolution.
+        gray: (H, W) uint8, at about the crop's resolution.
         points: (5, 2), x then y, in its pixels.
 
     Returns:
@@ -50,43 +50,46 @@ def describe(grey: NDArray[Any], points: NDArray[Any]) -> tuple[NDArray[np.float
     import cv2
 
     to_crop = similarity_transform(points, upright_points(CROP_SIDE, CROP_EYES))
-    crop = cv2.warpAffine(grey, to_crop, (CROP_SIDE, CROP_SIDE))
+    crop = cv2.warpAffine(gray, to_crop, (CROP_SIDE, CROP_SIDE))
     return np.append(_histograms().compute(crop).ravel(), np.float32(1)), to_crop
 
 
-def step(weights: NDArray[Any], grey: NDArray[Any], points: NDArray[Any]) -> NDArray[np.float64]:
-    """Take one step of the cascade: from points to better points, in pixels of the photo.
+def step(weights: NDArray[Any], gray: NDArray[Any], points: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the points after one step of the cascade.
 
     Args:
-        weights: (1765, 10), from the description of a crop to where its points are, in eye distances from
-            `upright_points`.
-        grey: (H, W) uint8, as in `describe`.
-        points: (5, 2).
+        weights: (1765, 10), from the features of a crop to the offsets of its points from `upright_points`, in eye
+            distances.
+        gray: (H, W) uint8, as in `describe`.
+        points: (5, 2), x then y, in its pixels.
+
+    Returns:
+        (5, 2) in the same pixels.
     """
     import cv2
 
-    description, to_crop = describe(grey, points)
-    found = upright_points(CROP_SIDE, CROP_EYES) + CROP_EYES * (description @ weights).reshape(5, 2)
+    features, to_crop = describe(gray, points)
+    in_crop = upright_points(CROP_SIDE, CROP_EYES) + CROP_EYES * (features @ weights).reshape(5, 2)
     to_photo = cv2.invertAffineTransform(to_crop)
-    return found @ to_photo[:, :2].T + to_photo[:, 2]
+    return in_crop @ to_photo[:, :2].T + to_photo[:, 2]
 
 
-def find_five_points(grey: NDArray[Any], points: NDArray[Any]) -> NDArray[np.float64]:
+def find_five_points(gray: NDArray[Any], points: NDArray[Any]) -> NDArray[np.float64]:
     """Find the five points of one face, starting from points that are roughly right.
 
     Three linear steps, each from the histograms of gradients in the crop that the last points cut out.
 
     Args:
-        grey: (H, W) uint8 photo.
+        gray: (H, W) uint8 photo.
         points: (5, 2), x then y, in photo pixels, off by up to a quarter of the distance between the eyes.
 
     Returns:
         (5, 2) float64, in photo pixels: image-left eye, image-right eye, nose tip, image-left and image-right mouth
-        corner, as the rendered faces define them (eyes: centres of the lids; nose: landmark 30 of 68).
+        corner, as the rendered faces define them (eyes: centers of the lids; nose: landmark 30 of 68).
 
     Source:
         Xiong and De la Torre 2013, supervised descent; our features cover the crop instead of each point's
-        surroundings. Weights: examples/train_five_points.py.
+        surroundings. Weights: benchmarks/train_five_points.py.
 
     Example:
         >>> find_five_points(np.zeros((80, 80), np.uint8), upright_points(80, 30)).shape
@@ -96,13 +99,13 @@ def find_five_points(grey: NDArray[Any], points: NDArray[Any]) -> NDArray[np.flo
 
     eyes = max(1e-6, float(np.linalg.norm(points[1] - points[0])))
     scale = min(1.0, SHARPEST * CROP_EYES / eyes)
-    width, height = (max(1, round(side * scale)) for side in grey.shape[::-1])
-    small: NDArray[Any] = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    factors = np.array([width / grey.shape[1], height / grey.shape[0]])
-    found = (points + 0.5) * factors - 0.5
+    width, height = (max(1, round(side * scale)) for side in gray.shape[::-1])
+    small: NDArray[Any] = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
+    factors = np.array([width / gray.shape[1], height / gray.shape[0]])
+    points = (points + 0.5) * factors - 0.5
     for weights in _cascade():
-        found = step(weights, small, found)
-    return (found + 0.5) / factors - 0.5
+        points = step(weights, small, points)
+    return (points + 0.5) / factors - 0.5
 
 
 @cache

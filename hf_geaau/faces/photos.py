@@ -29,7 +29,7 @@ _header_lock = threading.Lock()  # warnings.catch_warnings is not thread-safe
 def read_photo(source: Any, *, max_pixels: int = MAX_PIXELS, timeout: float = 10.0) -> Image.Image:
     """Read a photo as an upright 8-bit RGB image.
 
-    The EXIF orientation is applied, transparency is laid on white, 16 bits are scaled to 8, and of an
+    The EXIF orientation is applied, transparency is composited on white, 16 bits are scaled to 8, and of an
     animation the first frame is taken. The content of a file decides its format, not its name.
 
     Args:
@@ -99,7 +99,7 @@ def _decode(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
             f"Cannot read {name}: its content is no image in a supported format ({', '.join(FORMATS)}). "
             "Convert it to JPEG or PNG."
         ) from error
-    except Exception as error:  # whatever a damaged header leads a decoder to
+    except Exception as error:  # a damaged header can make a decoder raise anything
         raise _damaged(name) from error
     with image:
         return _finish(image, name, max_pixels)
@@ -113,7 +113,7 @@ def _finish(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
         raise PhotoError(f"A photo must have pixels, got {name} of {image.width}×{image.height}. Pass another photo.")
     try:
         image.load()
-    except Exception as error:  # whatever damaged content leads a decoder to
+    except Exception as error:  # damaged content can make a decoder raise anything
         raise _damaged(name) from error
     try:
         image = ImageOps.exif_transpose(image)

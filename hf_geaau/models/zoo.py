@@ -93,12 +93,12 @@ def find_checkpoint(
     if path.exists():
         _check_directory(path)
         return path
-    for entry in ZOO:
-        if source == entry.name and entry.is_bundled:
-            return entry.path
+    entry = next((entry for entry in ZOO if entry.name == source), None)
+    if entry and entry.is_bundled:
+        return entry.path
     if source.startswith((".", "/", "~")) or "\\" in source or source.count("/") > 1:
         raise CheckpointError(f"Cannot find the checkpoint '{source}': there is no such directory. Check the path.")
-    if source in [entry.name for entry in ZOO]:
+    if entry:
         raise CheckpointError(f"Cannot load '{source}': its weights are not published. {_suggestion(source)}")
     return _fetch(source, revision, token)
 
@@ -128,6 +128,7 @@ def _check_weights(files: list[str], where: str) -> None:
 
 def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path:
     """Fetch a snapshot; fall back to the cache if the Hub is unreachable or answers with a server error."""
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -150,9 +151,12 @@ def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path
             problem, file = error, _file_of(error) or file
             reason, remedy = reason_and_remedy(error)
     if problem is None or (_status(problem) or 500) >= 500:  # any other answer of the Hub is final
-        if snapshot := _cached(files):
+        try:
+            snapshot = Path(snapshot_download(**files, local_files_only=True))
+            _check_directory(snapshot)
             return snapshot
-        reason = f"not in the cache, and {reason}"
+        except (OSError, CheckpointError):  # the client's "not in the cache" and "incomplete" are OSErrors
+            reason = f"not in the cache, and {reason}"
     raise CheckpointError(
         f"Cannot load the checkpoint {where}, file {file}: {reason}. {remedy} {_suggestion(repo_id)}"
     ) from problem
@@ -171,18 +175,6 @@ def _download(files: dict[str, Any], where: str, token: str | bool | None) -> Pa
         )
     _check_weights(names, f"{where} on the Hub")
     return Path(snapshot_download(**files, token=token))
-
-
-def _cached(files: dict[str, Any]) -> Path | None:
-    """Return the snapshot in the cache, or None if it is missing or incomplete."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        snapshot = Path(snapshot_download(**files, local_files_only=True))
-        _check_directory(snapshot)
-    except (OSError, CheckpointError):  # the client's "not in the cache" and "incomplete" are OSErrors
-        return None
-    return snapshot
 
 
 def why_out_of_reach() -> str | None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from hf_geaau.errors import MissingExtraError, VideoError
 
-# A video that has at least this share of the frames that its header declares is not called truncated: headers count
-# packets, and a few of these give no frame.
+# A video with at least this share of the frames that its header declares does not count as truncated: headers count
+# packets, and some packets hold no frame.
 COMPLETE = 0.98
 
 
@@ -32,7 +32,7 @@ class Frame(NamedTuple):
 
 
 class VideoReader:
-    """The frames of a video in order; what is broken is counted, passed over and reported in `notes`.
+    """Read the frames of a video in order; broken ones are counted, skipped and reported in `notes`.
 
     Rotation, mirroring and pixel shape are applied as a player applies them. Frames may change size.
 
@@ -40,7 +40,7 @@ class VideoReader:
         path: A file, or a URL that FFmpeg opens.
         every: Take every n-th frame.
         fps: Take about so many frames a second, by time, whatever the video's own rate.
-        start: Frames before this one are decoded but not given.
+        start: Frames before this one are decoded but not yielded.
 
     Raises:
         VideoError: If the file is missing, empty, no video, or of a codec that FFmpeg does not know.
@@ -62,7 +62,7 @@ class VideoReader:
 
     @property
     def declared(self) -> int:
-        """How many frames the header declares; an estimate from the duration if it does not; 0 if neither is known."""
+        """Return the number of frames that the header declares, else an estimate from the duration, else 0."""
         stream = self._stream
         if stream.frames:
             return int(stream.frames)
@@ -72,7 +72,7 @@ class VideoReader:
 
     @property
     def rate(self) -> float:
-        """Frames per second on average, as the container says; 25 if it does not."""
+        """Return the average frames per second that the container declares; 25 if it declares none."""
         return float(self._stream.average_rate or 25)
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class VideoReader:
         self._container.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Decode to the end.
+        """Yield the wanted frames to the end.
 
         Raises:
             VideoError: If not a single frame decodes.
@@ -102,7 +102,7 @@ class VideoReader:
         self._conclude()
 
     def _decoded(self) -> Iterator[Any]:
-        """Decode packet by packet: one that is broken takes only its own frames with it."""
+        """Decode packet by packet: a broken one costs only its own frames."""
         import av
 
         packets = self._container.demux(self._stream)
@@ -143,7 +143,7 @@ class VideoReader:
 
 
 def oriented(image: NDArray[np.uint8], matrix: NDArray[Any]) -> NDArray[np.uint8]:
-    """Turn and mirror an image as a container's display matrix says, to the nearest quarter turn.
+    """Rotate and mirror an image by a container's display matrix, to the nearest quarter turn.
 
     Args:
         image: (H, W, 3).
@@ -163,13 +163,13 @@ def oriented(image: NDArray[np.uint8], matrix: NDArray[Any]) -> NDArray[np.uint8
 
 
 class _Sampler:
-    """Chooses frames by number or by time."""
+    """Choose frames by number or by time."""
 
     def __init__(self, every: int, fps: float | None) -> None:
         self.every, self.fps, self._due = every, fps, -np.inf
 
     def __call__(self, number: int, time: float) -> bool:
-        """Whether this frame, the next one, is wanted."""
+        """Return whether the next frame is wanted."""
         if number % self.every:
             return False
         if self.fps is None:
@@ -182,7 +182,7 @@ class _Sampler:
 
 
 class CameraReader:
-    """The frames of a camera, until `close` is called; times are seconds since the first frame.
+    """Read the frames of a camera until `close` is called; times are seconds since the first frame.
 
     Args:
         number: 0 for the first camera.
@@ -208,7 +208,7 @@ class CameraReader:
             )
 
     def __iter__(self) -> Iterator[Frame]:
-        """Read until the camera stops."""
+        """Yield the wanted frames until the camera stops."""
         import cv2
 
         start = None
@@ -228,7 +228,7 @@ class CameraReader:
 
 
 def has_video(path: str | os.PathLike[str]) -> bool:
-    """Whether FFmpeg finds a video stream in a file."""
+    """Return whether FFmpeg finds a video stream in a file."""
     try:
         container, _ = _open(os.fspath(path))
     except VideoError:

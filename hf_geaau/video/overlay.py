@@ -15,14 +15,14 @@ TIME_BASE = 90_000  # ticks per second, as MPEG counts; fine enough for any fram
 
 
 class OverlayWriter:
-    """Writes frames with their times; the file is playable once `close` was called.
+    """Write frames with their times; the file is playable once `close` was called.
 
-    Frames keep the distances in time that they have in the source, also where some are left out. A frame of another
-    size than the first is fitted into it, with black bars. There is no sound.
+    Frames keep their times from the source, also where some are left out. A frame of another size than the first is
+    scaled to fit, with black bars. There is no sound.
 
     Args:
         path: The .mp4 to write.
-        rate: Frames per second, about; decides nothing but what the header says.
+        rate: Approximate frames per second; used in the header only.
 
     Example:
         >>> import tempfile
@@ -52,13 +52,13 @@ class OverlayWriter:
         """Append a frame.
 
         Raises:
-            VideoError: If the disk is full or gone.
+            VideoError: If the file cannot be written.
         """
         import av
 
         if self._stream is None:
             self._begin(*picture.size)
-        frame = av.VideoFrame.from_ndarray(self._fitted(picture), format="rgb24")
+        frame = av.VideoFrame.from_ndarray(self._resized(picture), format="rgb24")
         self._ticks = max(self._ticks + 1, round(time_s * TIME_BASE))  # times must rise
         frame.pts = self._ticks
         frame.time_base = self._stream.time_base
@@ -68,7 +68,7 @@ class OverlayWriter:
         """Finish the file.
 
         Raises:
-            VideoError: If the disk is full or gone.
+            VideoError: If the file cannot be written.
         """
         try:
             if self._stream is not None:
@@ -77,8 +77,8 @@ class OverlayWriter:
         except OSError as error:
             raise self._unwritable(error) from error
 
-    def drop(self) -> None:
-        """Let go of the file, which is not finished."""
+    def abandon(self) -> None:
+        """Close the file without finishing it."""
         with suppress(OSError):
             self._container.close()
 
@@ -92,7 +92,7 @@ class OverlayWriter:
         stream.options = {"crf": "20", "preset": "veryfast"}
         self._stream = stream
 
-    def _fitted(self, picture: Image.Image) -> NDArray[np.uint8]:
+    def _resized(self, picture: Image.Image) -> NDArray[np.uint8]:
         size = self._stream.width, self._stream.height
         if picture.size == size:
             return np.asarray(picture)

@@ -185,7 +185,7 @@ class Report:
     Attributes:
         sources: One report per source, in their order, including those that a resumed run had finished before.
         unusable: A line for each input that gave no source.
-        passed_over: Number of files in folders that are neither photo nor video, by suffix.
+        skipped: Number of files in folders that are neither photo nor video, by suffix.
         path: The table, or this process's part of it; None if none was asked for.
         index: The merged index of all processes, if this one finished last.
         is_interrupted: Whether Ctrl-C ended a camera's run.
@@ -193,7 +193,7 @@ class Report:
 
     sources: list[SourceReport] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
-    passed_over: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
     path: Path | None = None
     index: Path | None = None
     is_interrupted: bool = False
@@ -343,7 +343,7 @@ class _Run:
         found = find_sources([each for each in given if not isinstance(each, Source)])
         self.sources = share([*sources, *found.sources], self.process.rank, self.process.count)
         if self.process.rank == 0:
-            self.report.unusable, self.report.passed_over = list(found.problems), found.passed_over
+            self.report.unusable, self.report.skipped = list(found.problems), found.skipped
 
     def open_table(self, path: Path, *, resume: bool, overwrite: bool, chunk_rows: int) -> None:
         """Claim the table, and restore what an interrupted run had done."""

@@ -1,9 +1,9 @@
-"""List what there is to look at: photos, videos, folders, patterns, lists of paths and cameras become sources."""
+"""List the sources that inputs name: photos, videos, folders, patterns, lists of paths and cameras."""
 
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -25,7 +25,7 @@ class Source:
     """One photo, video or camera.
 
     Attributes:
-        kind: What it is.
+        kind: "photo", "video" or "webcam".
         location: Path, URL, or the camera's number; of a photo, anything that `hf_geaau.read_photo` takes.
     """
 
@@ -34,7 +34,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        r"""The location as text that any table can hold: bytes that are no UTF-8 are written as `\udcXX`.
+        r"""Return the location as text that any table can hold: bytes that are not UTF-8 are written as `\udcXX`.
 
         Example:
             >>> Source("photo", "Ольга 1.jpg").name
@@ -46,7 +46,7 @@ class Source:
 
     @property
     def shown(self) -> str:
-        """The name for a message: on one line, also if it holds a line break."""
+        """Return the name for a message: on one line, even if it holds a line break."""
         return self.name if self.name.isprintable() else repr(self.name)
 
 
@@ -56,13 +56,13 @@ class FoundSources:
 
     Attributes:
         sources: In the order of the inputs; a folder's in the order of their names.
-        problems: A line for each input that gave nothing, and for each folder that cannot be read.
-        passed_over: How many files of folders are neither photo nor video, by suffix.
+        problems: A line for each input without a source, and for each folder that cannot be read.
+        skipped: Number of files in folders that are neither photo nor video, by suffix.
     """
 
     sources: list[Source] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    passed_over: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
 
 
 def find_sources(inputs: Iterable[str | os.PathLike[str]]) -> FoundSources:
@@ -70,7 +70,7 @@ def find_sources(inputs: Iterable[str | os.PathLike[str]]) -> FoundSources:
 
     Args:
         inputs: Any mix of: paths and URLs of photos and videos; folders, searched with all folders in them, where
-            hidden files and those that are neither photo nor video by their suffix are passed over; patterns such as
+            hidden files and those that are neither photo nor video by their suffix are skipped; patterns such as
             "clips/**/*.mp4"; text files (.txt) with one of these per line, or separated by zero bytes as
             `find -print0` does; the number of a camera, 0 for the first.
 
@@ -85,7 +85,7 @@ def find_sources(inputs: Iterable[str | os.PathLike[str]]) -> FoundSources:
 
 
 def is_video(source: object) -> bool:
-    """Whether a pipeline's input names a video by its suffix or scheme."""
+    """Return whether a pipeline's input names a video by its suffix or scheme."""
     if not isinstance(source, str | os.PathLike):
         return False
     text = os.fspath(source).lower()
@@ -93,31 +93,31 @@ def is_video(source: object) -> bool:
 
 
 def share(sources: list[Source], rank: int, count: int) -> list[Source]:
-    """Pick one process's part of the sources, so that all parts take about as long.
+    """Return one process's share of the sources, such that all shares take about equally long.
 
-    Videos are dealt out by the size of their files, the largest first, each to whoever has least; photos in turn.
-    Every process comes to the same division by itself.
+    Videos are assigned by file size, the largest first, each to the process with the least so far; photos in turn.
+    The result is deterministic: every process computes the same division.
 
     Args:
         sources: All of them.
-        rank: Which process, from 0.
-        count: How many processes.
+        rank: Index of the process, from 0.
+        count: Number of processes.
 
     Example:
         >>> photos = [Source("photo", name) for name in "abcde"]
         >>> [source.location for source in share(photos, 1, 2)]
         ['b', 'd']
     """
-    videos = [place for place, source in enumerate(sources) if source.kind != "photo"]
-    sizes = {place: _size(sources[place]) for place in videos}
+    videos = [index for index, source in enumerate(sources) if source.kind != "photo"]
+    sizes = {index: _size(sources[index]) for index in videos}
     loads, owner = [0] * count, {}
-    for place in sorted(videos, key=lambda place: (-sizes[place], place)):
+    for index in sorted(videos, key=lambda index: (-sizes[index], index)):
         least = min(range(count), key=lambda process: (loads[process], process))
-        owner[place] = least
-        loads[least] += sizes[place] + 1
-    others = [place for place in range(len(sources)) if place not in owner]
-    owner |= {place: number % count for number, place in enumerate(others)}
-    return [source for place, source in enumerate(sources) if owner[place] == rank]
+        owner[index] = least
+        loads[least] += sizes[index] + 1
+    others = [index for index in range(len(sources)) if index not in owner]
+    owner |= {index: number % count for number, index in enumerate(others)}
+    return [source for index, source in enumerate(sources) if owner[index] == rank]
 
 
 def _add(text: str, found: FoundSources, is_listed: bool) -> None:
@@ -141,28 +141,23 @@ def _add(text: str, found: FoundSources, is_listed: bool) -> None:
 
 
 def _add_folder(folder: str, found: FoundSources) -> None:
-    before, troubles = len(found.sources), len(found.problems)
+    sources_before, problems_before = len(found.sources), len(found.problems)
 
     def unreadable(error: OSError) -> None:
         found.problems.append(f"Cannot read the folder {error.filename!r}: {error.strerror}. Check its permissions.")
 
-    for path in _files(folder, unreadable):
-        suffix = _suffix(path)
-        if suffix in PHOTO_SUFFIXES or suffix in VIDEO_SUFFIXES:
-            found.sources.append(Source("video" if suffix in VIDEO_SUFFIXES else "photo", path))
-        else:
-            found.passed_over[suffix or "no suffix"] += 1
-    if len(found.sources) == before and len(found.problems) == troubles:
-        found.problems.append(f"Found no photo or video in the folder {folder!r}. Pass the files themselves.")
-
-
-def _files(folder: str, unreadable: Callable[[OSError], None]) -> Iterator[str]:
-    """Walk a folder in the order of names; hidden ones, such as the twins macOS leaves, are passed over."""
-    for here, folders, files in os.walk(folder, onerror=unreadable):
+    for root, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith("."):
-                yield str(Path(here, name))
+            suffix = _suffix(name)
+            if name.startswith("."):  # such as the copies that macOS leaves
+                continue
+            if suffix in PHOTO_SUFFIXES or suffix in VIDEO_SUFFIXES:
+                found.sources.append(Source("video" if suffix in VIDEO_SUFFIXES else "photo", str(Path(root, name))))
+            else:
+                found.skipped[suffix or "no suffix"] += 1
+    if len(found.sources) == sources_before and len(found.problems) == problems_before:
+        found.problems.append(f"Found no photo or video in the folder {folder!r}. Pass the files themselves.")
 
 
 def _add_list(path: Path, found: FoundSources) -> None:
@@ -191,7 +186,7 @@ def _looks_like_video(path: Path) -> bool:
     try:
         with Image.open(path, formats=FORMATS):
             return False
-    except Exception:  # whatever a foreign header leads a decoder to
+    except Exception:  # a foreign header can make a decoder raise anything
         return has_video(path)
 
 

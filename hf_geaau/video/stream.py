@@ -26,7 +26,7 @@ from hf_geaau.faces.photos import read_photo
 from hf_geaau.inference import FaceAnalyzer
 from hf_geaau.video.decoding import CameraReader, Frame, VideoReader
 from hf_geaau.video.sources import Source
-from hf_geaau.video.tracking import CutDetector, Smoother, Tracker, carried, follow, look_of
+from hf_geaau.video.tracking import CutDetector, Smoother, Tracker, appearance_of, follow_points, move_face
 
 # Limits on what waits between threads: by bytes, so that 4K takes no more memory than VGA, and by number.
 BYTES_IN_FLIGHT = 256 * 2**20
@@ -280,7 +280,7 @@ class FaceStream:
 
     def _cut_out(self, frame: Frame, faces: list[Face], with_looks: bool = True) -> _DetectedFrame:
         crops = self.analyzer.crop(frame.image, faces) if faces else None
-        looks = [look_of(frame.image, face.points) for face in faces] if with_looks else []
+        looks = [appearance_of(frame.image, face.points) for face in faces] if with_looks else []
         kept = frame if self.settings.keep_images else frame._replace(image=np.empty((0, 0, 3), np.uint8))
         return _DetectedFrame(kept, faces, crops, looks)
 
@@ -497,6 +497,6 @@ def carry_on(before: NDArray[np.uint8], after: NDArray[np.uint8], faces: list[Fa
     import cv2
 
     gray, next_gray = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (before, after))
-    moved = [(face, follow(gray, next_gray, face.points)) for face in faces]
+    moved = [(face, follow_points(gray, next_gray, face.points)) for face in faces]
     size = after.shape[1], after.shape[0]
-    return [carried(face, points, size) for face, points in moved if points is not None]
+    return [move_face(face, points, size) for face, points in moved if points is not None]

@@ -19,7 +19,7 @@ from hf_geaau.pipeline import load_pipeline, predict_video
 from hf_geaau.video.run import Process
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import Settings
-from hf_geaau_cli._plot import _strongest as strongest
+from hf_geaau.video.summary import contact_sheet, strongest_faces
 from tests.clips import numbered, walking, write_clip
 from tests.command import run_command
 
@@ -88,6 +88,9 @@ def test_overlay_blur_heat_map_and_plots(clip, tiny_checkpoint, tmp_path):
     names = {"01_face1_over_time.png", "together.png", "summary.csv", "strongest.png"}
     assert {path.name for path in plots.iterdir()} == names
     assert "is not empty; pass --overwrite" in run_command("plot", table, "--output", plots, code=2).stderr
+    empty = tmp_path / "empty.parquet"
+    pd.read_parquet(table).iloc[:0].to_parquet(empty)
+    assert f"Cannot plot '{empty}': it has no rows." in run_command("plot", empty, code=1).stderr
     assert (
         "must be an AU of this model"
         in run_command(
@@ -119,8 +122,21 @@ def test_the_contact_sheet_shows_only_faces_in_which_the_unit_is_present():
     rows = pd.DataFrame(
         {"source": "a.mp4", "time_s": [0.0, 0.2, 1.0, 2.0], "AU12": [0.8, 0.9, 0.4, 0.7], "AU12_present": [1, 1, 0, 1]}
     )
-    assert strongest(rows, "AU12", 3) == [1, 3]  # of two neighbouring frames the better one
-    assert strongest(rows.assign(AU12_present=0), "AU12", 3) == []
+    assert strongest_faces(rows, "AU12", 3) == [1, 3]  # of two neighboring frames the better one
+    assert strongest_faces(rows.assign(AU12_present=0), "AU12", 3) == []
+
+
+def test_a_contact_sheet_without_faces_says_why():
+    rows = pd.DataFrame({"source": ["gone.mp4"], "frame": 0, "time_s": 0.0, "AU12": 0.8, "AU12_present": 1})
+    problems = []
+    with pytest.raises(TableError) as caught:
+        contact_sheet(rows, ["AU12"], 3, blur=False, on_problem=problems.append)
+    assert str(caught.value) == (
+        "Cannot draw a contact sheet: no photo or video of the table can be read. Run the command where they are."
+    )
+    assert problems == ["Cannot read 'gone.mp4': there is no such file. Check the path."]
+    with pytest.raises(TableError, match="no action unit is present in the table"):
+        contact_sheet(rows.assign(AU12_present=0), ["AU12"], 3, blur=False, on_problem=problems.append)
 
 
 @pytest.mark.slow

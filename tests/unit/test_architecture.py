@@ -26,7 +26,8 @@ LAYERS = [
     {"data", "plots", "inference"},
     {"video"},
     {"pipeline", "evaluation", "model_card"},
-    {"training", "hub", "search"},
+    {"hub", "search"},
+    {"training"},
     {"__main__"},
 ]
 # The package itself registers the model and the pipeline with transformers, so it imports from every layer.

@@ -69,7 +69,7 @@ def test_frames_that_change_size(tmp_path):
     assert set(sizes) == {(48, 64), (64, 96)}
 
 
-def test_broken_frames_are_passed_over_and_counted(tmp_path):
+def test_broken_frames_are_skipped_and_counted(tmp_path):
     path = write_clip(tmp_path / "clip.mkv", noise(20))
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
@@ -82,17 +82,13 @@ def test_broken_frames_are_passed_over_and_counted(tmp_path):
     assert any("broken" in note or "ends early" in note or "broke off" in note for note in reader.notes)
 
 
-def test_as_many_broken_packets_as_frames_are_still_a_video(tmp_path, monkeypatch):
+def test_as_many_broken_packets_as_frames_are_still_a_video(tmp_path):
     reader = VideoReader(write_clip(tmp_path / "clip.mp4", noise(6)))
-    decoded = reader._decoded
-
-    def with_broken():
-        for frame in decoded():
-            reader.broken += 1
-            yield frame
-
-    monkeypatch.setattr(reader, "_decoded", with_broken)
-    assert len(list(reader)) == 6
+    numbers = []
+    for frame in reader:
+        numbers.append(frame.number)
+        reader.broken += 1  # as for a packet that does not decode
+    assert numbers == list(range(6))
     assert "6 broken frames were skipped" in reader.notes
 
 

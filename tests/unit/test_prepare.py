@@ -403,6 +403,18 @@ def test_folders_of_earlier_versions_open_and_resume(bp4d, tmp_path):
     assert json.loads((out / ".prepare.json").read_text())["options"]["frame_offset"] == 0
 
 
+def test_folders_of_the_same_name_are_not_confused(bp4d, tmp_path):
+    """`datasets` would find the first one's rows in its cache for the second."""
+    people = {}
+    for name, subject in (("one", "F001"), ("other", "F002")):
+        tree = shutil.copytree(bp4d, tmp_path / name / "tree")
+        for path in sorted(tree.rglob("F001*"), key=lambda path: -len(path.parts)):
+            path.rename(path.with_name(path.name.replace("F001", subject)))
+        prepare("bp4d", tree, tmp_path / name / "crops", size=SIZE, workers=1, problems="warn")
+        people[name] = open_aligned("bp4d", tmp_path / name / "crops", 1, "test")[0]["subject_id"]
+    assert people == {"one": "F001", "other": "F002"}
+
+
 def test_a_second_writer_is_refused(bp4d, tmp_path):
     with (
         FolderClaim(tmp_path / "out", {"size": 64}, record="other.json"),

@@ -12,14 +12,14 @@ def locations(found):
     return [source.location for source in found.sources]
 
 
-def test_a_folder_is_searched_in_order_and_others_passed_over(tmp_path):
+def test_a_folder_is_searched_in_order_and_others_skipped(tmp_path):
     for name in ("b.jpg", "a.MP4", "sub/deep/c.png", ".hidden.jpg", "._b.jpg", ".git/d.jpg", "notes.txt", "x", "b.csv"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     found = find_sources([tmp_path])
     assert [os.path.relpath(path, tmp_path) for path in locations(found)] == ["a.MP4", "b.jpg", "sub/deep/c.png"]
     assert [source.kind for source in found.sources] == ["video", "photo", "photo"]
-    assert dict(found.passed_over) == {".txt": 1, "no suffix": 1, ".csv": 1}
+    assert dict(found.skipped) == {".txt": 1, "no suffix": 1, ".csv": 1}
     assert found.problems == []
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from hf_geaau.faces import Face
 from hf_geaau.faces.five_points import upright_points
-from hf_geaau.video.tracking import CutDetector, Smoother, Tracker, carried, follow, head_pose, look_of
+from hf_geaau.video.tracking import CutDetector, Smoother, Tracker, appearance_of, follow_points, head_pose, move_face
 
-RED, BLUE = (np.tile(np.float32(colour), 64) for colour in ((120, 180, 150), (90, 110, 90)))
+RED, BLUE = (np.tile(np.float32(color), 64) for color in ((120, 180, 150), (90, 110, 90)))
 
 
 def face(x, y=100.0, side=60.0):
@@ -66,10 +66,11 @@ def test_a_tracker_goes_on_from_its_state():
     second = Tracker(json.loads(json.dumps(first.state())))
     for time, one in path[10:]:
         assert second.update(time, [one], [RED]) == first.update(time, [one], [RED]) == [1]
-        np.testing.assert_allclose(second._tracks[0].velocity, first._tracks[0].velocity)
+        velocities = [tracker.state()["tracks"][0]["velocity"] for tracker in (first, second)]
+        np.testing.assert_allclose(*velocities)
 
 
-def test_points_are_carried_as_the_picture_moves(portrait):
+def test_points_move_as_the_picture_moves(portrait):
     import cv2
 
     photo, points = portrait
@@ -79,19 +80,19 @@ def test_points_are_carried_as_the_picture_moves(portrait):
     moved = cv2.warpAffine(photo, turn, (512, 512), borderMode=cv2.BORDER_REPLICATE)
     before, after = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (photo, moved))
     expected = points @ turn[:, :2].T + turn[:, 2]
-    found = follow(before, after, points)
+    found = follow_points(before, after, points)
     assert np.linalg.norm(found - expected, axis=1).max() < 1.0
-    assert follow(before, np.roll(after, 250, 1), points) is None  # gone
-    here = carried(Face(np.float32([150, 50, 300, 200]), 0.9, points), found, (512, 512))
-    assert here.box[2] - here.box[0] == pytest.approx(150 * 1.04, rel=0.02)
+    assert follow_points(before, np.roll(after, 250, 1), points) is None  # gone
+    moved_face = move_face(Face(np.float32([150, 50, 300, 200]), 0.9, points), found, (512, 512))
+    assert moved_face.box[2] - moved_face.box[0] == pytest.approx(150 * 1.04, rel=0.02)
 
 
 def test_looks_tell_people_apart_more_than_moments(portrait):
     photo, points = portrait
     points = np.float32(points)
-    look = look_of(photo, points)
-    same = look_of(np.clip(photo * 1.05, 0, 255).astype(np.uint8), points + 2)
-    other = look_of(photo[:, :, ::-1].copy(), points)
+    look = appearance_of(photo, points)
+    same = appearance_of(np.clip(photo * 1.05, 0, 255).astype(np.uint8), points + 2)
+    other = appearance_of(photo[:, :, ::-1].copy(), points)
     assert look.shape == (192,)
     assert np.abs(look - same).mean() < 5 < 15 < np.abs(look - other).mean()
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_geaau.errors import DatasetError, GeaauError
+from hf_geaau.faces.face import box_iou
 
 from ..base import Recording, require
 from .storage import CropSettings, Problem
@@ -108,7 +109,7 @@ class Cropper:
 
     def _best_in_box(self, photo: Image.Image, box: NDArray[np.float32]) -> bytes | None:
         corner, patch, inner = _with_margin(photo, box)
-        faces = [(_overlap(face.box, inner), face) for face in self.detector(patch)]
+        faces = [(box_iou(face.box, inner), face) for face in self.detector(patch)]
         overlap, best = max(faces, key=lambda entry: entry[0], default=(0.0, None))
         return self._encode(photo, best.points + corner) if best is not None and overlap > 0 else None
 
@@ -164,11 +165,3 @@ def _with_margin(
     outer[2:] = np.maximum(outer[2:], outer[:2] + 1)
     left, top, right, bottom = outer.tolist()
     return outer[:2], photo.crop((left, top, right, bottom)), inner - np.tile(outer[:2], 2)
-
-
-def _overlap(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Return the intersection over union of two boxes, xyxy."""
-    low, high = np.maximum(first[:2], second[:2]), np.minimum(first[2:], second[2:])
-    common = float(np.prod(np.maximum(high - low, 0)))
-    areas = float(np.prod(first[2:] - first[:2])) + float(np.prod(second[2:] - second[:2]))
-    return common / max(areas - common, 1e-6)

@@ -79,7 +79,11 @@ def _open_crops(
             f"The crops in {str(folder)!r} have no configuration '{config}', which needs frames of train and test "
             f"subjects; they have {', '.join(configs)}. Choose one of these, or prepare the missing subjects."
         )
-    opened = datasets.load_dataset(str(folder), config, split=part)
+    # `datasets` names its cache by the folder's last name and a hash in which neither its path nor its files count: the
+    # crops of another dataset in another folder `crops` would be returned.
+    shards = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted((folder / SHARDS).iterdir())]
+    cache = Path(datasets.config.HF_DATASETS_CACHE) / f"hf_geaau-crops-{datasets.fingerprint.Hasher.hash(shards)}"
+    opened = datasets.load_dataset(str(folder), config, split=part, cache_dir=str(cache))
     count = getattr(opened.features.get("labels"), "length", -1)
     if "labels" in opened.features and count != len(dataset.aus):
         raise DatasetError(

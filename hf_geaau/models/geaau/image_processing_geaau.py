@@ -162,11 +162,7 @@ class _GeaauImageProcessing(BaseImageProcessor):
 
     def crop_matrices(self, points: ArrayLike) -> NDArray[np.float64]:
         """Return the (..., 2, 3) matrices from photo pixels to crop pixels for (..., 5, 2) points."""
-        return self._crop_matrices(points, self.crop_template, (self.size["height"], self.size["width"]))
-
-    @staticmethod
-    def _crop_matrices(points: ArrayLike, template: ArrayLike, size: tuple[int, int]) -> NDArray[np.float64]:
-        return similarity_transform(points, np.asarray(template) * (size[1], size[0]))
+        return similarity_transform(points, np.asarray(self.crop_template) * (self.size["width"], self.size["height"]))
 
     def process_image(self, image: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(image, Image.Image):
@@ -187,7 +183,7 @@ class _GeaauImageProcessing(BaseImageProcessor):
             image = (image * 255).round()
         elif "uint8" not in str(image.dtype):
             raise ValueError(f"An image must be uint8 or float in [0, 1], got {image.dtype}. Scale it to uint8 first.")
-        return self._as_uint8(image)
+        return image.to(torch.uint8) if isinstance(image, torch.Tensor) else image.astype(np.uint8)
 
     def _preprocess_image_like_inputs(self, images: ImageInput, points: Any = None, **kwargs: Any) -> BatchFeature:
         if points is None:
@@ -198,13 +194,12 @@ class _GeaauImageProcessing(BaseImageProcessor):
         if len(points) != len(photos):
             raise ValueError(f"`points` must have one entry per photo ({len(photos)}), got {len(points)}.")
         size = (kwargs["size"]["height"], kwargs["size"]["width"])
+        target = np.asarray(kwargs["crop_template"]) * (size[1], size[0])
         crops = []
         for photo, faces in zip(photos, points, strict=True):
             array = self._prepare_image_like_inputs(photo, **kwargs)[0]
             faces = _checked_points(faces, array.shape[-1], array.shape[-2])
-            crops += [
-                self._warp(array, matrix, size) for matrix in self._crop_matrices(faces, kwargs["crop_template"], size)
-            ]
+            crops += [self._warp(array, matrix, size) for matrix in similarity_transform(faces, target)]
         return self._preprocess(crops, **{**kwargs, "do_resize": False})
 
     def _warp(self, photo: Any, matrix: NDArray[np.float64], size: tuple[int, int]) -> Any:
@@ -260,10 +255,6 @@ class GeaauImageProcessor(_GeaauImageProcessing, TorchvisionBackend):
         torch.Size([1, 3, 112, 112])
     """
 
-    @staticmethod
-    def _as_uint8(image: torch.Tensor) -> torch.Tensor:
-        return image.to(torch.uint8)
-
     def _cut(
         self, photo: torch.Tensor, box: Box, new: tuple[int, int], inverse: NDArray[np.float64], size: tuple[int, int]
     ) -> torch.Tensor:
@@ -285,10 +276,6 @@ class GeaauImageProcessor(_GeaauImageProcessing, TorchvisionBackend):
 
 class GeaauImageProcessorPil(_GeaauImageProcessing, PilBackend):
     """PIL backend, for machines without torchvision's kernels; same result within one gray level."""
-
-    @staticmethod
-    def _as_uint8(image: NDArray) -> NDArray[np.uint8]:
-        return image.astype(np.uint8)
 
     def _cut(
         self,
