@@ -187,14 +187,10 @@ def score(
         metrics.au_auc(labels, probabilities),
         metrics.au_accuracy(labels, probabilities, limits),
         metrics.expected_calibration_error(labels, probabilities),
+        {"threshold": [round(limit, 6) for limit in limits.tolist()], "mean": {}},
     ]
-    result: dict[str, Any] = {
-        "frames": len(labels),
-        "subjects": len(np.unique(predictions.subject_id)),
-        **by_unit(names, parts),
-    }
-    for entry, limit in zip(result["action_units"].values(), limits.tolist(), strict=True):
-        entry["threshold"] = round(limit, 6)
+    subjects = len(np.unique(predictions.subject_id))
+    result: dict[str, Any] = {"frames": len(labels), "subjects": subjects, **by_unit(names, parts)}
     if predictions.predicted_intensities is not None:
         pair = predictions.intensities[:, put], predictions.predicted_intensities[:, take]
         scored = by_unit(names, [metrics.au_icc(*pair), metrics.au_mae(*pair)])

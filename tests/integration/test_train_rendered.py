@@ -240,7 +240,7 @@ def test_limits_on_false_alarms_need_neutral_faces(tiny_model, tiny_checkpoint):
 
     ones = np.ones((4, 3), np.float32)
     found = Predictions(ones, ones, None, ones, ones, np.array(["a"] * 4), np.arange(4))
-    with pytest.raises(EvaluationError, match="validation must have neutral frames, got none without any AU"):
+    with pytest.raises(EvaluationError, match="Cannot limit false alarms: no validation frame is neutral"):
         fit(found, tiny_model.config, (1, 12, 25), 0.05)
 
 
