@@ -142,9 +142,16 @@ def push(
             ' agreement allows it, say why with `--i-may-publish "reason"`.'
         )
     commits = {}
-    for branch, (folder, _) in checkpoints.items():
-        card = _card(folder, facts[branch], repo_id, statements, branch, may_publish, remote_code)
-        commits[branch] = {"README.md": card.encode(), **_files(folder, facts[branch], remote_code)}
+    for (branch, each), (folder, _) in zip(facts.items(), checkpoints.values(), strict=True):
+        readme = folder / "README.md"
+        card = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+        if card.strip() and not is_generated(card):
+            check_written_card(card, f"'{readme}'")
+            card += publication_section(each, statements, may_publish)
+        else:
+            made = make_card(each, repo_id, statements, branch=branch, may_publish=may_publish, with_code=remote_code)
+            card = str(made)
+        commits[branch] = {"README.md": card.encode(), **_files(folder, each, remote_code)}
     if reason := why_out_of_reach():
         raise HubError(f"Cannot push to '{repo_id}': {reason}. Go online and push again.")
     try:
@@ -248,25 +255,6 @@ def _facts(folder: Path, folds: dict[str, Any], trained_on: Iterable[str]) -> Ca
             " `--trained-on NAME` for each dataset."
         )
     return replace(facts, config={**facts.config, "trained_on": names})
-
-
-def _card(
-    folder: Path,
-    facts: CardFacts,
-    repo_id: str,
-    statements: Statements,
-    branch: str,
-    may_publish: str | None,
-    with_code: bool,
-) -> str:
-    """Return the card that somebody wrote, or a new one."""
-    readme = folder / "README.md"
-    written = readme.read_text(encoding="utf-8") if readme.is_file() else ""
-    if not written.strip() or is_generated(written):
-        card = make_card(facts, repo_id, statements, branch=branch, may_publish=may_publish, with_code=with_code)
-        return str(card)
-    check_written_card(written, f"'{readme}'")
-    return written + publication_section(facts, statements, may_publish)
 
 
 def _files(folder: Path, facts: CardFacts, remote_code: bool) -> dict[str, bytes | Path]:

@@ -138,7 +138,12 @@ class GeaauConfig(PreTrainedConfig):
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self._refuse_unknown(kwargs)
+        known = {field.name for field in fields(self)} | _TRANSFORMERS_KEYWORDS
+        for name in kwargs:
+            if name not in known and not name.startswith("_"):
+                near = get_close_matches(name, sorted(known), n=1)
+                hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(sorted(known))}."
+                raise ValueError(f"GeaauConfig got an unknown keyword '{name}'.{hint}")
         self.action_units = list(self.action_units)
         names = [action_unit_name(number) for number in self.action_units]
         asked = {
@@ -185,14 +190,6 @@ class GeaauConfig(PreTrainedConfig):
         self.label2id = {name: index for index, name in self.id2label.items()}
         if self.thresholds is None:
             self.thresholds = [0.5] * len(self.action_units)
-
-    def _refuse_unknown(self, kwargs: dict[str, Any]) -> None:
-        known = {field.name for field in fields(self)} | _TRANSFORMERS_KEYWORDS
-        for name in kwargs:
-            if name not in known and not name.startswith("_"):
-                near = get_close_matches(name, sorted(known), n=1)
-                hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(sorted(known))}."
-                raise ValueError(f"GeaauConfig got an unknown keyword '{name}'.{hint}")
 
     def _check(self) -> None:
         count = len(self.action_units)
