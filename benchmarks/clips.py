@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.synthetic.action_units import ACTION_UNITS
-from hf_geaau.synthetic.backgrounds import background
 from hf_geaau.synthetic.camera import Camera
 from hf_geaau.synthetic.expressions import expression, wrinkle_depths
 from hf_geaau.synthetic.rendering import Renderer
 from hf_geaau.synthetic.scenes import Scene, sample_scene
+from hf_geaau.synthetic.surroundings import background
 
 
 class Act(NamedTuple):

@@ -87,12 +87,7 @@ def sample_source(rng: np.random.Generator) -> str:
 
 
 def sample_intensities(rng: np.random.Generator, source: str | None = None) -> NDArray[np.float64]:
-    """Draw the intensities (18,) of one face, in the order of ACTION_UNITS.
-
-    Args:
-        rng: Random generator.
-        source: One of SOURCES. None draws one.
-    """
+    """Draw the intensities (18,) of one face, in the order of ACTION_UNITS. Without a source of SOURCES, draw one."""
     if source is None:
         source = sample_source(rng)
     values, chosen = np.zeros(len(ACTION_UNITS)), sample_units(rng, source)
@@ -111,12 +106,7 @@ def sample_intensities(rng: np.random.Generator, source: str | None = None) -> N
 
 
 def sample_units(rng: np.random.Generator, source: str) -> set[int]:
-    """Draw the numbers of the action units that are present.
-
-    Args:
-        rng: Random generator.
-        source: One of SOURCES.
-    """
+    """Draw the numbers of the action units that are present, from one of SOURCES."""
     chosen: set[int] = set()
     if source == "compound":
         common, rarer = COMPOUND_EXPRESSIONS[rng.integers(len(COMPOUND_EXPRESSIONS))]

@@ -61,12 +61,9 @@ def sample_distance(rng: np.random.Generator, style: str = "standard") -> float:
 
 
 def sample_camera(rng: np.random.Generator, luminance: float = 0.35, style: str = "standard") -> Camera:
-    """Draw how a picture is taken.
+    """Draw how a picture is taken; "shifted" has kernels, codecs and distances that "standard" never has.
 
-    Args:
-        rng: Random generator.
-        luminance: Mean of the skin's linear color; the exposure follows it in part.
-        style: "standard", or "shifted" for kernels, codecs and distances that "standard" never has.
+    The exposure follows `luminance`, the mean of the skin's linear color, in part.
     """
     camera = Camera(
         distance=sample_distance(rng, style),

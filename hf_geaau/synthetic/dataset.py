@@ -4,12 +4,15 @@ Image i of seed s depends neither on the number of workers nor on what was rende
 person, because the person's texture and hair are built once per block.
 """
 
+import multiprocessing
 import os
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +21,13 @@ from hf_geaau.errors import GeaauError
 from hf_geaau.files import FolderClaim, whole_file
 from hf_geaau.synthetic.action_units import ACTION_UNITS
 from hf_geaau.synthetic.descriptions import SceneDescription, describe_scene
-from hf_geaau.synthetic.face_model import FaceModel
+from hf_geaau.synthetic.face_model import FaceModel, load_face_model
 from hf_geaau.synthetic.scenes import STYLES, sample_scene
-from hf_geaau.synthetic.workers import RendererSource, run_tasks
 
 if TYPE_CHECKING:
     from hf_geaau.synthetic.rendering import Renderer
+
+Result = TypeVar("Result")
 
 IMAGES_PER_TASK = 48
 """Images that a process renders in one go. An interruption loses at most so many per process."""
@@ -51,15 +55,7 @@ class RenderedFace:
 
 @dataclass(frozen=True)
 class RenderPlan:
-    """What decides the images, apart from their number.
-
-    Attributes:
-        seed: Decides people and images.
-        size: Side of the crop in pixels.
-        images_per_identity: Images of one person in a row.
-        identities: How many people share the images. None for a new one after every `images_per_identity` images.
-        first_identity: Number of the first person.
-        style: One of STYLES.
+    """What decides the images, apart from their number; see the arguments of `iter_renders`.
 
     Example:
         >>> plan = RenderPlan(seed=0, size=64, images_per_identity=3, identities=2, first_identity=10)
@@ -96,17 +92,29 @@ class RenderPlan:
         """Render image `index`."""
         identity_id, frame = self.identity_of(index)
         scene = sample_scene(self.seed, index, identity_id, style=self.style)
-        picture = renderer.render(scene)
-        return RenderedFace(
-            picture.image,
-            scene.labels,
-            scene.intensities,
-            picture.points,
-            identity_id,
-            index,
-            frame,
-            describe_scene(scene, renderer.size),
-        )
+        picture, described = renderer.render(scene), describe_scene(scene, renderer.size)
+        known = scene.labels, scene.intensities, picture.points
+        return RenderedFace(picture.image, *known, identity_id, index, frame, described)
+
+
+@dataclass(frozen=True)
+class RendererSource:
+    """How a process gets its renderer."""
+
+    face_model: FaceModel | str | os.PathLike[str]
+    size: int
+
+    def check(self) -> None:
+        """Load the face model if it is a path, so that a wrong one fails early and the cache is filled once."""
+        if not isinstance(self.face_model, FaceModel):
+            load_face_model(self.face_model)
+
+    def start(self) -> "Renderer":
+        """Make a renderer for this process."""
+        from hf_geaau.synthetic.rendering import Renderer
+
+        model = self.face_model
+        return Renderer(model if isinstance(model, FaceModel) else load_face_model(model), self.size)
 
 
 def iter_renders(
@@ -206,6 +214,9 @@ def _render_to(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Render what is missing, and join the parts to the table of labels."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     for name in (_PARTS, IMAGES):
         (folder / name).mkdir(exist_ok=True)
     parts = {bounds: folder / _PARTS / f"{bounds[0]:08d}.parquet" for bounds in _task_bounds(0, count)}
@@ -218,7 +229,11 @@ def _render_to(
         done += number
         if progress:
             progress(done, count)
-    _merge(list(parts.values()), folder / LABELS_FILE)
+    with whole_file(folder / LABELS_FILE) as file:
+        pq.write_table(pa.concat_tables([pq.read_table(part) for part in parts.values()]), file)
+    for part in parts.values():
+        part.unlink()
+    (folder / _PARTS).rmdir()
 
 
 def _task_bounds(start: int, stop: int) -> list[tuple[int, int]]:
@@ -233,6 +248,12 @@ def _write_task(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    floats, simple = pa.list_(pa.float32()), {float: pa.float32(), str: pa.string(), bool: pa.bool_()}
+    columns = [
+        ("file_name", pa.string()), ("labels", floats), ("intensities", floats), ("subject_id", pa.string()),
+        ("sequence_id", pa.string()), ("frame", pa.int32()), ("points", floats),
+        *((name, simple[kind]) for name, kind in get_type_hints(SceneDescription).items()),
+    ]  # fmt: skip
     rows = []
     for index in range(start, stop):
         face = plan.render(renderer, index)
@@ -253,32 +274,80 @@ def _write_task(
             }
         )
     with whole_file(part) as file:
-        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(_columns())), file)
+        pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(columns)), file)
     return stop - start
-
-
-def _columns() -> list[tuple[str, Any]]:
-    """Return the names and arrow types of the table's columns."""
-    import pyarrow as pa
-
-    floats, simple = pa.list_(pa.float32()), {float: pa.float32(), str: pa.string(), bool: pa.bool_()}
-    return [
-        ("file_name", pa.string()), ("labels", floats), ("intensities", floats), ("subject_id", pa.string()),
-        ("sequence_id", pa.string()), ("frame", pa.int32()), ("points", floats),
-        *((name, simple[kind]) for name, kind in get_type_hints(SceneDescription).items()),
-    ]  # fmt: skip
-
-
-def _merge(parts: list[Path], table: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with whole_file(table) as file:
-        pq.write_table(pa.concat_tables([pq.read_table(part) for part in parts]), file)
-    for part in parts:
-        part.unlink()
-    parts[0].parent.rmdir()
 
 
 def _render_task(renderer: "Renderer", plan: RenderPlan, start: int, stop: int) -> list[RenderedFace]:
     return [plan.render(renderer, index) for index in range(start, stop)]
+
+
+def run_tasks(
+    source: RendererSource, workers: int, work: Callable[..., Result], tasks: Sequence[tuple[Any, ...]]
+) -> Iterator[Result]:
+    """Call `work(renderer, *task)` for every task, and yield the results in order. With 1 worker, do it here."""
+    if workers > 1 and tasks:
+        yield from _run_in_processes(source, workers, work, tasks)
+    elif tasks:
+        with closing(source.start()) as renderer:
+            for task in tasks:
+                yield work(renderer, *task)
+
+
+_renderer: "Renderer | Exception | None" = None  # Of a worker process.
+
+
+def _start_worker(source: RendererSource) -> None:
+    import cv2
+
+    global _renderer
+    cv2.setNumThreads(1)
+    try:
+        _renderer = source.start()
+    except GeaauError as error:  # Raised here, it would only break the pool. The first task raises it.
+        _renderer = error
+
+
+def _work(work: Callable[..., Result], task: tuple[Any, ...]) -> Result:
+    if isinstance(_renderer, Exception):
+        raise _renderer
+    return work(_renderer, *task)
+
+
+@contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    """Let processes started meanwhile use one thread each. One process per core is faster than competing threads."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _run_in_processes(
+    source: RendererSource, workers: int, work: Callable[..., Result], tasks: Sequence[tuple[Any, ...]]
+) -> Iterator[Result]:
+    """Run a few tasks ahead of the consumer."""
+    source.check()
+    context = multiprocessing.get_context("spawn")  # OpenGL and threads do not survive a fork.
+    with (
+        _single_threaded_children(),
+        ProcessPoolExecutor(min(workers, len(tasks)), context, _start_worker, (source,)) as pool,
+    ):
+        waiting = deque[Future[Result]]()
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(_work, work, task))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -62,12 +62,7 @@ def typology_angle(color: ArrayLike) -> float:
 
 
 def describe_scene(scene: Scene, size: int) -> SceneDescription:
-    """Describe a scene that is rendered as a crop.
-
-    Args:
-        scene: The scene.
-        size: Side of the crop in pixels.
-    """
+    """Describe a scene that is rendered as a crop of `size` pixels."""
     person, camera, light = scene.identity, scene.camera, scene.light
     direct = float((np.maximum(light.directions[:, 2], 0) @ light.colors).mean())
     field = max(float((light.ambient[0] + light.ambient[3] + 2 * light.ambient[7]).mean()), 0.0)

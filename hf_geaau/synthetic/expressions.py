@@ -68,8 +68,9 @@ WRINKLE_SOURCES = (
 _CENTRAL_UNITS = (23, 25, 26)  # These have no sides.
 _OFTEN_ONE_SIDED_UNITS = (2, 6, 7, 9, 10, 12, 14, 15)
 _SPEECH_SHAPES = (
-    ("mouthFunnel", 0.9), ("mouthPucker", 0.9), ("mouthRollLower", 0.4), ("mouthShrugUpper", 0.4), ("mouthStretch",
-0.2), )  # fmt: skip
+    ("mouthFunnel", 0.9), ("mouthPucker", 0.9), ("mouthRollLower", 0.4), ("mouthShrugUpper", 0.4),
+    ("mouthStretch", 0.2),
+)  # fmt: skip
 _NUISANCES = (  # Shape, share of the faces that have it, largest weight. Our choice.
     ("jawForward", 0.08, 0.5), ("jawLeft", 0.05, 0.5), ("jawRight", 0.05, 0.5), ("mouthLeft", 0.05, 0.35),
     ("mouthRight", 0.05, 0.35), ("mouthFunnel", 0.05, 0.6), ("mouthPucker", 0.07, 0.8), ("cheekPuff", 0.04, 0.6),
@@ -214,10 +215,7 @@ def wrinkle_depths(
 ) -> NDArray[np.float32]:
     """Return the depth (12, 2) of each wrinkle layer: the person's own at rest, deepened by the action units.
 
-    Args:
-        identity: Who.
-        intensities: (18,), 0-5.
-        gains: (18, 2) strength on either side, see `Expression.side_gains`.
+    `gains` are `Expression.side_gains` (18, 2).
     """
     depth = identity.permanent_wrinkles.astype(np.float64)
     base = weight_of_intensity(np.asarray(intensities, np.float64))

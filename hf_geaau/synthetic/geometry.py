@@ -71,22 +71,18 @@ def tube(path: FloatArray, radius: float, closed: bool) -> Surface:
     rings = np.arange(count if closed else count - 1)
     i, j = rings[:, None] * 6, ((rings + 1) % count)[:, None] * 6
     a, b = np.arange(6), (np.arange(6) + 1) % 6
-    triangles = np.concatenate([np.stack([i + a, i + b, j + a], -1), np.stack([j + a, i + b, j + b], -1)]).reshape(
-        -1, 3
-    )
+    triangles = np.concatenate([np.stack([i + a, i + b, j + a], -1), np.stack([j + a, i + b, j + b], -1)])
     flat = [array.reshape(-1, 3).astype(np.float32) for array in (vertices, normals)]
-    return Surface(flat[0], flat[1], np.zeros_like(flat[0]), triangles.astype(np.int32))
+    return Surface(flat[0], flat[1], np.zeros_like(flat[0]), triangles.reshape(-1, 3).astype(np.int32))
 
 
 def merge_surfaces(parts: Sequence[Surface]) -> Surface:
     """Join surfaces to one."""
     starts = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
-    return Surface(
-        np.concatenate([part.vertices for part in parts]).astype(np.float32),
-        np.concatenate([part.normals for part in parts]).astype(np.float32),
-        np.concatenate([part.extra for part in parts]).astype(np.float32),
-        np.concatenate([part.triangles + start for part, start in zip(parts, starts, strict=True)]).astype(np.int32),
-    )
+    triangles = np.concatenate([part.triangles + start for part, start in zip(parts, starts, strict=True)])
+    columns = zip(*((part.vertices, part.normals, part.extra) for part in parts), strict=True)
+    vertices, normals, extra = (np.concatenate(column).astype(np.float32) for column in columns)
+    return Surface(vertices, normals, extra, triangles.astype(np.int32))
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> FloatArray:

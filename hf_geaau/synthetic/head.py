@@ -7,8 +7,7 @@ import numpy as np
 
 from hf_geaau.synthetic.face_model import FaceModel
 from hf_geaau.synthetic.geometry import FloatArray, IntArray, smoothstep, triangle_cross, unit
-from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES
-from hf_geaau.synthetic.traits import trait_deltas
+from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES, TRAITS
 
 SKIN, BACK_HEAD, MOUTH, TEETH, EYE, LASHES = range(6)
 
@@ -18,28 +17,64 @@ _MATERIALS = {
 }  # fmt: skip
 """What is drawn. Sclera meshes bulge over the iris meshes, so irises are colored on the sclera by angle instead."""
 
+# Heights on the neutral mesh, and the heights whose movement they take, from the lid's fold to above the brow.
+_BROW_REACH_CM = {
+    ("browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R"): ((0, 4.45, 4.9, 5.6), (0, 4.45, 5.45, 5.6)),
+    ("browDown_L", "browDown_R"): ((0, 4.35, 4.85, 5.4), (0, 4.35, 5.15, 5.4)),
+}
+
+# Movement of landmarks (of 68) in the image's left half; the other half mirrors it. Our choice, by eye.
+_LANDMARK_TRAITS: dict[str, dict[int, tuple[float, float, float]]] = {
+    "feminine": {
+        2: (0.15, 0.0, 0.0), 3: (0.30, 0.05, 0.0), 4: (0.45, 0.1, 0.0), 5: (0.45, 0.2, 0.0), 6: (0.35, 0.25, 0.0),
+        7: (0.2, 0.3, 0.0), 8: (0.0, 0.3, -0.1), 17: (0.0, 0.1, -0.1), 19: (0.0, 0.15, -0.25), 21: (0.0, 0.1, -0.3),
+        27: (0.0, 0.0, -0.2), 30: (0.0, 0.15, -0.2), 31: (0.12, 0.08, 0.0), 33: (0.0, 0.1, -0.1),
+        37: (0.0, 0.06, 0.0), 38: (0.0, 0.06, 0.0), 50: (0.0, 0.05, 0.05), 51: (0.0, 0.05, 0.05), 57: (0.0, -0.06, 0.1),
+    },
+    "child": {
+        1: (-0.1, 0.0, 0.0), 3: (0.05, 0.3, 0.0), 4: (0.2, 0.5, 0.0), 5: (0.3, 0.7, 0.0), 6: (0.25, 0.8, 0.0),
+        7: (0.1, 0.85, -0.2), 8: (0.0, 0.9, -0.3), 30: (0.0, 0.4, -0.5), 31: (0.2, 0.4, -0.1), 33: (0.0, 0.4, -0.3),
+        36: (-0.12, 0.0, 0.0), 37: (0.0, 0.1, 0.0), 38: (0.0, 0.1, 0.0), 39: (0.08, 0.0, 0.0), 40: (0.0, -0.06, 0.0),
+        41: (0.0, -0.06, 0.0), 48: (0.25, 0.4, 0.0), 51: (0.0, 0.4, 0.0), 57: (0.0, 0.5, 0.0), 27: (0.0, -0.1, -0.4),
+    },
+    "full_lips": {
+        50: (0.0, 0.10, 0.12), 51: (0.0, 0.10, 0.12), 49: (0.0, 0.06, 0.06), 57: (0.0, -0.12, 0.14),
+        58: (0.0, -0.12, 0.12), 59: (0.0, -0.06, 0.06), 33: (0.0, 0.0, 0.0), 48: (0.0, 0.0, 0.0), 62: (0.0, 0.0, 0.05),
+        66: (0.0, 0.0, 0.05), 8: (0.0, 0.0, 0.0),
+    },
+    "big_eyes": {
+        36: (-0.10, 0.0, 0.0), 37: (0.0, 0.08, 0.0), 38: (0.0, 0.08, 0.0), 39: (0.06, 0.0, 0.0),
+        40: (0.0, -0.05, 0.0), 41: (0.0, -0.05, 0.0), 27: (0.0, 0.0, 0.0), 1: (0.0, 0.0, 0.0), 19: (0.0, 0.0, 0.0),
+    },
+}  # fmt: skip
+
+# Bumps: center (x < 0, y), radii (x, y) and movement (x, y, z) on the neutral mesh, on both sides. Our choice, by eye.
+_BUMP_TRAITS = {
+    "hooded_lids": ((-3.9, 4.65), (1.3, 0.42), (0.0, -0.26, 0.14)),
+    "pouches": ((-3.2, 2.15), (1.1, 0.38), (0.0, -0.04, 0.20)),
+    "cheeks": ((-4.3, -0.6), (1.3, 1.5), (-0.15, 0.0, 0.28)),
+    "jowls": ((-4.2, -6.3), (1.2, 1.1), (-0.1, -0.45, 0.12)),
+}
+
+_MIRRORED_LANDMARK = {**{i: 16 - i for i in range(17)}, 17: 26, 18: 25, 19: 24, 20: 23, 21: 22, 27: 27, 30: 30, 31: 35,
+                      33: 33, 36: 45, 37: 44, 38: 43, 39: 42, 40: 47, 41: 46, 48: 54, 49: 53, 50: 52, 51: 51, 57: 57,
+                      58: 56, 59: 55, 62: 62, 66: 66}  # fmt: skip
+
 
 class HeadMesh:
     """The face model, reduced to what is drawn and cut at texture seams.
 
     It has V vertices on its surface, and S >= V vertices after the cut, one per pair of vertex and texture coordinate.
 
-    Args:
-        model: The face model.
-
     Attributes:
         neutral: (V, 3) float32 vertices of the neutral mean face.
-        expression_deltas: (55, V*3) float32.
-        identity_deltas: (100, V*3) float32.
-        trait_deltas: (8, V*3) float32.
+        expression_deltas, identity_deltas, trait_deltas: (55, V*3), (100, V*3) and (8, V*3) float32.
         landmarks: (68,) indices into V, in Multi-PIE order.
         landmark_uv: (68, 2) texture coordinates.
         triangles: (T, 3) int32 indices into S.
         source: (S,) indices into V.
-        uv: (S, 2) texture coordinates.
-        material: (S,) one of SKIN, BACK_HEAD, MOUTH, TEETH, EYE, LASHES.
-        material_of_vertex: (V,) the same.
-        uv_of_vertex: (V, 2) texture coordinates.
+        uv, uv_of_vertex: (S, 2) and (V, 2) texture coordinates.
+        material, material_of_vertex: (S,) and (V,) one of SKIN, BACK_HEAD, MOUTH, TEETH, EYE, LASHES.
         is_face: (V,) bool, on the face.
         is_skin: (V,) bool, on the face or the back of the head.
         eyeballs: Indices into V of the person's left and right eyeball.
@@ -57,11 +92,9 @@ class HeadMesh:
         renumber[used] = np.arange(len(used))
         corners = renumber[triangles]
         self.neutral: FloatArray = model.vertices[used]
-        self.expression_deltas: FloatArray = (
-            model.expression_deltas[:, used].reshape(len(model.expression_deltas), -1).astype("f4")
-        )
-        self.identity_deltas: FloatArray = (
-            model.identity_deltas[:, used].reshape(len(model.identity_deltas), -1).astype("f4")
+        self.expression_deltas, self.identity_deltas = (
+            deltas[:, used].reshape(len(deltas), -1).astype(np.float32)
+            for deltas in (model.expression_deltas, model.identity_deltas)
         )
         self.landmarks = renumber[model.landmarks68]
         pairs = corners.astype(np.int64) * len(model.uv) + uv_triangles
@@ -164,9 +197,8 @@ class HeadMesh:
         every = corners.astype(np.int32)
         cross = triangle_cross(self.neutral, every)
         for axis in range(3):
-            self._rest_normals[:, axis] = np.bincount(
-                every.reshape(-1), np.repeat(cross[:, axis], 3), len(self.neutral)
-            )
+            sums = np.bincount(every.reshape(-1), np.repeat(cross[:, axis], 3), len(self.neutral))
+            self._rest_normals[:, axis] = sums
         self._rest_normals = unit(self._rest_normals)
 
     def normals(self, vertices: FloatArray) -> FloatArray:
@@ -210,8 +242,27 @@ class HeadMesh:
         return depth
 
 
-# Heights on the neutral mesh, and the heights whose movement they take, from the lid's fold to above the brow.
-_BROW_REACH_CM = {
-    ("browInnerUp_L", "browInnerUp_R", "browOuterUp_L", "browOuterUp_R"): ((0, 4.45, 4.9, 5.6), (0, 4.45, 5.45, 5.6)),
-    ("browDown_L", "browDown_R"): ((0, 4.35, 4.85, 5.4), (0, 4.35, 5.15, 5.4)),
-}
+def trait_deltas(mesh: HeadMesh) -> FloatArray:
+    """Return the movement of all vertices for each of TRAITS at strength 1: (8, V*3) float32.
+
+    A trait given by landmarks becomes the most likely face that has it: weights of the identity components by ridge
+    regression. So the rest of the head follows as it does on people.
+    """
+    deltas = np.zeros((len(TRAITS), len(mesh.neutral), 3), np.float32)
+    components = mesh.identity_deltas.reshape(len(mesh.identity_deltas), -1, 3)
+    side = np.where(mesh.neutral[:, 0] < 0, 1, -1)
+    for index, name in enumerate(TRAITS):
+        if name in _BUMP_TRAITS:
+            center, radii, movement = _BUMP_TRAITS[name]
+            away = (-np.abs(mesh.neutral[:, 0]) - center[0]) / radii[0], (mesh.neutral[:, 1] - center[1]) / radii[1]
+            bump = np.exp(-0.5 * (away[0] ** 2 + away[1] ** 2)) * (mesh.is_face)
+            bump *= mesh.neutral[:, 2] > 4
+            deltas[index] = bump[:, None] * np.array(movement) * np.stack([side, 1 + 0 * side, 1 + 0 * side], 1)
+            continue
+        drawn = _LANDMARK_TRAITS[name]
+        moved = drawn | {_MIRRORED_LANDMARK[i]: (-x, y, z) for i, (x, y, z) in drawn.items()}
+        at = components[:, mesh.landmarks[list(moved)]].reshape(len(components), -1)
+        target = np.array(list(moved.values())).reshape(-1)
+        weights = np.linalg.solve(at @ at.T + 0.02 * np.eye(len(at)), at @ target)
+        deltas[index] = np.tensordot(weights, components, 1)
+    return deltas.reshape(len(TRAITS), -1)

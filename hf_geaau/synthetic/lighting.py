@@ -32,11 +32,7 @@ class Light:
 def harmonics(directions: Vector) -> Vector:
     """Evaluate the nine polynomials of the ambient field: 1, x, y, z, xy, yz, zx, 3z²-1, x²-y².
 
-    Args:
-        directions: (..., 3) unit vectors.
-
-    Returns:
-        (..., 9). They are the real spherical harmonics up to order 2 without their constants.
+    From unit vectors (..., 3) to (..., 9): the real spherical harmonics up to order 2 without their constants.
 
     Example:
         >>> harmonics(np.array([0.0, 0.0, 1.0])).tolist()
@@ -81,10 +77,7 @@ class Environment:
     def light(self, kind: str, exposure: float, adapted: float) -> Light:
         """Keep the three strongest lamps, fold the rest into the field, and expose for the light on a face.
 
-        Args:
-            kind: Name of the kind.
-            exposure: Stops above the meter's choice.
-            adapted: 0-1, share of the light's cast that the white balance takes away.
+        `exposure` is in stops above the meter's choice. The white balance takes away `adapted`, 0-1, of the cast.
         """
         field = self.field.copy()
         strongest = sorted(self.lamps, key=lambda lamp: -lamp[1].mean() * lamp[2])
@@ -100,12 +93,7 @@ class Environment:
         seen = np.maximum(normals @ directions.T, 0) @ colors + np.maximum(harmonics(normals) @ field, 0)
         cast = seen.mean(0) / seen.mean()
         scale = 2.0**exposure / max(float(seen.mean()), 0.05) / cast**adapted
-        return Light(
-            np.asarray(directions, np.float32),
-            np.asarray(colors * scale, np.float32),
-            np.asarray(field * scale, np.float32),
-            kind,
-        )
+        return Light(*(part.astype(np.float32) for part in (directions, colors * scale, field * scale)), kind=kind)
 
 
 def _white(rng: np.random.Generator, spread: float = 0.1) -> Vector:
@@ -155,9 +143,8 @@ def _window(rng: np.random.Generator, environment: Environment) -> None:
 def _sun(rng: np.random.Generator, environment: Environment) -> None:
     environment.lamp(rng.uniform(-80, 80), rng.uniform(15, 65), _white(rng) * [1.1, 1.0, 0.85] * rng.uniform(0.8, 2.0))
     environment.sky(_white(rng) * [0.85, 1.0, 1.2] * rng.uniform(0.25, 0.6), _slope(rng, 0.3))
-    environment.lamp(
-        rng.uniform(-90, 90), rng.uniform(-60, -20), _white(rng) * rng.uniform(0, 0.3), 0.0
-    )  # from the ground
+    # Light from the ground.
+    environment.lamp(rng.uniform(-90, 90), rng.uniform(-60, -20), _white(rng) * rng.uniform(0, 0.3), 0.0)
 
 
 def _hard_side(rng: np.random.Generator, environment: Environment) -> None:
@@ -186,9 +173,8 @@ def _colored(rng: np.random.Generator, environment: Environment) -> None:
     """Add lamps of two colors from two sides, as on stages and in bars."""
     side = _side(rng)
     for sign, strength in ((side, rng.uniform(0.5, 1.2)), (-side, rng.uniform(0.3, 0.9))):
-        environment.lamp(
-            sign * rng.uniform(20, 100), rng.uniform(-10, 50), _vivid(rng) * strength, rng.uniform(0.5, 1.0)
-        )
+        azimuth, height = sign * rng.uniform(20, 100), rng.uniform(-10, 50)
+        environment.lamp(azimuth, height, _vivid(rng) * strength, rng.uniform(0.5, 1.0))
     environment.sky((_vivid(rng) + 1) / 2 * rng.uniform(0.15, 0.5), _slope(rng))
 
 
@@ -225,11 +211,7 @@ LIGHT_KINDS, SHIFTED_LIGHT_KINDS = tuple(_STANDARD), tuple(_SHIFTED)
 
 
 def sample_light(rng: np.random.Generator, style: str = "standard") -> Light:
-    """Draw the light of one image.
-
-    Args:
-        rng: Random generator.
-        style: "standard", or "shifted" for the kinds that "standard" never shows.
+    """Draw the light of one image; "shifted" has the kinds that "standard" never shows.
 
     Example:
         >>> sample_light(np.random.default_rng(0)).ambient.shape

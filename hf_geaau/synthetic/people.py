@@ -137,7 +137,6 @@ class Identity:
     shape: NDArray[np.float32]  # (100,) weights of the identity components, in standard deviations
     age: float  # 0 (twenty) to 1 (eighty)
     feminine: float  # 0-1. Shifts the odds of beard, hair length, brows and make-up.
-    # skin, brows, beard, hair, eyes: see these classes
     skin: Skin
     brows: Brows
     beard: Beard
@@ -168,6 +167,9 @@ _HAIR_COLORS = np.array(
      [0.42, 0.29, 0.16], [0.22, 0.065, 0.025], [0.26, 0.25, 0.24], [0.45, 0.44, 0.43]]
 )  # fmt: skip
 
+# Blue, red, green and violet, which hair is not by nature.
+_HAIR_DYES = np.array([[0.05, 0.08, 0.30], [0.35, 0.03, 0.12], [0.04, 0.20, 0.14], [0.30, 0.10, 0.35]])
+
 _IRIS_COLORS = np.array(
     [[0.035, 0.016, 0.007], [0.09, 0.04, 0.015], [0.15, 0.10, 0.035], [0.10, 0.14, 0.06], [0.12, 0.22, 0.33],
      [0.22, 0.27, 0.30]]
@@ -177,10 +179,6 @@ _IRIS_COLORS = np.array(
 @lru_cache(maxsize=4)  # Images come in blocks of one person.
 def sample_identity(seed: int, identity_id: int) -> Identity:
     """Draw one person.
-
-    Args:
-        seed: Seed of the data set.
-        identity_id: Number of the person.
 
     Example:
         >>> sample_identity(0, 3).shape.shape
@@ -223,7 +221,7 @@ def sample_shifted_identity(seed: int, identity_id: int) -> Identity:
     rng = np.random.default_rng([seed, STREAM_SHIFTED, identity_id])
     person = sample_identity(int(rng.integers(2**31)), identity_id)
     undertone = np.exp(rng.choice([-1, 1]) * rng.uniform(0.06, 0.14) * np.array([0.3, -0.7, 0.6]))  # Olive or rosy.
-    dyed = _hair_dye(rng) if rng.random() < 0.25 else person.hair.color * rng.uniform(0.6, 1.5, 3)
+    dyed = _HAIR_DYES[rng.integers(4)] if rng.random() < 0.25 else person.hair.color * rng.uniform(0.6, 1.5, 3)
     return replace(
         person,
         identity_id=identity_id,
@@ -231,11 +229,6 @@ def sample_shifted_identity(seed: int, identity_id: int) -> Identity:
         hair=replace(person.hair, color=dyed.astype(np.float32), strand=float(rng.uniform(0.2, 1.0))),
         wrinkle_pattern=WRINKLE_PATTERNS + int(rng.integers(SHIFTED_WRINKLE_PATTERNS)),
     )
-
-
-def _hair_dye(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw a color that hair does not have by nature: blue, red, green or violet."""
-    return np.array([[0.05, 0.08, 0.30], [0.35, 0.03, 0.12], [0.04, 0.20, 0.14], [0.30, 0.10, 0.35]])[rng.integers(4)]
 
 
 def _sample_traits(rng: np.random.Generator, age: float, feminine: float) -> NDArray[np.float32]:
@@ -364,9 +357,8 @@ def _sample_beard(rng: np.random.Generator, feminine: float) -> Beard:
         depth *= 0.6
         return Beard(depth * rng.uniform(0.6, 1), depth, depth * rng.uniform(0.3, 1), True, 0.0)
     if kind < 0.75:
-        return Beard(
-            depth * rng.uniform(0.6, 1), depth, depth * rng.uniform(0.6, 1), False, float(rng.uniform(0.05, 1.5))
-        )
+        sides = depth * rng.uniform(0.6, 1), depth, depth * rng.uniform(0.6, 1)
+        return Beard(*sides, False, float(rng.uniform(0.05, 1.5)))
     return Beard(depth, depth if rng.random() < 0.6 else 0.0, 0.0, False, float(rng.uniform(0.05, 0.5)))
 
 

@@ -17,11 +17,7 @@ def develop(image: Image, camera: Camera, rng: np.random.Generator, unit: float)
 
     Noise, tone and compression are applied at the resolution of the sensor. The result is enlarged afterwards.
 
-    Args:
-        image: (H, W, 3) uint8.
-        camera: What to apply.
-        rng: Random generator of the noise.
-        unit: Side in pixels of a crop around the face, to which the lengths in `camera` refer.
+    `unit` is the side in pixels of a crop around the face, to which the lengths in `camera` refer.
     """
     height, width = image.shape[:2]
     work: Pixels = image.astype(np.float32)

@@ -16,30 +16,20 @@ from numpy.typing import NDArray
 from hf_geaau.errors import MissingExtraError
 from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.synthetic import shaders
 from hf_geaau.synthetic.action_units import ACTION_UNITS
-from hf_geaau.synthetic.backgrounds import background, shifted_background, shoulders
 from hf_geaau.synthetic.face_model import FaceModel
 from hf_geaau.synthetic.geometry import FloatArray, Surface, rotation, unit
 from hf_geaau.synthetic.head import LASHES, HeadMesh
 from hf_geaau.synthetic.lighting import RADIANCE_OF_IRRADIANCE, harmonics
 from hf_geaau.synthetic.looks import PersonLook
-from hf_geaau.synthetic.occluders import occlude
 from hf_geaau.synthetic.people import Identity
 from hf_geaau.synthetic.photography import develop
 from hf_geaau.synthetic.scenes import Scene
-from hf_geaau.synthetic.shaders import (
-    HAIR_FRAGMENT,
-    HAIR_VERTEX,
-    HEAD_FRAGMENT,
-    HEAD_VERTEX,
-    LASH_FRAGMENT,
-    PLAIN_FRAGMENT,
-    PLAIN_VERTEX,
-)  # fmt: skip
 from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES
 from hf_geaau.synthetic.skin import TEXTURE_SIZE, hair_texture
-from hf_geaau.synthetic.views import View, five_points, jitter_matrix, lip_gap
-from hf_geaau.synthetic.visibility import bake_visibility
+from hf_geaau.synthetic.surroundings import background, occlude, shifted_background, shoulders
+from hf_geaau.synthetic.views import View, bake_visibility, five_points, jitter_matrix, lip_gap
 from hf_geaau.synthetic.wrinkles import WRINKLE_SIZE, blend_wrinkles, wrinkle_maps
 
 _LOOKS = 4  # Number of people whose looks are kept.
@@ -95,6 +85,7 @@ class Renderer:
         self._look: Any = None  # A PersonLook once something was drawn.
         self._looks: dict[int, PersonLook] = {}
         self._wrinkles: dict[int, FloatArray] = {}
+        self._extras: dict[str, tuple[Any, ...]] = {}
         self._targets: dict[tuple[int, int], Any] = {}
         self._build()
         self._sky, seen = bake_visibility(self._context, self.mesh)
@@ -111,10 +102,15 @@ class Renderer:
 
     def _build(self) -> None:
         context, mesh = self._context, self.mesh
-        self._head_program = context.program(vertex_shader=HEAD_VERTEX, fragment_shader=HEAD_FRAGMENT)
-        self._lash_program = context.program(vertex_shader=HEAD_VERTEX, fragment_shader=LASH_FRAGMENT)
-        self._hair_program = context.program(vertex_shader=HAIR_VERTEX, fragment_shader=HAIR_FRAGMENT)
-        self._plain_program = context.program(vertex_shader=PLAIN_VERTEX, fragment_shader=PLAIN_FRAGMENT)
+        self._head_program, self._lash_program, self._hair_program, self._plain_program = (
+            context.program(vertex_shader=shaders.VERTEX + vertex, fragment_shader=shaders.FRAGMENT + fragment)
+            for vertex, fragment in (
+                (shaders.HEAD_VERTEX, shaders.HEAD_FRAGMENT),
+                (shaders.HEAD_VERTEX, shaders.LASH_FRAGMENT),
+                (shaders.HAIR_VERTEX, shaders.HAIR_FRAGMENT),
+                (shaders.PLAIN_VERTEX, shaders.PLAIN_FRAGMENT),
+            )
+        )
         static = np.column_stack([mesh.uv, mesh.material, mesh.eye_angles]).astype("f4")
         count = len(mesh.source)
         self._moving = context.buffer(reserve=count * 10 * 4)
@@ -124,15 +120,12 @@ class Renderer:
         fixed = (context.buffer(static.tobytes()), "2f 1f 2f", "uv", "material", "eye")
         lashes = mesh.material[mesh.triangles[:, 0]] == LASHES
         solid = mesh.triangles[~lashes]
-        order = np.array([0, 2, 3, 3, 1])[
-            mesh.material[solid[:, 0]].astype(int)
-        ]  # what hides most first, the mouth last
+        # What hides most comes first, the mouth last.
+        order = np.array([0, 2, 3, 3, 1])[mesh.material[solid[:, 0]].astype(int)]
         solid = solid[np.argsort(order, kind="stable")]
         self._without_mouth = 3 * int((order < 3).sum())
         self._head = context.vertex_array(
-            self._head_program,
-            [shape, fixed, (self._scalp, "1f", "scalp")],
-            context.buffer(solid.tobytes()),
+            self._head_program, [shape, fixed, (self._scalp, "1f", "scalp")], context.buffer(solid.tobytes())
         )
         self._lashes = context.vertex_array(
             self._lash_program,
@@ -159,9 +152,8 @@ class Renderer:
         detected = truth + scene.point_jitter * eye_distance @ np.linalg.inv(upright).T
         matrix = similarity_transform(detected, template)
         turn, log_scale, *shift = scene.crop_jitter.astype(float)
-        matrix = jitter_matrix(turn, np.exp(log_scale), np.array(shift) * self.size, self.size) @ np.vstack(
-            [matrix, [0, 0, 1]]
-        )
+        jitter = jitter_matrix(turn, np.exp(log_scale), np.array(shift) * self.size, self.size)
+        matrix = jitter @ np.vstack([matrix, [0, 0, 1]])
         return self._draw(scene, view, matrix[:2], truth, self.size, self.size)
 
     def render_photo(
@@ -233,7 +225,7 @@ class Renderer:
             self._skin.write(np.ascontiguousarray(level), level=number)
             level = cv2.resize(level, (max(level.shape[0] // 2, 1),) * 2, interpolation=cv2.INTER_AREA)
         self._scalp.write(look.cover[self.mesh.source].astype("f4").tobytes())
-        for arrays in getattr(self, "_extras", {}).values():
+        for arrays in self._extras.values():
             for item in arrays:
                 item.release()
         self._extras = {}
@@ -251,12 +243,6 @@ class Renderer:
         array = self._context.vertex_array(program, [(vertices, "3f 3f 3f", "position", "normal", "extra")], index)
         return array, vertices, index
 
-    def _upload_wrinkles(self, scene: Scene) -> None:
-        pattern = scene.identity.wrinkle_pattern
-        if pattern not in self._wrinkles:
-            self._wrinkles[pattern] = wrinkle_maps(pattern, self.mesh.landmark_uv)
-        self._folds.write(blend_wrinkles(self._wrinkles[pattern], scene.wrinkles))
-
     def _target(self, height: int, width: int) -> Any:
         if (height, width) not in self._targets:
             if len(self._targets) > 3:  # photos of many sizes must not pile up
@@ -265,9 +251,8 @@ class Renderer:
                         part.release()
                 self._targets.clear()
             color = self._context.texture((width, height), 4)
-            self._targets[height, width] = self._context.framebuffer(
-                [color], self._context.depth_renderbuffer((width, height))
-            )
+            depth = self._context.depth_renderbuffer((width, height))
+            self._targets[height, width] = self._context.framebuffer([color], depth)
         return self._targets[height, width]
 
     def _draw(
@@ -297,12 +282,7 @@ class Renderer:
         return Render(develop(image, scene.camera, rng, unit), final.astype(np.float32))
 
     def _draw_body(
-        self,
-        rng: np.random.Generator,
-        image: FloatArray,
-        view: View,
-        matrix: FloatArray,
-        color: FloatArray,
+        self, rng: np.random.Generator, image: FloatArray, view: View, matrix: FloatArray, color: FloatArray
     ) -> None:
         foot = np.array([0.0, -14.5, -2.0]) - view.center
         seen = foot * view.scale
@@ -319,7 +299,10 @@ class Renderer:
         clip, turn = view.matrices(matrix, height, width)
         self._write_geometry(scene, view, turn)
         self._set_uniforms(scene, view, clip, turn)
-        self._upload_wrinkles(scene)
+        pattern = scene.identity.wrinkle_pattern
+        if pattern not in self._wrinkles:
+            self._wrinkles[pattern] = wrinkle_maps(pattern, self.mesh.landmark_uv)
+        self._folds.write(blend_wrinkles(self._wrinkles[pattern], scene.wrinkles))
         target = self._target(height, width)
         target.use()
         target.clear(0, 0, 0, 0)
@@ -327,9 +310,8 @@ class Renderer:
         self._folds.use(1)
         self._strands.use(2)
         context.enable(moderngl.CULL_FACE)
-        self._head.render(
-            vertices=-1 if lip_gap(view.landmarks) > lip_gap(look.landmarks) + 0.06 else self._without_mouth
-        )
+        parted = lip_gap(view.landmarks) > lip_gap(look.landmarks) + 0.06
+        self._head.render(vertices=-1 if parted else self._without_mouth)
         context.disable(moderngl.CULL_FACE)
         context.enable(moderngl.BLEND)
         context.blend_func = moderngl.SRC_ALPHA, moderngl.ONE_MINUS_SRC_ALPHA, moderngl.ONE, moderngl.ONE

@@ -14,13 +14,7 @@ from hf_geaau.synthetic.action_units import ACTION_UNITS, labels_of, sample_inte
 from hf_geaau.synthetic.camera import Camera, sample_camera
 from hf_geaau.synthetic.expressions import expression, wrinkle_depths
 from hf_geaau.synthetic.lighting import Light, sample_light
-from hf_geaau.synthetic.people import (
-    STREAM_IMAGE,
-    STREAM_SHIFTED,
-    Identity,
-    sample_identity,
-    sample_shifted_identity,
-)
+from hf_geaau.synthetic.people import STREAM_IMAGE, STREAM_SHIFTED, Identity, sample_identity, sample_shifted_identity
 from hf_geaau.synthetic.point_errors import sample_point_errors
 
 STYLES = ("standard", "shifted")

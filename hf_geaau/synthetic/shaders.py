@@ -1,6 +1,9 @@
-"""GLSL of the renderer: skin with wrinkles, eyes, mouth, hair and spectacles under the same lights."""
+"""GLSL of the renderer: skin with wrinkles, eyes, mouth, hair and spectacles under the same lights.
 
-_LIGHTING = """#version 330
+Each shader goes behind VERTEX or FRAGMENT, which hold what all share.
+"""
+
+FRAGMENT = """#version 330
 uniform vec3 light_directions[3];
 uniform vec3 light_halves[3];  // half-way between light and eye
 uniform vec3 light_colors[3];
@@ -42,16 +45,14 @@ vec4 developed(vec3 light) {
 }
 """
 
-_VERTEX = """#version 330
+VERTEX = """#version 330
 uniform mat4 clip;
 uniform mat3 turn;
 in vec3 position;
 in vec3 normal;
 """
 
-HEAD_VERTEX = (
-    _VERTEX
-    + """
+HEAD_VERTEX = """
 in vec4 seen; in vec2 uv; in float material; in vec2 eye; in float scalp;
 out vec3 f_normal; out vec4 f_seen; out vec2 f_uv; flat out float f_material; out vec2 f_eye; out float f_scalp;
 out vec3 f_place;
@@ -61,11 +62,8 @@ void main() {
     f_place = position;
 }
 """
-)
 
-HEAD_FRAGMENT = (
-    _LIGHTING
-    + """
+HEAD_FRAGMENT = """
 in vec3 f_normal; in vec4 f_seen; in vec2 f_uv; flat in float f_material; in vec2 f_eye; in float f_scalp;
 in vec3 f_place;
 out vec4 color;
@@ -160,12 +158,9 @@ void main() {
     color = developed(result);
 }
 """
-)
 
 # Drawn last and blended: lashes are finer than pixels.
-LASH_FRAGMENT = (
-    _LIGHTING
-    + """
+LASH_FRAGMENT = """
 in vec3 f_normal; in vec2 f_uv; in vec3 f_place;
 out vec4 color;
 uniform sampler2D strands;
@@ -180,11 +175,8 @@ void main() {
     color = vec4(developed(base * (0.3 + sky(normalize(f_normal)))).rgb, min(cover, 1.0));
 }
 """
-)
 
-HAIR_VERTEX = (
-    _VERTEX
-    + """
+HAIR_VERTEX = """
 in vec3 extra;
 out vec3 f_normal; out vec3 f_extra; out vec3 f_along;
 void main() {
@@ -193,11 +185,8 @@ void main() {
     f_along = turn * normalize(vec3(0.0, -1.0, 0.0) + normal * normal.y);
 }
 """
-)
 
-HAIR_FRAGMENT = (
-    _LIGHTING
-    + """
+HAIR_FRAGMENT = """
 in vec3 f_normal; in vec3 f_extra; in vec3 f_along;
 out vec4 color;
 uniform sampler2D strands;
@@ -231,20 +220,14 @@ void main() {
     color = developed(result);
 }
 """
-)
 
-PLAIN_VERTEX = (
-    _VERTEX
-    + """
+PLAIN_VERTEX = """
 in vec3 extra;
 out vec3 f_normal; out vec3 f_extra;
 void main() { gl_Position = clip * vec4(position, 1.0); f_normal = turn * normal; f_extra = extra; }
 """
-)
 
-PLAIN_FRAGMENT = (
-    _LIGHTING
-    + """
+PLAIN_FRAGMENT = """
 in vec3 f_normal; in vec3 f_extra;
 out vec4 color;
 uniform vec3 frame_color;
@@ -264,4 +247,3 @@ void main() {
     color = vec4(developed(frame_color * tint * 0.4 * sky(n) + mirror).rgb, cover);
 }
 """
-)

@@ -25,7 +25,7 @@ EXPRESSION_SHAPES = tuple(f"{name}_{side}" for name in SIDED_SHAPES for side in 
 """The 55 expression shapes of ICT-FaceKit, in the order of `Scene.shape_weights`. L is the person's left."""
 
 TRAITS = ("feminine", "child", "hooded_lids", "pouches", "cheeks", "jowls", "full_lips", "big_eyes")
-"""Directions of head shape with a meaning, which the identity components lack; see `traits.trait_deltas`."""
+"""Directions of head shape with a meaning, which the identity components lack; see `head.trait_deltas`."""
 
 
 class ShapeWeights:

@@ -7,15 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_geaau.synthetic.painting import (
-    FRACTION_BITS,
-    Canvas,
-    Points,
-    draw_lines,
-    fixed_point,
-    mirrored,
-    smooth_noise,
-)
+from hf_geaau.synthetic.painting import FRACTION_BITS, Canvas, Points, draw_lines, fixed_point, mirrored, smooth_noise
 from hf_geaau.synthetic.people import Identity
 
 TEXTURE_SIZE = 384
@@ -43,19 +35,9 @@ def _offset(u: float, v: float) -> Points:
 
 
 def skin_texture(identity: Identity, landmarks: Points) -> NDArray[np.uint8]:
-    """Paint the face of one person.
-
-    Args:
-        identity: The person.
-        landmarks: (68, 2) texture coordinates.
-
-    Returns:
-        (384, 384, 4) uint8: color coded with gamma 2 and, in the fourth channel, gloss.
-    """
+    """Paint the face of one person: (384, 384, 4) uint8, color coded with gamma 2 and, in the fourth channel, gloss."""
     rng = np.random.default_rng(identity.texture_seed)
-    skin = identity.skin
-    base = skin.tone.astype(np.float32)
-    color = np.broadcast_to(base ** (1 / _GAMMA), (TEXTURE_SIZE, TEXTURE_SIZE, 3)).copy()
+    color = np.broadcast_to(identity.skin.tone ** (1 / _GAMMA), (TEXTURE_SIZE, TEXTURE_SIZE, 3)).copy()
     gloss = 0.35 + 0.5 * _spot(landmarks[30], (0.05, 0.10)) + 0.35 * _spot((0.5, 0.9), (0.16, 0.07))
     _paint_complexion(color, rng, identity, landmarks)
     _paint_lips(color, gloss, rng, identity, landmarks)
@@ -71,17 +53,14 @@ def skin_texture(identity: Identity, landmarks: Points) -> NDArray[np.uint8]:
 def _paint_complexion(color: Canvas, rng: np.random.Generator, identity: Identity, landmarks: Points) -> None:
     """Paint unevenness, red cheeks and nose, rings around the eyes, freckles, and an even border for the seam."""
     skin = identity.skin
-    uneven = 0.030 * skin.blotches * smooth_noise(rng, TEXTURE_SIZE, 48) + 0.022 * skin.blotches * smooth_noise(
-        rng, TEXTURE_SIZE, 14
-    )
-    uneven += 0.030 * skin.pores * smooth_noise(rng, TEXTURE_SIZE, 3) + 0.012 * rng.standard_normal(
-        (TEXTURE_SIZE, TEXTURE_SIZE)
-    ).astype(np.float32)
+    uneven = 0.030 * skin.blotches * smooth_noise(rng, TEXTURE_SIZE, 48)
+    uneven += 0.022 * skin.blotches * smooth_noise(rng, TEXTURE_SIZE, 14)
+    pores = 0.030 * skin.pores * smooth_noise(rng, TEXTURE_SIZE, 3)
+    uneven += pores + 0.012 * rng.standard_normal((TEXTURE_SIZE, TEXTURE_SIZE)).astype(np.float32)
     cheek = 0.55 * landmarks[48] + 0.45 * landmarks[1] + _offset(0.03, 0.06)
     red = _spot(cheek, (0.07, 0.07)) + _spot(mirrored(cheek), (0.07, 0.07)) + 0.8 * _spot(landmarks[30], (0.04, 0.05))
-    red = skin.redness * red * (1 + 0.4 * smooth_noise(rng, TEXTURE_SIZE, 24)) + 0.12 * skin.blotches * smooth_noise(
-        rng, TEXTURE_SIZE, 30
-    )
+    red = skin.redness * red * (1 + 0.4 * smooth_noise(rng, TEXTURE_SIZE, 24))
+    red += 0.12 * skin.blotches * smooth_noise(rng, TEXTURE_SIZE, 30)
     dark = np.zeros((TEXTURE_SIZE, TEXTURE_SIZE), np.float32)
     for eye in (landmarks[36:42].mean(0), landmarks[42:48].mean(0)):
         inner = eye + _offset(0.012 if eye[0] < 0.5 else -0.012, 0)
@@ -92,9 +71,8 @@ def _paint_complexion(color: Canvas, rng: np.random.Generator, identity: Identit
     for _ in range(int(220 * skin.freckles)):
         u, v = rng.normal(0.5, 0.16), rng.normal(0.62, 0.10)
         center = (int(u * TEXTURE_SIZE * 16), int(v * TEXTURE_SIZE * 16))
-        cv2.circle(
-            freckles, center, int(16 * rng.uniform(0.8, 2.2)), int(rng.uniform(60, 220)), -1, cv2.LINE_AA, FRACTION_BITS
-        )
+        radius, depth = int(16 * rng.uniform(0.8, 2.2)), int(rng.uniform(60, 220))
+        cv2.circle(freckles, center, radius, depth, -1, cv2.LINE_AA, FRACTION_BITS)
     for _ in range(rng.poisson(1.5)):  # Moles.
         x, y = (int(value * TEXTURE_SIZE * 16) for value in rng.uniform(0.2, 0.9, 2))
         cv2.circle(freckles, (x, y), int(16 * rng.uniform(1.0, 2.5)), 255, -1, cv2.LINE_AA, FRACTION_BITS)
@@ -117,9 +95,8 @@ def _paint_lids(color: Canvas, identity: Identity, landmarks: Points) -> None:
         center, radius = middle + _offset(-0.006, 0.5 * eyes.shadow_reach), (0.038, 0.6 * eyes.shadow_reach)
         for side in (center, mirrored(center)):
             _tint(color, eyes.shadow_opacity * _spot(side, radius), eyes.shadow)
-    over = np.stack(
-        [outer + _offset(-0.012, 0.012), *(lid[1:3] + _offset(0, eyes.fold)), inner + _offset(0.004, 0.012)]
-    )
+    ends = outer + _offset(-0.012, 0.012), inner + _offset(0.004, 0.012)
+    over = np.stack([ends[0], *(lid[1:3] + _offset(0, eyes.fold)), ends[1]])
     fold = _soft_line(over, 2, 1.2) * eyes.fold_depth
     _tint(color, fold, identity.skin.tone * np.array([0.30, 0.22, 0.20]))
     # The visible edge lies a little above the upper landmarks, and below the lower ones.
@@ -163,9 +140,8 @@ def _paint_lips(color: Canvas, gloss: Canvas, rng: np.random.Generator, identity
     mask = _polygon(outline, rng.uniform(1.2, 3.2))
     inner = _polygon(landmarks[60:68], rng.uniform(2.0, 4.5))
     lips = (skin.tone * skin.lips).clip(0, 1) ** (1 / _GAMMA)
-    lines = 1 + 0.05 * cv2.resize(
-        rng.standard_normal((8, 170)).astype(np.float32), (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_CUBIC
-    )
+    noise = rng.standard_normal((8, 170)).astype(np.float32)
+    lines = 1 + 0.05 * cv2.resize(noise, (TEXTURE_SIZE, TEXTURE_SIZE), interpolation=cv2.INTER_CUBIC)
     opacity = (mask * max(skin.lipstick, rng.uniform(0.55, 0.95)))[..., None]
     color *= 1 - opacity
     color += opacity * lips * lines[..., None]
@@ -201,9 +177,8 @@ def _paint_brows(color: Canvas, gloss: Canvas, rng: np.random.Generator, identit
         edge = np.concatenate([spine + half[:, None] * [0, 1], (spine - half[:, None] * [0, 1])[::-1]])
         cv2.fillPoly(body, [fixed_point(edge, TEXTURE_SIZE)], 255, cv2.LINE_AA, FRACTION_BITS)
         soft = cv2.GaussianBlur(body, (0, 0), 0.8 + (1 - brows.pencil) * brows.thickness * TEXTURE_SIZE * 0.22)
-        fade = np.interp(
-            np.abs(np.arange(TEXTURE_SIZE) / TEXTURE_SIZE - spine[0, 0]), [0, 0.03], [0.35 + 0.3 * brows.pencil, 1.0]
-        )
+        from_inner_end = np.abs(np.arange(TEXTURE_SIZE) / TEXTURE_SIZE - spine[0, 0])
+        fade = np.interp(from_inner_end, [0, 0.03], [0.35 + 0.3 * brows.pencil, 1.0])
         cover = (0.35 + 0.35 * brows.density) * (1 - brows.pencil) + 0.9 * brows.pencil
         np.maximum(hairs, (soft * (cover * fade)).astype(np.uint8), out=hairs)
         _brow_strokes(hairs, rng, identity, side, t, spine, half)
@@ -236,9 +211,8 @@ def _brow_strokes(
     slant = side * np.arctan(np.interp(along, t, slope))  # Lower hairs rise, upper ones lie flat.
     lift = slant + np.interp(along, [0, 0.15, 0.4, 1], [1.2, 0.7, 0.35, 0.1]) - 0.35 * across * (along > 0.2)
     lift += rng.normal(0, 0.2, count)
-    length = (
-        rng.uniform(0.004, 0.011, count) * (0.7 + 0.4 * brows.density) * np.interp(along, [0, 0.2, 1], [0.8, 1, 0.6])
-    )
+    length = rng.uniform(0.004, 0.011, count) * (0.7 + 0.4 * brows.density)
+    length *= np.interp(along, [0, 0.2, 1], [0.8, 1, 0.6])
     tip = root + length[:, None] * np.stack([side * np.cos(lift), np.sin(lift)], 1)
     draw_lines(hairs, list(np.stack([root, tip], 1)), int(150 + 70 * brows.density))
 
@@ -250,20 +224,18 @@ def beard_mask(identity: Identity, landmarks: Points) -> Canvas:
     lower = _polygon(points[[48, 59, 58, 57, 56, 55, 54, 64, 62, 60]], 2.0)
     if beard.mustache:
         top = points[[35, 34, 33, 32, 31]] - _offset(0, 0.012)
-        shape = np.concatenate(
-            [points[48:55], [points[54] + _offset(0.035, -0.03)], top, [points[48] - _offset(0.035, 0.03)]]
-        )
+        ends = points[54] + _offset(0.035, -0.03), points[48] - _offset(0.035, 0.03)
+        shape = np.concatenate([points[48:55], ends[:1], top, ends[1:]])
         mask = np.maximum(mask, beard.mustache * _polygon(shape, 3.5))
     if beard.chin:
-        shape = points[[48, 6, 7, 8, 9, 10, 54, 55, 56, 57, 58, 59]] + _offset(0, 0.0)
+        shape = points[[48, 6, 7, 8, 9, 10, 54, 55, 56, 57, 58, 59]].astype(np.float64)
         shape[[1, 5]] = 0.5 * (points[[6, 10]] + points[[48, 54]])
         below = shape.copy()
         below[:6, 1] -= 0.10
         mask = np.maximum(mask, beard.chin * np.maximum(_polygon(shape, 6), _polygon(below[:7], 7)))
     if beard.cheeks:
-        left = np.concatenate(
-            [points[[1, 2, 3, 4, 5, 6]] - _offset(0.03, 0.06), points[[7, 48]], [0.5 * points[48] + 0.5 * points[2]]]
-        )
+        outer, top = points[[1, 2, 3, 4, 5, 6]] - _offset(0.03, 0.06), 0.5 * points[48] + 0.5 * points[2]
+        left = np.concatenate([outer, points[[7, 48]], [top]])
         mask = np.maximum(mask, beard.cheeks * np.maximum(_polygon(left, 9), _polygon(mirrored(left), 9)))
     lips = _polygon(points[48:60], 2.0)
     return mask * (1 - np.maximum(lips, lower)).clip(0, 1)

@@ -125,6 +125,7 @@ def test_workers_do_not_change_the_pictures(renderer):
     assert one == two
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues(renderer, tmp_path, monkeypatch):
     monkeypatch.setattr(dataset_module, "IMAGES_PER_TASK", 4)
     settings = {"size": 32, "images_per_identity": 4, "first_identity": 7, "workers": 1}
@@ -152,6 +153,7 @@ def test_an_interrupted_run_continues(renderer, tmp_path, monkeypatch):
         render_dataset(FACE_MODEL, 8, 6, tmp_path / "a", **settings)
 
 
+@pytest.mark.slow
 def test_a_shifted_folder_says_what_it_shows(renderer, tmp_path):
     settings = {"size": 32, "images_per_identity": 4, "workers": 1}
     table = render_dataset(FACE_MODEL, 8, 5, tmp_path / "shifted", **settings, style="shifted")
