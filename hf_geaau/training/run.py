@@ -4,6 +4,7 @@ The test fold is opened once, after training, and scored with the checkpoint tha
 are taken from the training subjects.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -154,7 +155,9 @@ def train_folds(
 def ending_process_group() -> Iterator[None]:
     """End torch's process group when the block ends, if one was started inside it.
 
-    A process that exits while its group lives can be aborted by a thread of the group (signal 6), although it finished.
+    gloo's threads live as long as an object refers to the group, such as the wrapped model of a Trainer, even after the
+    group is destroyed. A process that exits with such a thread can be aborted (signal 6), although it finished: the
+    thread asks for Python's lock while Python shuts down. So leave no trainer in a variable outside of the block.
     """
     group = torch.distributed
     was_there = group.is_available() and group.is_initialized()
@@ -163,6 +166,7 @@ def ending_process_group() -> Iterator[None]:
     finally:
         if not was_there and group.is_available() and group.is_initialized():
             group.destroy_process_group()
+            gc.collect()  # a Trainer and its model refer to each other
 
 
 def is_finished(folder: Path) -> bool:

@@ -36,28 +36,35 @@ STAGE2 = [
 ]
 
 SCRIPT = """
-import json, sys, warnings
+import json, os, sys, warnings
 warnings.simplefilter("ignore")
 import torch
 torch.set_num_threads(1)
-from hf_geaau.data import open_aligned
 from hf_geaau.training import build_trainer, datasets_of, ending_process_group, load_recipe, open_split, training_config
 
 data, output, jobs = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-losses = {}
+
+def losses_of(name, settings):
+    recipe = load_recipe(name, settings)
+    split = open_split(recipe, data, None)
+    rows, _ = datasets_of(recipe, split, training_config(recipe, split))
+    trainer = build_trainer(recipe, rows, output=f"{output}-{name}-work", use_cpu=True)
+    trainer.args.logging_steps = trainer.state.logging_steps = 1
+    trainer.args.save_strategy = "no"
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return losses, trainer.args.world_size, trainer.is_world_process_zero()
+
 with ending_process_group():
-    for name, settings in jobs:
-        recipe = load_recipe(name, settings)
-        split = open_split(recipe, data, None)
-        rows, _ = datasets_of(recipe, split, training_config(recipe, split))
-        trainer = build_trainer(recipe, rows, output=f"{output}-{name}-work", use_cpu=True)
-        trainer.args.logging_steps = trainer.state.logging_steps = 1
-        trainer.args.save_strategy = "no"
-        trainer.train()
-        losses[name] = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    if trainer.is_world_process_zero():
-        json.dump({"losses": losses, "processes": trainer.args.world_size}, open(output, "w"))
+    results = {name: losses_of(name, settings) for name, settings in jobs}
+losses = {name: result[0] for name, result in results.items()}
+_, processes, is_first = results[jobs[0][0]]
+if is_first:
+    json.dump({"losses": losses, "processes": processes}, open(output, "w"))
 assert not torch.distributed.is_initialized()
+if sys.platform == "linux":  # a thread of gloo that outlives the group could abort the process at its exit
+    threads = [open(f"/proc/self/task/{thread}/comm").read() for thread in os.listdir("/proc/self/task")]
+    assert not any("gloo" in thread for thread in threads), threads
 """
 
 
