@@ -44,77 +44,21 @@ class _Licensed:
             )
         return super().push_to_hub(repo_id, *args, private=True, **kwargs)  # type: ignore[misc]
 
-    def add_column(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().add_column(*args, **kwargs))  # type: ignore[misc]
 
-    def batch(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().batch(*args, **kwargs))  # type: ignore[misc]
+def _guarded(name: str) -> Any:
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return guard(getattr(super(_Licensed, self), name)(*args, **kwargs))
 
-    def cast(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().cast(*args, **kwargs))  # type: ignore[misc]
+    return method
 
-    def cast_column(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().cast_column(*args, **kwargs))  # type: ignore[misc]
 
-    def class_encode_column(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().class_encode_column(*args, **kwargs))  # type: ignore[misc]
-
-    def filter(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().filter(*args, **kwargs))  # type: ignore[misc]
-
-    def flatten(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().flatten(*args, **kwargs))  # type: ignore[misc]
-
-    def flatten_indices(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().flatten_indices(*args, **kwargs))  # type: ignore[misc]
-
-    def map(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().map(*args, **kwargs))  # type: ignore[misc]
-
-    def remove_columns(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().remove_columns(*args, **kwargs))  # type: ignore[misc]
-
-    def rename_column(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().rename_column(*args, **kwargs))  # type: ignore[misc]
-
-    def rename_columns(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().rename_columns(*args, **kwargs))  # type: ignore[misc]
-
-    def repeat(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().repeat(*args, **kwargs))  # type: ignore[misc]
-
-    def select(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().select(*args, **kwargs))  # type: ignore[misc]
-
-    def select_columns(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().select_columns(*args, **kwargs))  # type: ignore[misc]
-
-    def shard(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().shard(*args, **kwargs))  # type: ignore[misc]
-
-    def shuffle(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().shuffle(*args, **kwargs))  # type: ignore[misc]
-
-    def skip(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().skip(*args, **kwargs))  # type: ignore[misc]
-
-    def sort(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().sort(*args, **kwargs))  # type: ignore[misc]
-
-    def take(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().take(*args, **kwargs))  # type: ignore[misc]
-
-    def to_iterable_dataset(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().to_iterable_dataset(*args, **kwargs))  # type: ignore[misc]
-
-    def train_test_split(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().train_test_split(*args, **kwargs))  # type: ignore[misc]
-
-    def with_format(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().with_format(*args, **kwargs))  # type: ignore[misc]
-
-    def with_transform(self, *args: Any, **kwargs: Any) -> Any:
-        return guard(super().with_transform(*args, **kwargs))  # type: ignore[misc]
+_TRANSFORMS = """
+    add_column batch cast cast_column class_encode_column filter flatten flatten_indices map remove_columns
+    rename_column rename_columns repeat select select_columns shard shuffle skip sort take to_iterable_dataset
+    train_test_split with_format with_transform
+"""
+for _name in _TRANSFORMS.split():
+    setattr(_Licensed, _name, _guarded(_name))
 
 
 class LicensedDataset(_Licensed, datasets.Dataset):
