@@ -17,7 +17,8 @@ from hf_geaau import facs
 from hf_geaau.errors import DatasetError
 
 from . import frame_files, label_files
-from .base import AUDataset, DatasetNotes, Recording, choose, require
+from .base import AUDataset, DatasetNotes, choose, require
+from .rows import Recording
 
 CAMERAS = ("left", "right")
 _SUBJECT = re.compile(r"SN\d{3}")

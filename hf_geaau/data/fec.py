@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from hf_geaau.errors import DatasetError, DatasetWarning
 
-from .base import AUDataset, Block, DatasetNotes, Fold, choose
+from .base import AUDataset, DatasetNotes, Fold, choose
 from .downloads import REPORT, DownloadReport, DownloadSettings, fetch_all
-from .triplets import TripletBlock, triplet_features
+from .rows import Block, TripletBlock, triplet_features
 
 if TYPE_CHECKING:
     import datasets

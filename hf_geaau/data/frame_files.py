@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from hf_geaau.errors import DatasetError
 
-from .base import DatasetNotes, Recording
+from .base import DatasetNotes
+from .rows import Recording
 
 _IMAGE = re.compile(r"(\d+)\.(?:jpe?g|png|bmp)", re.IGNORECASE)
 

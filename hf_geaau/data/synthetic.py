@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from hf_geaau import facs
 from hf_geaau.errors import DatasetError
 
-from .base import AUDataset, Block, DatasetNotes, Fold, Recording
-from .triplets import TripletBlock, triplet_features
+from .base import AUDataset, DatasetNotes, Fold
+from .rows import Block, Recording, TripletBlock, triplet_features
 
 if TYPE_CHECKING:
     import datasets

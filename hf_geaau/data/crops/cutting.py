@@ -10,7 +10,8 @@ from PIL import Image
 
 from hf_geaau.errors import DatasetError, GeaauError
 
-from ..base import Recording, require
+from ..base import require
+from ..rows import Recording
 from .storage import CropSettings, Problem
 
 # Around the box that FEC gives: room for the detector, as a share of the box's longer side. Our choice.

@@ -26,9 +26,7 @@ from hf_geaau.files import FolderClaim, whole_file, write_json
 
 from ..base import (
     AUDataset,
-    Block,
     DatasetNotes,
-    Recording,
     choose,
     count_warning,
     existing_folder,
@@ -37,7 +35,7 @@ from ..base import (
 )
 from ..csv_files import read_rows, write_rows
 from ..loading import get_dataset
-from ..triplets import TripletBlock
+from ..rows import Block, Recording, TripletBlock
 from .cutting import Cropper
 from .storage import (
     CARD,
