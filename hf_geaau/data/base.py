@@ -177,11 +177,7 @@ class AUDataset(ABC):
         )
 
     def fold(self, number: int | None, protocol: str = "jaanet") -> Fold:
-        """Return a fold by its number.
-
-        Args:
-            number: From 1, or None for all subjects.
-            protocol: Whose numbering it follows. Without effect on datasets that have one numbering.
+        """Return a fold by its number, as `load` counts.
 
         Raises:
             DatasetError: For a fold or protocol that does not exist.
