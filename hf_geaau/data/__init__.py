@@ -11,9 +11,10 @@ what it returns refuses a public `push_to_hub`.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .base import AUDataset, DatasetNotes, Fold, Recording
+from .base import AUDataset, DatasetNotes, Fold
 from .columns import class_weights, column_array
 from .loading import dataset_class, get_dataset, list_datasets, load
+from .rows import Recording
 
 if TYPE_CHECKING:
     from .crops import PrepareReport, open_aligned, prepare

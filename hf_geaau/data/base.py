@@ -1,4 +1,4 @@
-"""What every dataset shares: the rows it gives, its options, folds, published totals and checks.
+"""What every dataset shares: its options, folds, published totals and checks.
 
 A dataset is a subclass of `AUDataset`. It finds its files (`files`) and reads all labels at once (`read`); the rest is
 here. Labels are small, images are not: labels are read and checked before anything else happens, and images stay paths
@@ -18,17 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hf_geaau.errors import DatasetError, DatasetNotFoundError, DatasetWarning, MissingExtraError
 
-from .arrow import fixed_lists, image_column
-from .triplets import TripletBlock
+from .rows import Block, Recording
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow as pa
 
 ROWS_VERSION = "1.0.0"
 """Part of the cache key: raise it when the same files lead to other rows."""
@@ -36,68 +31,6 @@ ROWS_VERSION = "1.0.0"
 PROTOCOLS = ("jaanet", "megraphau")
 """The two numberings of the same three subject sets. Source: the path lists of ZhiwenShao/PyTorch-JAANet
 and CVI-SZU/ME-GraphAU."""
-
-
-@dataclass(eq=False)
-class Recording:
-    """The labeled frames of one recording, in order.
-
-    Attributes:
-        subject_id: Who, as the dataset names people.
-        sequence_id: Which recording, unique in the dataset.
-        frames: (F,) int32, frame numbers as the label files count them.
-        labels: (F, N) int8, 1 present, 0 absent, -1 not labeled.
-        intensities: (F, N) int8 or float32, 0-5, -1 missing.
-        images: F paths, or URLs that fsspec opens (frames in zips and videos).
-    """
-
-    subject_id: str
-    sequence_id: str
-    frames: NDArray[np.int32]
-    labels: NDArray[np.int8]
-    intensities: NDArray[np.int8] | NDArray[np.float32]
-    images: list[str]
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def select(self, keep: NDArray[np.bool_]) -> "Recording":
-        """Return the frames where `keep` is true."""
-        images = [image for image, kept in zip(self.images, keep, strict=True) if kept]
-        return Recording(
-            self.subject_id, self.sequence_id, self.frames[keep], self.labels[keep], self.intensities[keep], images
-        )
-
-    def in_ranges(self, ranges: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
-        """Return which frames lie in ranges of frame numbers (first, last), ends included."""
-        inside = np.zeros(len(self), dtype=bool)
-        for first, last in ranges:
-            inside |= (self.frames >= first) & (self.frames <= last)
-        return inside
-
-    def table(self, contents: list[bytes] | None = None) -> "pa.Table":
-        """Return the rows.
-
-        Args:
-            contents: F encoded images to embed instead of paths.
-        """
-        import pyarrow as pa
-
-        count = len(self)
-        return pa.table(
-            {
-                "image": image_column(self.images, contents),
-                "labels": fixed_lists(self.labels),
-                "intensities": fixed_lists(self.intensities),
-                "subject_id": pa.array([self.subject_id] * count, pa.string()),
-                "sequence_id": pa.array([self.sequence_id] * count, pa.string()),
-                "frame": pa.array(self.frames, pa.int32()),
-            }
-        )
-
-
-Block = Recording | TripletBlock
-"""A unit of work: rows that are read, cut and written together."""
 
 
 @dataclass(frozen=True)
@@ -244,11 +177,7 @@ class AUDataset(ABC):
         )
 
     def fold(self, number: int | None, protocol: str = "jaanet") -> Fold:
-        """Return a fold by its number.
-
-        Args:
-            number: From 1, or None for all subjects.
-            protocol: Whose numbering it follows. Without effect on datasets that have one numbering.
+        """Return a fold by its number, as `load` counts.
 
         Raises:
             DatasetError: For a fold or protocol that does not exist.

@@ -18,8 +18,9 @@ from hf_geaau import facs
 from hf_geaau.errors import DatasetError
 
 from . import frame_files, label_files
-from .base import AUDataset, DatasetNotes, Recording
+from .base import AUDataset, DatasetNotes
 from .frame_files import Frames
+from .rows import Recording
 
 Key = tuple[str, str]  # subject, task
 Coded = tuple[NDArray[np.int32], NDArray[np.int8]]  # frame numbers (F,), labels (F, N)

@@ -17,9 +17,10 @@ from hf_geaau import facs
 from hf_geaau.errors import DatasetError
 
 from . import label_files
-from .base import DatasetNotes, Fold, Recording, choose
+from .base import DatasetNotes, Fold, choose
 from .bp4d import BP4D, Key
 from .frame_files import Frames
+from .rows import Recording
 
 HEADER = (1, 1, 2, 4, 5, 6, 7, *range(9, 21), 22, 23, 24, *range(27, 40), 99)
 """The AU that each column holds. Column 0 is the frame, 35 the flag called AU 99."""

@@ -20,7 +20,8 @@ from hf_geaau import facs
 from hf_geaau.errors import DatasetError, DatasetWarning, GeaauError
 
 from ._guard import guard
-from .base import ROWS_VERSION, AUDataset, Block, DatasetNotes, Fold, count_warning, fingerprint
+from .base import ROWS_VERSION, AUDataset, DatasetNotes, Fold, count_warning, fingerprint
+from .rows import Block
 
 
 class AUBuilder(datasets.ArrowBasedBuilder):

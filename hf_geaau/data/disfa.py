@@ -17,7 +17,8 @@ from hf_geaau import facs
 from hf_geaau.errors import DatasetError
 
 from . import frame_files, label_files
-from .base import AUDataset, DatasetNotes, Recording, choose, require
+from .base import AUDataset, DatasetNotes, choose, require
+from .rows import Recording
 
 CAMERAS = ("left", "right")
 _SUBJECT = re.compile(r"SN\d{3}")
@@ -120,7 +121,10 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
                 f"{subject} in {str(self._image_root(data_dir))!r}. Copy them."
             )
         levels = self._levels({subject: labels[subject] for subject in sorted(labels.keys() & paths.keys())}, notes)
-        recordings = [self._recording(subject, *coded) for subject, coded in levels.items()]
+        recordings = [
+            Recording(subject, subject, frames, (coded >= self.threshold).astype(np.int8), coded, [])
+            for subject, (frames, coded) in levels.items()
+        ]
         if self.frames_dir is None:
             return [self._add_video(recording, paths[recording.subject_id], notes) for recording in recordings]
         images = {subject: frame_files.in_folder(paths[subject]) for subject in levels}
@@ -213,10 +217,6 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
                 f"{len(frames)} in {str(first)!r}. One seems to be truncated; copy it again from the release."
             )
         label_files.check_values(values[:, 1], range(6), path, 0)
-
-    def _recording(self, subject: str, frames: NDArray[np.int32], levels: NDArray[np.int8]) -> Recording:
-        """Return the labels of a recording, without images."""
-        return Recording(subject, subject, frames, (levels >= self.threshold).astype(np.int8), levels, [])
 
     def _add_video(self, recording: Recording, path: Path, notes: DatasetNotes) -> Recording:
         """Return the labeled frames that the video has, with their URLs.

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,7 +37,6 @@ class DeadLink:
     """A URL that gave no photo.
 
     Attributes:
-        url: What was requested.
         status: HTTP status of the last answer, 0 if there was none.
         reason: In words.
         attempts: Number of requests.
@@ -193,31 +193,20 @@ def _bounded(
 ) -> Iterator[DeadLink | None]:
     """Fetch URLs and yield results as they come, never with more than `ahead` of them waiting."""
     waiting: set[Future[DeadLink | None]] = set()
-    for url in todo:
-        waiting.add(pool.submit(fetch, url))
-        if len(waiting) >= ahead:
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in done)
-    while waiting:
+    urls = iter(todo)
+    while waiting := waiting | {pool.submit(fetch, url) for url in islice(urls, ahead - len(waiting))}:
         done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
         yield from (future.result() for future in done)
 
 
 @dataclass(eq=False)
 class _RequestError(Exception):
-    """A request that gave no photo.
-
-    Attributes:
-        reason: In words.
-        status: HTTP status, 0 without an answer.
-        is_final: Whether another request will fail too.
-        pause: Seconds that the server asks to wait.
-    """
+    """A request that gave no photo."""
 
     reason: str
-    status: int = 0
+    status: int = 0  # of HTTP; 0 without an answer
     is_final: bool = True
-    pause: float = 0.0
+    pause: float = 0.0  # seconds that the server asks to wait
 
 
 @dataclass(frozen=True)
@@ -231,11 +220,7 @@ class _Fetcher:
     settings: DownloadSettings
 
     def fetch(self, url: str, target: Path) -> DeadLink | None:
-        """Fetch one photo, with repetitions.
-
-        Returns:
-            None if it was fetched.
-        """
+        """Fetch one photo, with repetitions; return None if it was fetched."""
         try:
             host = urlsplit(url).hostname or ""
         except ValueError:
@@ -264,11 +249,6 @@ class _Fetcher:
         return DeadLink(url, failure.status, failure.reason, attempt + 1, "yes" if failure.is_final else "no")
 
     def _photo(self, url: str) -> bytes:
-        """Request a photo once.
-
-        Raises:
-            _RequestError: If there is no answer, or none with a photo.
-        """
         from hf_geaau.faces.photos import read_photo
 
         try:

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 
 from hf_geaau.errors import DatasetError, DatasetWarning
 
-from .base import AUDataset, Block, DatasetNotes, Fold, choose
+from .base import AUDataset, DatasetNotes, Fold, choose
 from .downloads import REPORT, DownloadReport, DownloadSettings, fetch_all
-from .triplets import TripletBlock, triplet_features
+from .rows import Block, TripletBlock, triplet_features
 
 if TYPE_CHECKING:
     import datasets
@@ -130,19 +130,16 @@ class FEC(AUDataset):
             lost, total = lost + int((~complete).sum()), total + len(block)
         if lost:
             missing = sum(path is None for path in paths.values())
-            self._warn_of_loss(data_dir, lost, total, f"{missing} of {len(paths)} photos are missing")
+            remedy = f"Fetch them with `hf-geaau download-fec {data_dir}`; its report names the dead links."
+            if lost == total:
+                raise self.not_found(data_dir, f"no triplet with all three photos in {IMAGES}. {remedy[:-1]}")
+            warnings.warn(
+                f"{lost} of {total} triplets of FEC lack a photo ({missing} of {len(paths)} photos are missing). They "
+                f"are left out, and results on the rest compare with others' only roughly. {remedy}",
+                DatasetWarning,
+                stacklevel=1,
+            )
         return blocks
-
-    def _warn_of_loss(self, data_dir: Path, lost: int, total: int, missing: str) -> None:
-        remedy = f"Fetch them with `hf-geaau download-fec {data_dir}`; its report names the dead links."
-        if lost == total:
-            raise self.not_found(data_dir, f"no triplet with all three photos in {IMAGES}. {remedy[:-1]}")
-        warnings.warn(
-            f"{lost} of {total} triplets of FEC lack a photo ({missing}). They are left out, and results on the rest "
-            f"compare with others' only roughly. {remedy}",
-            DatasetWarning,
-            stacklevel=2,
-        )
 
     def features(self) -> "datasets.Features":
         """Return the columns."""
@@ -226,7 +223,7 @@ def download_fec(
         data_dir: The folder with the csv files.
         agreement: As for `load`.
         retry_dead: Request dead links again.
-        progress: Called with the number of photos done and the number of all photos.
+        progress: Called with the numbers of photos done and of all photos.
         **settings: See `DownloadSettings`: workers, rate, timeout, retries, back_off, user_agent.
 
     Raises:
@@ -257,13 +254,8 @@ def download_fec(
 def read_triplets(path: Path, split: str, agreement: float, notes: DatasetNotes) -> TripletBlock:
     """Read one csv file; `images` of the result are URLs.
 
-    Rows differ in length, because the number of votes does.
-
-    Args:
-        path: The file.
-        split: Name of the split, for the ids of the triplets.
-        agreement: Least share of the votes for one odd image.
-        notes: Takes invalid rows.
+    Rows differ in length, because the number of votes does. Those with an invalid cell go to `notes`; those whose odd
+    image has a lower share of the votes than `agreement` are left out.
     """
     lines = [line.rstrip(b"\r,") for line in path.read_bytes().split(b"\n")]
     widths = np.array([_width(line) for line in lines])
@@ -292,25 +284,15 @@ def _width(line: bytes) -> int:
 
 @dataclass
 class _Rows:
-    """The rows of a file.
-
-    Attributes:
-        path: The file.
-        lines: (T,) indices of the rows in the file.
-        urls: (T, 3).
-        boxes: (T, 3, 4), in the file's order.
-        types: (T,) names.
-        votes: (T, V) votes for the odd image, counted from 1; of each row the first ones count.
-        vote_counts: (T,) number of votes.
-    """
+    """The rows of a file."""
 
     path: Path
-    lines: NDArray[np.int64]
-    urls: NDArray[np.object_]
-    boxes: NDArray[np.float64]
-    types: NDArray[np.object_]
-    votes: NDArray[np.float64]
-    vote_counts: NDArray[np.int64]
+    lines: NDArray[np.int64]  # (T,) indices of the rows in the file
+    urls: NDArray[np.object_]  # (T, 3)
+    boxes: NDArray[np.float64]  # (T, 3, 4), in the file's order
+    types: NDArray[np.object_]  # (T,) names
+    votes: NDArray[np.float64]  # (T, V) votes for the odd image, from 1; of each row the first `vote_counts` count
+    vote_counts: NDArray[np.int64]  # (T,)
 
     @classmethod
     def read(cls, path: Path, content: list[bytes], lines: NDArray[np.int64], widths: NDArray[np.int64]) -> "_Rows":
@@ -360,16 +342,17 @@ class _Rows:
         checks: tuple[tuple[NDArray[np.bool_], str, Callable[[int], str]], ...] = (  # valid rows, rule, what is wrong
             (boxes, "A face box must be left < right, top < bottom, as fractions from 0 to 1,", self._box),
             (kinds, f"A triplet type must be one of {', '.join(TYPES)},", lambda row: repr(self.types[row])),
-            (votes, "A vote must be 1, 2 or 3,", lambda row: "another in " + self._votes(row)),
+            (
+                votes,
+                "A vote must be 1, 2 or 3,",
+                lambda row: "another in " + _shown(self.votes[row, : self.vote_counts[row]]),
+            ),
             (enough, f"A triplet must have at least {MIN_VOTES} votes,", lambda row: str(self.vote_counts[row])),
         )
         for valid, rule, describe in checks:
             for row in np.flatnonzero(~valid).tolist():
                 notes.add(f"{rule} got {describe(row)} in {self.path}, line {self.lines[row] + 1}. {_REMEDY}")
         return boxes & kinds & votes & enough
-
-    def _votes(self, row: int) -> str:
-        return _shown(self.votes[row, : self.vote_counts[row]])
 
     def _box(self, row: int) -> str:
         for number, box in enumerate(self.boxes[row], 1):

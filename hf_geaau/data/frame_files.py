@@ -17,26 +17,20 @@ from numpy.typing import NDArray
 
 from hf_geaau.errors import DatasetError
 
-from .base import DatasetNotes, Recording
+from .base import DatasetNotes
+from .rows import Recording
 
 _IMAGE = re.compile(r"(\d+)\.(?:jpe?g|png|bmp)", re.IGNORECASE)
 
 
 @dataclass(eq=False)
 class Frames:
-    """The images of one recording.
+    """The images of one recording."""
 
-    Attributes:
-        path: The folder or zip.
-        names: File name by number.
-        is_zip: Whether `path` is a zip.
-        inner: Folder inside the zip.
-    """
-
-    path: str
-    names: dict[int, str]
+    path: str  # of the folder or zip
+    names: dict[int, str]  # by frame number
     is_zip: bool = False
-    inner: str = ""
+    inner: str = ""  # folder inside the zip
 
     def url(self, number: int) -> str:
         """Return the path of an image, or the URL by which fsspec reads it out of the zip."""
@@ -97,11 +91,7 @@ def in_zip(path: Path) -> dict[str, Frames]:
 
 
 def offset_of(frames: NDArray[np.int32], images: Frames) -> int | None:
-    """Return what to add to a label's frame number to get its image's number, from one recording.
-
-    Returns:
-        0 or -1, or None if the names allow both or neither.
-    """
+    """Return image number minus label number of a recording: 0 or -1, or None if the names allow both or neither."""
     numbers, labeled = set(images.names), frames.tolist()
     for offset in (0, -1):
         if len(numbers) == len(labeled) and all(frame + offset in numbers for frame in labeled):
@@ -147,10 +137,7 @@ def add_images(recording: Recording, images: Frames, offset: int, notes: Dataset
     """Return the labeled frames that have an image, with their paths, and report the others.
 
     Args:
-        recording: Without images.
-        images: What is on disk.
         offset: Image number minus label number.
-        notes: Takes the report.
     """
     numbers = (recording.frames + offset).tolist()
     has_image = np.array([number in images.names for number in numbers], dtype=np.bool_)

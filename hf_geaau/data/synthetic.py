@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from hf_geaau import facs
 from hf_geaau.errors import DatasetError
 
-from .base import AUDataset, Block, DatasetNotes, Fold, Recording
-from .triplets import TripletBlock, triplet_features
+from .base import AUDataset, DatasetNotes, Fold
+from .rows import Block, Recording, TripletBlock, triplet_features
 
 if TYPE_CHECKING:
     import datasets
@@ -78,10 +78,8 @@ Made by `hf-geaau render`."""
         found = [data_dir / LABELS_FILE, data_dir / SETTINGS_FILE, data_dir / IMAGES]
         for path in found:
             if not path.exists():
-                unfinished = (
-                    " (if the run was interrupted, start it again; it resumes)" if path.name == LABELS_FILE else ""
-                )
-                raise self.not_found(data_dir, f"no '{path.name}'{unfinished}")
+                resume = " (if the run was interrupted, start it again; it resumes)" if path == found[0] else ""
+                raise self.not_found(data_dir, f"no '{path.name}'{resume}")
         return found
 
     def read(self, data_dir: Path, notes: DatasetNotes) -> list[Recording]:

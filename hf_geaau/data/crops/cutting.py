@@ -11,7 +11,8 @@ from PIL import Image
 from hf_geaau.errors import DatasetError, GeaauError
 from hf_geaau.faces.face import box_iou
 
-from ..base import Recording, require
+from ..base import require
+from ..rows import Recording
 from .storage import CropSettings, Problem
 
 # Around the box that FEC gives: room for the detector, as a share of the box's longer side. Our choice.
@@ -21,12 +22,7 @@ Points = NDArray[np.float32]  # (5, 2), in photo pixels
 
 
 class Cropper:
-    """Finds and cuts faces; one for each process.
-
-    Args:
-        settings: Of the crops.
-        on_image: Called after each image.
-    """
+    """Finds and cuts faces; one for each process. Calls `on_image` after each image."""
 
     def __init__(self, settings: CropSettings, on_image: Callable[[], None]) -> None:
         from hf_geaau.faces import FaceDetector
@@ -44,20 +40,17 @@ class Cropper:
         Returns:
             The encoded crops, None for frames to drop; and a problem for each frame that is not simply cut.
         """
-        crops: list[bytes | None] = []
-        points: list[Points | None] = []
+        crops: list[bytes | None] = [None] * len(recording)
+        points: list[Points | None] = [None] * len(recording)
         problems: list[Problem] = []
         faceless = []
         for index, path in enumerate(recording.images):
-            crop, face_points = None, None
             try:
-                crop, face_points = self._largest_face(read_image(path))
-                if crop is None:
+                crops[index], points[index] = self._largest_face(read_image(path))
+                if crops[index] is None:
                     faceless.append(index)
             except GeaauError as error:
                 problems.append(_problem(recording, index, str(error), "dropped"))
-            crops.append(crop)
-            points.append(face_points)
             self.on_image()
         for index in faceless:
             crops[index], problem = self._faceless(recording, index, points)

@@ -41,21 +41,14 @@ class CropSettings:
 
 @dataclass(frozen=True)
 class Problem:
-    """A frame that is not simply a crop of its own face; a line of the report.
+    """A frame that is not simply a crop of its own face; a line of the report."""
 
-    Attributes:
-        subject_id, sequence_id, frame: Of the row; of a triplet's photo, empty and -1.
-        image: The file.
-        problem: What was found.
-        action: What was done: "dropped", or whose alignment was used.
-    """
-
-    subject_id: str
+    subject_id: str  # of a triplet's photo, empty, and -1 as `frame`
     sequence_id: str
     frame: int
     image: str
     problem: str
-    action: str
+    action: str  # "dropped", or whose alignment was used
 
 
 def run_settings(dataset: AUDataset, settings: CropSettings) -> dict[str, Any]:
@@ -93,13 +86,8 @@ def _updated(record: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("it names no dataset")
     classes = {dataset_class(name).__name__: name for name in DATASETS}
     options = {entry.arg: ast.literal_eval(entry.value) for entry in call.keywords}
-    spelling = {"neighbour": "neighbor"}
-    return {
-        **record,
-        "dataset": classes[call.func.id],
-        "options": options,
-        "faceless": spelling.get(record["faceless"], record["faceless"]),
-    }
+    faceless = record["faceless"].replace("neighbour", "neighbor")
+    return {**record, "dataset": classes[call.func.id], "options": options, "faceless": faceless}
 
 
 def changed_option(record: Mapping[str, Any], dataset: AUDataset, options: Iterable[str] | None = None) -> str | None:
@@ -187,12 +175,7 @@ _RENDERED = "These faces are rendered; no license of face data restricts them."
 
 
 def write_card(dataset: AUDataset, settings: CropSettings, rows: Mapping[str, int], problems: int, path: Path) -> None:
-    """Write the dataset card; its header lists the splits for `load_dataset`.
-
-    Args:
-        rows: Number of rows of each group of shards.
-        problems: Number of lines of the report.
-    """
+    """Write the dataset card; its header lists the splits for `load_dataset`, from the rows of each group of shards."""
     import yaml
 
     configs = [

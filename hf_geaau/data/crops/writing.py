@@ -4,6 +4,7 @@ Started again, the work resumes with the shards that are missing.
 """
 
 import errno
+import itertools
 import multiprocessing
 import os
 import shutil
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,7 @@ from hf_geaau.files import FolderClaim, whole_file, write_json
 
 from ..base import (
     AUDataset,
-    Block,
     DatasetNotes,
-    Recording,
     choose,
     count_warning,
     existing_folder,
@@ -37,7 +36,7 @@ from ..base import (
 )
 from ..csv_files import read_rows, write_rows
 from ..loading import get_dataset
-from ..triplets import TripletBlock
+from ..rows import Block, Recording, TripletBlock
 from .cutting import Cropper
 from .storage import (
     CARD,
@@ -56,9 +55,6 @@ from .storage import (
     write_card,
     write_shard,
 )
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SHARD_FRAMES = 1000  # a shard of some 10 MB at 224 pixels; what a kill can cost each worker
 
@@ -211,19 +207,12 @@ def _groups(dataset: AUDataset, folder: Path, notes: DatasetNotes) -> dict[str, 
 
 @dataclass(frozen=True)
 class _Task:
-    """One file to write, in any process.
-
-    Attributes:
-        target: The parquet file of recordings, or the Arrow file of photos of triplets.
-        problems: The csv file of its problems; written before `target`, so that no shard is without its problems.
-        recordings: To cut into a parquet file.
-        faces: Or (path, box) of faces to cut into an Arrow file.
-    """
+    """One file to write, in any process: the parquet file of recordings, or the Arrow file of photos of triplets."""
 
     target: Path
-    problems: Path
+    problems: Path  # csv; written before `target`, so that no shard is without its problems
     recordings: tuple[Recording, ...] = ()
-    faces: tuple[tuple[str, NDArray[np.float32]], ...] = ()
+    faces: tuple[tuple[str, NDArray[np.float32]], ...] = ()  # path and box
 
     def __len__(self) -> int:
         return sum(map(len, self.recordings)) + len(self.faces)
@@ -231,8 +220,6 @@ class _Task:
 
 @dataclass(frozen=True)
 class _ShardWriter:
-    """Writes all files of a dataset."""
-
     dataset: AUDataset
     settings: CropSettings
     out: Path
@@ -240,23 +227,18 @@ class _ShardWriter:
     progress: Progress | None
 
     def write(self, groups: dict[str, list[Block]]) -> None:
-        """Write the shards of AU rows or of triplets."""
         for folder in (UNFINISHED_SHARDS, SHARD_PROBLEMS, TRIPLET_FACES):
             (self.out / folder).mkdir(exist_ok=True)
         if self.dataset.aus:
-            self._write_recordings(groups)
+            self._write_recordings(cast(dict[str, list[Recording]], groups))
         else:
-            blocks = {
-                name: [block for block in members if isinstance(block, TripletBlock)]
-                for name, members in groups.items()
-            }
-            self._write_triplets(blocks)
+            self._write_triplets(cast(dict[str, list[TripletBlock]], groups))
 
-    def _write_recordings(self, groups: dict[str, list[Block]]) -> None:
+    def _write_recordings(self, groups: dict[str, list[Recording]]) -> None:
         """Write the shards of AU rows; a recording is never divided, because neighbors lend their alignment."""
         tasks = []
         for name, members in groups.items():
-            shards = _packed([block for block in members if isinstance(block, Recording)])
+            shards = _packed(members)
             for number, shard in enumerate(shards):
                 stem = f"{name}-{number:05d}-of-{len(shards):05d}"
                 tasks.append(_Task(self._shard(stem), self._problems(stem), recordings=tuple(shard)))
@@ -264,6 +246,8 @@ class _ShardWriter:
 
     def _write_triplets(self, groups: dict[str, list[TripletBlock]]) -> None:
         """Write the shards of triplets: each face is cut once, although it occurs in many triplets."""
+        import pyarrow as pa
+
         indices: dict[FaceKey, int] = {}
         for block in (block for members in groups.values() for block in members):
             for key in _face_keys(block):
@@ -275,7 +259,8 @@ class _ShardWriter:
             target = self.out / TRIPLET_FACES / f"{stem}.arrow"
             tasks.append(_Task(target, self._problems(stem), faces=tuple(faces[first : first + SHARD_FRAMES])))
         self._run(tasks)
-        crops = _read_faces([task.target for task in tasks])
+        # Mapped into memory, so that they need not fit there.
+        crops = pa.concat_tables(pa.ipc.open_file(pa.memory_map(str(task.target))).read_all() for task in tasks)["crop"]
         for name, members in groups.items():
             lost: list[Problem] = []
             for number, block in enumerate(members):
@@ -308,23 +293,19 @@ class _ShardWriter:
         todo = [task for task in tasks if not task.target.is_file()]
         total = sum(map(len, tasks))
         done = total - sum(map(len, todo))
+        cut = itertools.count()
 
-        def show(count: int) -> None:
+        def show(new: int) -> None:
             if self.progress is not None:
-                self.progress(count, total)
+                self.progress(done + new, total)
 
-        def on_image() -> None:
-            nonlocal done
-            done += 1
-            show(done)
-
-        show(done)
+        show(next(cut))
         if self.workers == 1 or len(todo) < 2:
-            cropper = Cropper(self.settings, on_image)
+            cropper = Cropper(self.settings, lambda: show(next(cut)))
             for task in todo:
                 _write(task, self.dataset, cropper)
         else:
-            self._run_in_processes(todo, lambda count: show(done + count))
+            self._run_in_processes(todo, show)
 
     def _run_in_processes(self, todo: list[_Task], show: Callable[[int], None]) -> None:
         context = multiprocessing.get_context("spawn")  # OpenCV's threads do not survive a fork
@@ -412,14 +393,6 @@ def _write(task: _Task, dataset: AUDataset, cropper: Cropper) -> None:
         found += problems_here
     write_rows(Problem, found, task.problems)
     write_shard(pa.concat_tables(tables), dataset, task.target)
-
-
-def _read_faces(paths: list[Path]) -> "pa.ChunkedArray":
-    """Map the crops into memory, so that they need not fit there."""
-    import pyarrow as pa
-
-    tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in paths]
-    return pa.concat_tables(tables)["crop"]
 
 
 def _finish(

@@ -56,19 +56,12 @@ class Quirks:
 
 @dataclass(frozen=True)
 class Release:
-    """What BP4D and BP4D+ do differently.
-
-    Attributes:
-        dataset: Whose subjects, tasks and AUs.
-        frame_offset: Image number minus label number.
-        full_blocks: Returns the frames of all recordings of the release.
-        occurrence_lines: Returns the lines of an occurrence file for the frames, (F, N) intensities and number of
-            frames that are not codable.
-    """
+    """What BP4D and BP4D+ do differently."""
 
     dataset: type[BP4D]
-    frame_offset: int
+    frame_offset: int  # image number minus label number
     full_blocks: Callable[[], dict[Key, range]]
+    # Of the frames, (F, N) intensities and number of frames that are not codable.
     occurrence_lines: Callable[[range, NDArray[np.int8], int], Iterator[str]]
 
 

@@ -1,9 +1,9 @@
 """Faces for imitations: rendered if the face model is given, else drawn so that a face detector finds them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from os import PathLike
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,10 +19,8 @@ _SEED = 7_101  # keeps these identities apart from those of other uses of numpy'
 Colors = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]  # RGB 0-255 of skin, hair and irises
 
 
-class _Oval(Protocol):
-    """Draws an ellipse; lengths are fractions of the picture's side."""
-
-    def __call__(self, cx: float, cy: float, rx: float, ry: float, color: ArrayLike) -> None: ...
+# Draws an ellipse: center and radii as fractions of the picture's side, and the color.
+_Oval = Callable[[float, float, float, float, ArrayLike], None]
 
 
 def example_face(

@@ -1,12 +1,11 @@
-"""Triplet data: three faces of which the first two show the most similar expressions."""
+"""Labeled rows before they are written: the frames of a recording, or triplets of faces."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-
-from .arrow import fixed_lists, image_column
 
 if TYPE_CHECKING:
     import datasets
@@ -21,6 +20,64 @@ MARGINS = (0.1, 0.2, 0.2)
 similarity", CVPR 2019, by three independent implementations."""
 
 BLOCK_SIZE = 4096
+
+
+@dataclass(eq=False)
+class Recording:
+    """The labeled frames of one recording, in order.
+
+    Attributes:
+        subject_id: As the dataset names people.
+        sequence_id: Unique in the dataset.
+        frames: (F,) int32, frame numbers as the label files count them.
+        labels: (F, N) int8, 1 present, 0 absent, -1 not labeled.
+        intensities: (F, N) int8 or float32, 0-5, -1 missing.
+        images: F paths, or URLs that fsspec opens (frames in zips and videos).
+    """
+
+    subject_id: str
+    sequence_id: str
+    frames: NDArray[np.int32]
+    labels: NDArray[np.int8]
+    intensities: NDArray[np.int8] | NDArray[np.float32]
+    images: list[str]
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def select(self, keep: NDArray[np.bool_]) -> "Recording":
+        """Return the frames where `keep` is true."""
+        images = [image for image, kept in zip(self.images, keep, strict=True) if kept]
+        return Recording(
+            self.subject_id, self.sequence_id, self.frames[keep], self.labels[keep], self.intensities[keep], images
+        )
+
+    def in_ranges(self, ranges: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
+        """Return which frames lie in ranges of frame numbers (first, last), ends included."""
+        inside = np.zeros(len(self), dtype=bool)
+        for first, last in ranges:
+            inside |= (self.frames >= first) & (self.frames <= last)
+        return inside
+
+    def table(self, contents: list[bytes] | None = None) -> "pa.Table":
+        """Return the rows.
+
+        Args:
+            contents: F encoded images to embed instead of paths.
+        """
+        import pyarrow as pa
+
+        count = len(self)
+        return pa.table(
+            {
+                "image": image_column(self.images, contents),
+                "labels": fixed_lists(self.labels),
+                "intensities": fixed_lists(self.intensities),
+                "subject_id": pa.array([self.subject_id] * count, pa.string()),
+                "sequence_id": pa.array([self.sequence_id] * count, pa.string()),
+                "frame": pa.array(self.frames, pa.int32()),
+            }
+        )
 
 
 @dataclass(eq=False)
@@ -61,9 +118,10 @@ class TripletBlock:
             self.votes[indices],
         )
 
-    def blocks(self, size: int = BLOCK_SIZE) -> list["TripletBlock"]:
-        """Divide into blocks of at most `size` triplets."""
-        return [self.select(np.arange(first, min(first + size, len(self)))) for first in range(0, len(self), size)]
+    def blocks(self) -> list["TripletBlock"]:
+        """Divide into blocks of at most `BLOCK_SIZE` triplets."""
+        indices = np.arange(len(self))
+        return [self.select(indices[first : first + BLOCK_SIZE]) for first in range(0, len(self), BLOCK_SIZE)]
 
     def table(self, contents: list[bytes] | None = None) -> "pa.Table":
         """Return the rows.
@@ -88,6 +146,10 @@ class TripletBlock:
         )
 
 
+Block = Recording | TripletBlock
+"""A unit of work: rows that are read, cut and written together."""
+
+
 def triplet_features() -> "datasets.Features":
     """Return the columns of triplet data."""
     from datasets import ClassLabel, Features, Image, List, Value
@@ -103,3 +165,22 @@ def triplet_features() -> "datasets.Features":
             "triplet_id": Value("string"),
         }
     )
+
+
+def image_column(paths: Sequence[str], contents: Sequence[bytes] | None = None) -> "pa.StructArray":
+    """Return images as paths, or as encoded contents that replace the paths."""
+    import pyarrow as pa
+
+    if contents is None:
+        columns = [pa.nulls(len(paths), pa.binary()), pa.array(paths, pa.string())]
+    else:
+        columns = [pa.array(contents, pa.binary()), pa.nulls(len(contents), pa.string())]
+    return pa.StructArray.from_arrays(columns, ["bytes", "path"])
+
+
+def fixed_lists(values: NDArray[np.generic]) -> "pa.FixedSizeListArray":
+    """Return an (R, N) array as R lists of N float32."""
+    import pyarrow as pa
+
+    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
