@@ -93,7 +93,8 @@ class Environment:
         seen = np.maximum(normals @ directions.T, 0) @ colors + np.maximum(harmonics(normals) @ field, 0)
         cast = seen.mean(0) / seen.mean()
         scale = 2.0**exposure / max(float(seen.mean()), 0.05) / cast**adapted
-        return Light(*(part.astype(np.float32) for part in (directions, colors * scale, field * scale)), kind=kind)
+        single = [part.astype(np.float32) for part in (directions, colors * scale, field * scale)]
+        return Light(single[0], single[1], single[2], kind)
 
 
 def _white(rng: np.random.Generator, spread: float = 0.1) -> Vector:
