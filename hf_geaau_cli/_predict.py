@@ -19,51 +19,57 @@ if TYPE_CHECKING:
 FULL_TABLES = 5  # above this many photos, a line per photo instead of a table per face
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
+InputsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="Photos, videos, folders, patterns, http(s) URLs, .txt lists of these, or a camera's number.",
+    ),
+]
+OutputOption = Annotated[
+    Path | None, typer.Option(help="Write one row per face and frame to this .csv, .jsonl or .parquet file.")
+]
+AnnotateOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Write annotated photos, mask heat maps and videos there.")
+]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Faces per forward pass. Default: 16, or 256 on a GPU.")]
+DetectOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Detect in every K-th frame taken, follow in between. Default: 3; 1 with --every or --fps."
+    ),
+]
+SmoothOption = Annotated[
+    float, typer.Option(min=0, help="Smooth over time with this time constant, in seconds. 0: off.")
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Threads that detect and analyze. Default: one per core.")
+]
+HeatMapOption = Annotated[
+    str | None, typer.Option(metavar="AU", help="Show in annotated videos where the model looks for this AU.")
+]
+ChunkOption = Annotated[int, typer.Option("--chunk", min=1, help="Rows written at a time; a kill loses no more.")]
+
 
 def predict(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT...",
-            help="Photos, videos, folders, patterns, http(s) URLs, .txt lists of these, or a camera's number.",
-        ),
-    ],
+    inputs: InputsArgument,
     model: Annotated[str | None, typer.Option(help="Hub id or checkpoint directory. Default: bundled weights.")] = None,
-    output: Annotated[
-        Path | None, typer.Option(help="Write one row per face and frame to this .csv, .jsonl or .parquet file.")
-    ] = None,
-    annotate: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write annotated photos, mask heat maps and videos there.")
-    ] = None,
+    output: OutputOption = None,
+    annotate: AnnotateOption = None,
     device: Annotated[str | None, typer.Option(help="Such as cpu, cuda or cuda:1. Default: the accelerator.")] = None,
     aligned: Annotated[bool, typer.Option("--aligned", help="The inputs are already aligned face crops.")] = False,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Drop faces with a lower detector score.")] = 0.6,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Faces per forward pass. Default: 16, or 256 on a GPU.")
-    ] = None,
+    batch_size: BatchOption = None,
     every: Annotated[int, typer.Option(min=1, help="Take every N-th frame of a video.")] = 1,
     fps: Annotated[float | None, typer.Option(help="Take this many frames per second of a video.")] = None,
-    detect_every: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Detect in every K-th frame taken, follow in between. Default: 3; 1 with --every or --fps."
-        ),
-    ] = None,
-    smooth: Annotated[
-        float, typer.Option(min=0, help="Smooth over time with this time constant, in seconds. 0: off.")
-    ] = 0.0,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Threads that detect and analyze. Default: one per core.")
-    ] = None,
-    heat_map: Annotated[
-        str | None, typer.Option(metavar="AU", help="Show in annotated videos where the model looks for this AU.")
-    ] = None,
+    detect_every: DetectOption = None,
+    smooth: SmoothOption = 0.0,
+    workers: WorkersOption = None,
+    heat_map: HeatMapOption = None,
     blur: Annotated[bool, typer.Option("--blur", help="Make faces unrecognizable in what --annotate writes.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
-    chunk_rows: Annotated[
-        int, typer.Option("--chunk", min=1, help="Rows written at a time; a kill loses no more.")
-    ] = 5000,
+    chunk_rows: ChunkOption = 5000,
 ) -> None:
     """Print or write the action units of every face in photos and videos.
 

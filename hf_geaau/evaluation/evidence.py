@@ -58,16 +58,7 @@ def gather_evidence(
         EvaluationError: If there is nothing to measure on, or the labels are wrong.
         MissingExtraError: If matplotlib is missing.
     """
-    if limit < 1:
-        raise EvaluationError(f"`limit` must be at least 1, got {limit}.")
-    if (photos is None) != (photo_labels is None):
-        raise EvaluationError("`photos` and `photo_labels` belong together, got only one of them.")
-    if renders is None and photos is None:
-        raise EvaluationError("There is nothing to measure on. Pass `renders`, or `photos` with `photo_labels`.")
-    if renders is not None and not any((Path(renders) / name).is_dir() for name in SETS):
-        raise EvaluationError(f"`renders` must hold the folder {' or '.join(SETS)}, got '{renders}' without them.")
-    if output is None and (model is None or not Path(model).is_dir()):
-        raise EvaluationError("`output` is needed, because the checkpoint is no folder of yours. Pass a folder.")
+    _check_request(model, output, renders, photos, photo_labels, limit)
     labeled = [] if photo_labels is None else read_labels(photo_labels)
     require_matplotlib()
     if device is not None:
@@ -97,3 +88,16 @@ def gather_evidence(
         part.write_text(evidence_page(result), encoding="utf-8")
     write_json(result, target / "evidence.json")
     return result
+
+
+def _check_request(model: Any, output: Any, renders: Any, photos: Any, photo_labels: Any, limit: int) -> None:
+    if limit < 1:
+        raise EvaluationError(f"`limit` must be at least 1, got {limit}.")
+    if (photos is None) != (photo_labels is None):
+        raise EvaluationError("`photos` and `photo_labels` belong together, got only one of them.")
+    if renders is None and photos is None:
+        raise EvaluationError("There is nothing to measure on. Pass `renders`, or `photos` with `photo_labels`.")
+    if renders is not None and not any((Path(renders) / name).is_dir() for name in SETS):
+        raise EvaluationError(f"`renders` must hold the folder {' or '.join(SETS)}, got '{renders}' without them.")
+    if output is None and (model is None or not Path(model).is_dir()):
+        raise EvaluationError("`output` is needed, because the checkpoint is no folder of yours. Pass a folder.")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hf_geaau import facs, metrics
-from hf_geaau.data import AUDataset, get_dataset, open_aligned
+from hf_geaau.data import AUDataset, Fold, get_dataset, open_aligned
 from hf_geaau.errors import DatasetWarning, EvaluationError
 from hf_geaau.metrics._checks import mean_of_known, plain_number
 from hf_geaau.metrics.folds import by_unit, mean_of_folds, pooled_folds
@@ -80,21 +80,7 @@ def evaluate(
         fold, split = None, "all"
     part = "train" if split == "all" else split
     source, rows, network, processor = open_pair(model, name, data_dir, fold, part, protocol, options)
-    notes = []
-    template = getattr(processor, "crop_template", None)
-    if template is not None and not np.allclose(template, GeaauImageProcessor.crop_template):
-        notes.append(
-            "The checkpoint was trained with another crop template than that of these crops, so faces lie elsewhere and"
-            " scores will be too low."
-        )
-    # Crops may have been cut with the drop list or without; both counts are published.
-    kinds = [source, replace(source, drop_listed=True)] if source.DROP_LIST else [source]
-    published, *others = [kind.published_counts(kind.fold(fold, protocol)).get(part) for kind in kinds]
-    if published is not None and len(rows) not in (published, *others):
-        notes.append(
-            f"{source.TITLE} has {published:,} frames in this split in the literature, but {len(rows):,} here: the"
-            " scores are not comparable."
-        )
+    notes = _comparability_notes(processor, source, source.fold(fold, protocol), part, len(rows))
     settings = (batch_size, device, num_workers, progress, bf16)
     if source.aus:
         predictions = predict_dataset(network, processor, rows, *settings)
@@ -112,6 +98,26 @@ def evaluate(
     head: dict[str, Any] = {"checkpoint": Path(model or "bundled").name, "dataset": name, "title": source.TITLE}
     head |= {"is_licensed": source.IS_LICENSED, "fold": fold, "protocol": protocol, "split": split}
     return {**head, **scores, "notes": notes, "skipped": skipped}
+
+
+def _comparability_notes(processor: Any, source: AUDataset, fold: Fold, part: str, count: int) -> list[str]:
+    """Name what keeps scores from being comparable: another crop template, or other frames than published."""
+    notes = []
+    template = getattr(processor, "crop_template", None)
+    if template is not None and not np.allclose(template, GeaauImageProcessor.crop_template):
+        notes.append(
+            "The checkpoint was trained with another crop template than that of these crops, so faces lie elsewhere and"
+            " scores will be too low."
+        )
+    # Crops may have been cut with the drop list or without; both counts are published.
+    kinds = [source, replace(source, drop_listed=True)] if source.DROP_LIST else [source]
+    published, *others = [kind.published_counts(fold).get(part) for kind in kinds]
+    if published is not None and count not in (published, *others):
+        notes.append(
+            f"{source.TITLE} has {published:,} frames in this split in the literature, but {count:,} here: the"
+            " scores are not comparable."
+        )
+    return notes
 
 
 def evaluate_folds(

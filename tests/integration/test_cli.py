@@ -104,7 +104,7 @@ def test_the_output_is_checked_before_any_work(photo, tiny_checkpoint, tmp_path)
 
 def test_a_bad_checkpoint_is_one_line(photo, tmp_path):
     result = run_command("predict", photo, "--model", tmp_path, code=1)
-    assert result.stderr.startswith("error: A checkpoint must hold config.json")
+    assert result.stderr.startswith(f"error: Cannot load the checkpoint '{tmp_path}': it has no config.json")
     assert len(result.stderr.splitlines()) == 1
     result = run_command("predict", photo, "--model", "nobody/nothing", code=1)
     assert "nobody/nothing" in result.stderr
