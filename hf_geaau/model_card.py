@@ -92,12 +92,13 @@ class CardFacts:
     evidence: str
 
     @classmethod
-    def read(cls, directory: Path, folds: dict[str, Any] | None = None) -> "CardFacts":
+    def read(cls, directory: str | Path, folds: dict[str, Any] | None = None) -> "CardFacts":
         """Read a checkpoint's directory.
 
         Raises:
             CheckpointError: If a file is missing or damaged, or the weights are not safetensors.
         """
+        directory = Path(directory)
         weights = sorted(directory.glob("model*.safetensors"))
         training = read_json(directory / "training_facts.json", optional=True)
         tested = {"test": training["evaluation"]} if training.get("evaluation") else {}
