@@ -236,9 +236,9 @@ def test_wrong_arguments_are_named(detect):
 def test_a_bad_checkpoint_is_one_line(tiny_checkpoint, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(CheckpointError, match="must hold config.json"):
+    with pytest.raises(CheckpointError, match="it has no config.json"):
         load_pipeline(empty)
-    with pytest.raises(CheckpointError, match="got the file"):
+    with pytest.raises(CheckpointError, match="it is a file"):
         load_pipeline(tiny_checkpoint / "config.json")
     foreign = tmp_path / "foreign"
     foreign.mkdir()
