@@ -82,6 +82,7 @@ def commands(work: Path) -> Iterator[list[str]]:
 
 def run(command: list[str], checkout: Path, folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    environment["HF_DATASETS_CACHE"] = str(folder / "cache")  # rows that another run cached must not be compared
     done = subprocess.run(
         [sys.executable, "-m", "hf_geaau", *command], cwd=folder, env=environment, capture_output=True, text=True
     )
