@@ -26,7 +26,16 @@ PHOTOS = 50
 FRAMES = 60
 NETWORK = ("pretrained_backbone=false", "model.backbone=test_resnet", "model.image_size=64", "model.backbone_stage=-1")
 SCHEDULE = ("max_steps=6", "epochs=null", "batch_size=8", "per_device_batch_size=8", "workers=0", "precision=fp32")
-NOT_COMPARED = {"minutes", "commit", "checkpoint", "expected_calibration_error", "runtime", "machine", "hardware"}
+NOT_COMPARED = {
+    "minutes",
+    "commit",
+    "checkpoint",
+    "notes",
+    "expected_calibration_error",
+    "runtime",
+    "machine",
+    "hardware",
+}
 """Keys that differ from run to run, or that only the later of two checkouts has."""
 
 
