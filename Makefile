@@ -28,7 +28,7 @@ test: .venv/.dev ## all tests and doctests
 	$(BIN)/python -m pytest
 
 test-quick: .venv/.test ## unit tests that take less than two seconds each
-	$(BIN)/python -m pytest -m "not slow" tests/unit
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 tests/unit
 
 lint: .venv/.dev ## style, names, types
 	$(BIN)/ruff check .

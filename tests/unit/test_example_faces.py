@@ -29,6 +29,7 @@ def test_action_units_show(unit):
     assert np.abs(rest - active).max() > 30
 
 
+@pytest.mark.slow
 def test_faces_are_rendered_with_a_face_model(face_model_path):
     pytest.importorskip("moderngl")
     image = example_face(0, 128, intensities={12: 4.0}, face_model=face_model_path)

@@ -94,6 +94,7 @@ def test_an_earlier_stage_drops_the_layers_behind_it():
     assert sum(p.numel() for p in early.gee.parameters()) < sum(p.numel() for p in full.gee.parameters())
 
 
+@pytest.mark.slow
 def test_a_fresh_process_loads_the_same_weights_and_logits(tiny_model, tmp_path):
     tiny_model.save_pretrained(tmp_path / "model")
     with torch.no_grad():
@@ -163,6 +164,7 @@ def test_bfloat16_and_channels_last(tiny_model, tmp_path):
     assert GeaauModel.from_pretrained(tmp_path, dtype=torch.float32).dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
 def test_compile_takes_the_whole_graph(backbone):
     model = build(backbone)
@@ -357,6 +359,7 @@ def test_the_triplet_loss_is_the_symmetric_hinge_on_squared_distances():
     assert triplet_loss(distances, margins).item() == pytest.approx(total / 5, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_it_learns_eight_samples():
     torch.manual_seed(0)
     model = build("test_resnet").train()

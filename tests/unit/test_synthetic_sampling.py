@@ -72,6 +72,7 @@ def test_labels_follow_intensities_and_leave_a_gap():
         assert not between.any(), f"{scene.intensities} has a unit that is neither a trace nor visible"
 
 
+@pytest.mark.slow
 def test_every_unit_occurs_and_neutral_faces_occur():
     labels = np.array([scene.labels for scene in many(1200)])
     assert (labels.mean(0) > 0.04).all()
