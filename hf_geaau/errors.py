@@ -71,3 +71,7 @@ class HubError(GeaauError, OSError):
 
 class DatasetWarning(UserWarning):
     """A dataset can be used, but results on it may not be comparable with published ones."""
+
+
+class PhotoWarning(UserWarning):
+    """A photo was read, but something of it was left out or guessed."""

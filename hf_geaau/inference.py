@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from hf_geaau.faces import Face, FaceDetector
+from hf_geaau.faces.quality import quality_notes
 from hf_geaau.models.loading import check_device, load_checkpoint
 
 
@@ -158,7 +159,7 @@ class FaceAnalyzer:
         return self.analyze(faces, self.crop(image, faces)) if faces else []
 
     def find(self, image: NDArray[np.uint8]) -> list[Face]:
-        """Find the faces, largest first; an aligned crop is one face that fills it.
+        """Find the faces, largest first, and note their quality; an aligned crop is one face that fills it.
 
         Args:
             image: (H, W, 3) RGB.
@@ -166,8 +167,8 @@ class FaceAnalyzer:
         size = image.shape[1], image.shape[0]
         if self.aligned:
             points = np.asarray(self.runner.image_processor.crop_template, np.float32) * size
-            return [Face(np.array([0, 0, *size], np.float32), 1.0, points)]
-        return self.detector(image, min_score=self.min_score)
+            return [assessed(Face(np.array([0, 0, *size], np.float32), 1.0, points), size)]
+        return [assessed(face, size) for face in self.detector(image, min_score=self.min_score)]
 
     def crop(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> torch.Tensor:
         """Cut out faces: (n, 3, H, W) `pixel_values` of n faces, at least one, of one image."""
@@ -193,6 +194,11 @@ class FaceAnalyzer:
         if prediction.probabilities is not None:
             shared = {"action_units": self.runner.action_units, "thresholds": self.runner.thresholds}
         return [replace(face, **value, **shared) for face, value in zip(faces, values, strict=True)]
+
+
+def assessed(face: Face, size: tuple[int, int]) -> Face:
+    """Return a face with the notes on its quality in an image of `size` (width, height)."""
+    return replace(face, quality=quality_notes(face.box, face.points, size))
 
 
 def load_analyzer(

@@ -1,6 +1,7 @@
 """The pipeline "facial-action-unit-detection": photo or video -> faces -> action units."""
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -14,13 +15,15 @@ from transformers import AutoModelForImageClassification
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.base import Pipeline
 
-from hf_geaau.errors import CheckpointError, GeaauError, PhotoError, VideoError
+from hf_geaau.errors import CheckpointError, GeaauError, PhotoWarning, VideoError
 from hf_geaau.faces import Face, FaceDetector, read_photo
+from hf_geaau.faces.photos import load_photo, source_name
+from hf_geaau.faces.pixels import is_batch, split_batch
 from hf_geaau.inference import FaceAnalyzer, Runner
 from hf_geaau.models.geaau.licensing_geaau import keep_private
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.video.sources import Source, find_sources, is_video
-from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings
+from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, failure
 from hf_geaau.video.tables import face_row
 from hf_geaau.video.tracking import head_pose
 
@@ -76,19 +79,20 @@ class FacialActionUnitPipeline(Pipeline):
         """Detect action units.
 
         Args:
-            inputs: A path, http(s) URL, PIL image, array or tensor, as `hf_geaau.read_photo` takes them, or the path
-                of a video; a list of these; or a generator or a torch dataset of these, whose results are lazy: it is
-                read a limited number of photos ahead, in another thread.
-            **kwargs: The arguments of the class; for videos also `every`, `fps`, `detect_every` and `smooth_s` of
-                `hf_geaau.video.stream.Settings`.
+            inputs: A photo as `hf_geaau.read_photo` takes it, or the path of a video; a list, tuple or other sequence
+                of these, such as a column of a dataset; an array or tensor of photos, NHWC or NCHW; or a generator,
+                another iterable or a torch dataset of these, whose results are lazy: it is read a limited number of
+                photos ahead, in another thread.
+            **kwargs: The arguments of the class; for videos also `every`, `fps`, `detect_every`, `smooth_s`,
+                `start_s` and `end_s` of `hf_geaau.video.stream.Settings`.
 
         Returns:
             For each photo a list of faces, largest first: {"box": {"xmin", "ymin", "xmax", "ymax"}, "score",
-            "points": 5×[x, y], "action_units": {"AU01": probability, ...}, "present": [...]}. Boxes and points are in
-            pixels of the upright photo; an AU is present if its probability reaches the config's threshold. A
-            checkpoint that predicts intensities adds "intensities": {"AU01": 0 to 5, ...}. For a video, one list of
-            the faces of all its frames, each also with "frame", "time_s", "track_id", and "roll" and "yaw" of the
-            head in degrees; `predict_video` yields them one by one.
+            "points": 5×[x, y], "quality": notes of `hf_geaau.faces.quality`, "action_units": {"AU01": probability,
+            ...}, "present": [...]}. Boxes and points are in pixels of the upright photo; an AU is present if its
+            probability reaches the config's threshold. A checkpoint that predicts intensities adds "intensities":
+            {"AU01": 0 to 5, ...}. For a video, one list of the faces of all its frames, each also with "frame",
+            "time_s", "track_id", and "roll" and "yaw" of the head in degrees; `predict_video` yields them one by one.
 
         Raises:
             PhotoError: If a photo cannot be read, unless `on_error="return"`.
@@ -100,23 +104,18 @@ class FacialActionUnitPipeline(Pipeline):
         postprocess = {**self._postprocess_params, **postprocess}
         on_error = postprocess.pop("on_error", "raise")
         analyzer = self.analyzer(**preprocess, keep=self._kept(**postprocess))
-        if not isinstance(inputs, list | tuple | Dataset | Iterator) and not is_video(inputs):
-            # In this thread: starting those of a stream takes longer than they save for one photo.
-            try:
-                return [face.to_dict() for face in analyzer(np.asarray(read_photo(inputs)))]
-            except PhotoError as error:
-                if on_error == "raise":
-                    raise
-                return error
+        if is_batch(inputs):
+            inputs = split_batch(inputs)
+        if _is_one(inputs) and not is_video(inputs):
+            return _one_photo(analyzer, inputs, on_error)
         stream = FaceStream(analyzer, settings)
-        if isinstance(inputs, list | tuple):
-            return list(_results(stream, inputs, on_error))
+        if _is_one(inputs):
+            (result,) = _results(stream, [inputs], on_error)  # a video
+            return result
         if isinstance(inputs, Dataset):
             return _DatasetResults(stream, inputs, on_error)
-        if isinstance(inputs, Iterator):
-            return _results(stream, inputs, on_error)
-        (result,) = _results(stream, [inputs], on_error)  # a video
-        return result
+        results = _results(stream, inputs, on_error)
+        return list(results) if isinstance(inputs, Sequence) else results
 
     def analyzer(
         self, *, aligned: bool | None = None, min_score: float | None = None, keep: Sequence[str] = ()
@@ -168,7 +167,7 @@ class FacialActionUnitPipeline(Pipeline):
 
     def _settings(self, kwargs: dict[str, Any]) -> Settings:
         """Take what concerns the stream out of the arguments of a call."""
-        names = ("every", "fps", "detect_every", "smooth_s", "batch_size", "workers")
+        names = ("every", "fps", "detect_every", "smooth_s", "batch_size", "workers", "start_s", "end_s")
         chosen = _given({name: kwargs.pop(name, None) for name in names})
         workers = kwargs.pop("num_workers", self._num_workers) or None  # 0 is the default of transformers
         return Settings(**{"batch_size": self._batch_size or BATCH_SIZE, "workers": workers, **chosen})
@@ -180,6 +179,32 @@ class FacialActionUnitPipeline(Pipeline):
             )
         wanted = {"masks": return_masks, "embedding": return_embedding}
         return [name for name, is_wanted in wanted.items() if is_wanted]
+
+
+def _is_one(inputs: Any) -> bool:
+    """Return whether this is one photo or video, or at least no collection of them."""
+    is_text = isinstance(inputs, str | os.PathLike | bytes | bytearray | memoryview | dict)
+    return (
+        is_text or hasattr(inputs, "read") or hasattr(inputs, "__array__") or not isinstance(inputs, Iterable | Dataset)
+    )
+
+
+def _one_photo(analyzer: FaceAnalyzer, photo: Any, on_error: str) -> Any:
+    """Analyze one photo in this thread: starting those of a stream takes longer than they save."""
+    try:
+        image, notes = load_photo(photo)
+        _warn(photo, notes)
+        return [face.to_dict() for face in analyzer(np.asarray(image))]
+    except Exception as error:
+        problem = failure(Source("photo", photo), error)
+        if on_error == "raise":
+            raise problem  # noqa: B904 it has its cause
+        return problem
+
+
+def _warn(source: Any, notes: list[str]) -> None:
+    for note in notes:
+        warnings.warn(f"{source_name(source)}: {note}.", PhotoWarning, stacklevel=3)
 
 
 class _DatasetResults:
@@ -208,6 +233,7 @@ def _results(stream: FaceStream, inputs: Iterable[Any], on_error: str) -> Iterat
             elif item.error is not None and on_error == "raise":
                 raise item.error
             else:
+                _warn(item.source.location, item.notes)
                 yield faces if item.error is None else item.error
                 faces = []
 
@@ -220,7 +246,7 @@ def _result(frame: AnalyzedFrame, face: Face) -> dict[str, Any]:
 
 
 def predict_video(
-    path: str | os.PathLike[str] | int,
+    video: Any,
     model: "str | Path | FacialActionUnitPipeline | None" = None,
     *,
     every: int = 1,
@@ -230,21 +256,27 @@ def predict_video(
     batch_size: int = 16,
     workers: int | None = None,
     min_score: float = 0.6,
+    start: float = 0.0,
+    end: float | None = None,
     device: Any = None,
 ) -> Iterator[dict[str, Any]]:
     """Predict the action units of a video's faces, frame by frame, in bounded memory.
 
     Args:
-        path: A video, anything else that `hf-geaau predict` takes, or the number of a camera.
+        video: A video, anything else that `hf-geaau predict` takes, or the number of a camera; the content of a video
+            as bytes or an open file; or its frames: a list, generator, array or tensor (NHWC or NCHW) of what
+            `hf_geaau.read_photo` takes, or the pattern of numbered files, such as "frames/%04d.png".
         model: Hub id or directory, or a loaded pipeline; None for the bundled checkpoint.
         every: Take every n-th frame.
-        fps: Take about this many frames per second instead.
+        fps: Take about this many frames per second instead; of frames, their rate, 25 if it is None.
         detect_every: Detect faces in every k-th of these frames and carry them on in between. None: every third, or,
             with `every` or `fps`, every one.
         smooth: Time constant in seconds of the smoothing of probabilities over time; 0 for none.
         batch_size: Faces per forward pass.
         workers: Threads that detect and analyze; None for one per core.
         min_score: Faces with a lower detector score are dropped.
+        start: Leave out what comes before this time, in seconds.
+        end: Stop at this time.
         device: Such as "cuda"; None for the accelerator if there is one.
 
     Yields:
@@ -258,17 +290,23 @@ def predict_video(
         ...     print(row["time_s"], row["track_id"], row["AU12"])
     """
     pipe = model if isinstance(model, FacialActionUnitPipeline) else load_pipeline(model, **_given({"device": device}))
-    choices = _given({"fps": fps, "workers": workers, "detect_every": detect_every})
-    settings = Settings(every=every, smooth_s=smooth, batch_size=batch_size, **choices)
-    found = find_sources([str(path) if isinstance(path, int) else path])
-    if not found.sources:
-        raise VideoError(" ".join(found.problems))
-    for item in FaceStream(pipe.analyzer(min_score=min_score), settings).run(found.sources):
+    choices = _given({"fps": fps, "workers": workers, "detect_every": detect_every, "end_s": end})
+    settings = Settings(every=every, smooth_s=smooth, batch_size=batch_size, start_s=start, **choices)
+    for item in FaceStream(pipe.analyzer(min_score=min_score), settings).run(_video_sources(video)):
         if isinstance(item, AnalyzedFrame):
             for index, face in enumerate(item.faces):
                 yield face_row(item, index, face)
         elif item.error is not None:
             raise item.error
+
+
+def _video_sources(video: Any) -> list[Source]:
+    if not isinstance(video, str | os.PathLike | int):
+        return [Source("video", video)]
+    found = find_sources([str(video) if isinstance(video, int) else video])
+    if not found.sources:
+        raise VideoError(" ".join(found.problems))
+    return list(found.sources)
 
 
 def load_pipeline(

@@ -23,7 +23,7 @@ InputsArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="INPUT...",
-        help="Photos, videos, folders, patterns, http(s) URLs, .txt lists of these, or a camera's number.",
+        help="Photos, videos, folders, patterns, numbered frames (%04d.png), http(s) URLs, .txt lists, cameras (0).",
     ),
 ]
 OutputOption = Annotated[
@@ -33,6 +33,9 @@ AnnotateOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Write annotated photos, mask heat maps and videos there.")
 ]
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Faces per forward pass. Default: 16, or 256 on a GPU.")]
+FpsOption = Annotated[
+    float | None, typer.Option(help="Take this many frames per second of a video; of numbered files, their rate.")
+]
 DetectOption = Annotated[
     int | None,
     typer.Option(
@@ -61,7 +64,9 @@ def predict(
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Drop faces with a lower detector score.")] = 0.6,
     batch_size: BatchOption = None,
     every: Annotated[int, typer.Option(min=1, help="Take every N-th frame of a video.")] = 1,
-    fps: Annotated[float | None, typer.Option(help="Take this many frames per second of a video.")] = None,
+    fps: FpsOption = None,
+    start: Annotated[float, typer.Option(min=0, help="Leave out what comes before this time of a video, in s.")] = 0.0,
+    end: Annotated[float | None, typer.Option(help="Stop at this time of a video, in seconds.")] = None,
     detect_every: DetectOption = None,
     smooth: SmoothOption = 0.0,
     workers: WorkersOption = None,
@@ -93,7 +98,7 @@ def predict(
     try:
         check_run(output, process, resume=resume, overwrite=overwrite)
         workers = workers or process.workers
-        settings = Settings(every, fps, detect_every, smooth, batch_size, workers, keep_images=annotate is not None)
+        settings = Settings(every, fps, detect_every, smooth, batch_size, workers, annotate is not None, start, end)
     except TableError as error:
         raise typer.BadParameter(str(error), param_hint="--output") from error
     except ValueError as error:

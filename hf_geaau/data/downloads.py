@@ -266,7 +266,7 @@ class _Fetcher:
         return content
 
     def _content(self, url: str) -> bytes:
-        from hf_geaau.faces.photos import MAX_DOWNLOAD_BYTES
+        from hf_geaau.faces.fetching import MAX_DOWNLOAD_BYTES
 
         content = bytearray()
         # A server that sends byte by byte keeps within the timeout of each read, so the whole gets a limit too.

@@ -17,6 +17,7 @@ class Face:
         points: (5, 2) float32, x then y, in photo pixels: image-left eye, image-right eye, nose tip, image-left and
             image-right mouth corner, left and right as seen with the face turned upright. Single points may lie outside
             the photo, but those of a detected face can always be aligned (see `can_be_aligned`).
+        quality: What makes its scores unreliable, of "small", "cut" and "squeezed"; see `hf_geaau.faces.quality`.
         track_id: Identity within a video; None in a photo.
         action_units: Names of the predicted AUs, N, such as "AU12".
         probabilities: (N,) float32, calibrated.
@@ -35,6 +36,7 @@ class Face:
     box: NDArray[np.float32]
     score: float
     points: NDArray[np.float32]
+    quality: tuple[str, ...] = ()
     track_id: int | None = None
     action_units: tuple[str, ...] = ()
     probabilities: NDArray[np.float32] | None = None
@@ -60,14 +62,15 @@ class Face:
         """Return plain values: what the pipeline returns for a face.
 
         Returns:
-            "box" {"xmin", "ymin", "xmax", "ymax"}, "score", "points" 5×[x, y]; once they are predicted "action_units"
-            {name: probability}, "present" [name, ...] and "intensities" {name: 0 to 5}; and "masks" and "embedding",
-            arrays, if they were kept.
+            "box" {"xmin", "ymin", "xmax", "ymax"}, "score", "points" 5×[x, y], "quality" [note, ...]; once they are
+            predicted "action_units" {name: probability}, "present" [name, ...] and "intensities" {name: 0 to
+            5}; and "masks" and "embedding", arrays, if they were kept.
         """
         result: dict[str, Any] = {
             "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), map(float, self.box), strict=True)),
             "score": float(self.score),
             "points": np.asarray(self.points, float).tolist(),
+            "quality": list(self.quality),
         }
         if self.probabilities is not None:
             result["action_units"] = dict(zip(self.action_units, self.probabilities.tolist(), strict=True))

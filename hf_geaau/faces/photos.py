@@ -1,44 +1,90 @@
 """Read a photo from a file, a URL, bytes, a PIL image, an array or a tensor: RGB, 8 bit, upright."""
 
+import base64
+import binascii
 import io
 import os
 import re
-import struct
+import stat
 import threading
-import time
+import urllib.request
 import warnings
 from pathlib import Path
-from typing import Any, BinaryIO
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from hf_geaau.errors import PhotoError
+from hf_geaau.errors import PhotoError, PhotoWarning
+
+from .fetching import fetch, is_url, url_name
+from .pixels import as_array, to_uint8
 
 MAX_PIXELS = 100_000_000
-MAX_DOWNLOAD_BYTES = 64 * 2**20
+MAX_SIDE = 65_535
+"""The longest side that JPEG can express. Longer strips are no photos, and no detector takes them."""
+TIMEOUT_S = 10.0
+MAX_BYTES = 2**30
+"""Larger files are no photos; an open file may even be a pipe without an end."""
 
 # Photo formats only: Pillow also opens EPS, for which it starts Ghostscript on whatever the file holds.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM")
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
+
+# Brands of ISO 14496-12 files that hold pictures. Pillow reads AVIF; HEIF goes through libheif.
+HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"))
+
+# A progressive JPEG repaints its pixels with each scan. Cameras and encoders write about ten; a thousand keep a
+# decoder busy for minutes. The limit on pixels times scans is ten scans of the largest photo.
+MAX_SCANS, MAX_SCANNED_PIXELS = 100, 10 * MAX_PIXELS
+MAX_PNM_HEADER = 65_536  # Pillow reads comments byte by byte
+MAX_PLAIN_PNM, MAX_PLAIN_COMMENTS = 16 * 2**20, 100  # numbers as text: 5 MB a second, and each comment starts over
+
+_ORIENTATION = 0x0112  # EXIF tag
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+_PICTURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF....WEBP|BM|II[*+]\0|MM\0[*+]"
+    rb"|\xff\x4f\xff\x51|\0\0\0\x0cjP  |P[1-7Ff][\s#]",
+    re.DOTALL,
+)
 
 _header_lock = threading.Lock()  # warnings.catch_warnings is not thread-safe
 
 
-def read_photo(source: Any, *, max_pixels: int = MAX_PIXELS, timeout: float = 10.0) -> Image.Image:
+class Photo(NamedTuple):
+    """A photo that was read.
+
+    Attributes:
+        image: Upright 8-bit RGB.
+        notes: What a reader should know of it, such as that it is the first frame of an animation.
+    """
+
+    image: Image.Image
+    notes: list[str]
+
+
+def read_photo(source: Any, *, max_pixels: int = MAX_PIXELS, timeout: float = TIMEOUT_S) -> Image.Image:
     """Read a photo as an upright 8-bit RGB image.
 
-    The EXIF orientation is applied, transparency is composited on white, 16 bits are scaled to 8, and of an
-    animation the first frame is taken. The content of a file decides its format, not its name.
+    The EXIF orientation is applied, transparency is composited on white, and 16 bits are scaled to 8. The content of a
+    file decides its format, not its name. Where something of the file is left out or guessed, a `PhotoWarning` says so.
 
     Args:
-        source: Path, http(s) URL, encoded bytes, PIL image, array or tensor. Arrays are H×W, H×W×1, H×W×3
-            (RGB) or H×W×4 (RGBA) of uint8, uint16 (0 to 65535) or float (0 to 1). Torch tensors are 3×H×W
-            with the same dtypes, as torchvision lays them out; never H×W×3.
+        source: Path, http(s), file or data URL, encoded bytes, also as base64 text, an open binary file, PIL image,
+            array or tensor; or what `datasets.Image(decode=False)` gives, {"bytes", "path"}. Files may be JPEG, PNG,
+            WebP, GIF, BMP, TIFF, AVIF, HEIF, JPEG 2000 or PNM. Arrays are H×W, H×W×1, H×W×3 (RGB) or H×W×4 (RGBA) of
+            uint8, uint16 or float (0 to 1). Torch tensors are 1 or 3×H×W with the same dtypes, as torchvision lays
+            them out; never H×W×3. Values of 10 or 12 bits in uint16 are scaled by their own range.
         max_pixels: Larger photos are refused before they are decoded. Pillow's own guard against
             decompression bombs (179 megapixels as shipped) holds as well.
-        timeout: Seconds that a download may take.
+        timeout: Seconds that a download may take, from the first connection to the last byte.
 
     Returns:
         A new RGB image; `source` stays as it was.
@@ -51,88 +97,319 @@ def read_photo(source: Any, *, max_pixels: int = MAX_PIXELS, timeout: float = 10
         >>> read_photo(np.full((480, 640), 0.5)).getpixel((0, 0))
         (128, 128, 128)
     """
-    if isinstance(source, Image.Image):
-        return _finish(source, "the PIL image", max_pixels)
-    if isinstance(source, bytes | bytearray | memoryview):
-        return _decode(io.BytesIO(source), "the bytes", max_pixels)
-    if isinstance(source, str) and source.lower().startswith(("http://", "https://")):
-        return _decode(io.BytesIO(_download(source, timeout)), _url_name(source), max_pixels)
+    image, notes = load_photo(source, max_pixels=max_pixels, timeout=timeout)
+    for note in notes:
+        warnings.warn(f"{source_name(source)}: {note}.", PhotoWarning, stacklevel=2)
+    return image
+
+
+def load_photo(source: Any, *, max_pixels: int = MAX_PIXELS, timeout: float = TIMEOUT_S) -> Photo:
+    """Read a photo as `read_photo` does, and return its notes instead of warning.
+
+    Raises:
+        PhotoError: Whatever goes wrong, because one source must not end the work on others.
+    """
+    name = source_name(source)
+    try:
+        return _load(source, name, max_pixels, timeout)
+    except PhotoError:
+        raise
+    except Exception as error:  # MemoryError, RecursionError, and anything that a decoder raises
+        raise PhotoError(f"Cannot read {name}: {_reason(error)}. Convert it to JPEG or PNG.") from error
+
+
+def is_picture(head: bytes) -> bool:
+    """Return whether content that begins with at least 32 bytes `head` is of a picture format that we read.
+
+    Example:
+        >>> is_picture(b"GIF89a" + bytes(26)), is_picture(b"a text of at least 32 characters")
+        (True, False)
+    """
+    brands = HEIF_BRANDS | {b"avif", b"avis"}
+    return _PICTURE.match(head) is not None or (head[4:8] == b"ftyp" and head[8:12] in brands)
+
+
+def source_name(source: Any) -> str:
+    """Return what messages call a source: its quoted path or URL without secrets, or its kind."""
+    if is_url(source):
+        return _short(url_name(source))
+    if isinstance(source, dict) and isinstance(source.get("path"), str):
+        return _short(source["path"])
     if isinstance(source, str | os.PathLike):
-        return _read_file(Path(source), max_pixels)
+        return _short(os.fsdecode(source))
+    if isinstance(source, Image.Image):
+        return "the PIL image"
+    if isinstance(source, bytes | bytearray | memoryview | dict):
+        return "the bytes"
+    if hasattr(source, "read"):
+        name = getattr(source, "name", None)
+        return _short(name) if isinstance(name, str) else "the open file"
+    return "the array" if hasattr(source, "__array__") else type(source).__name__
+
+
+def _load(source: Any, name: str, max_pixels: int, timeout: float) -> Photo:
+    if isinstance(source, Image.Image):
+        return _finish(source, name, max_pixels)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return _decode(bytes(source), name, max_pixels)
+    if isinstance(source, dict) and {"bytes", "path"}.intersection(source):  # of datasets.Image(decode=False)
+        content = source.get("bytes")
+        return _load(source.get("path") if content is None else content, name, max_pixels, timeout)
+    if is_url(source):
+        return _decode(fetch(source, timeout), name, max_pixels)
+    if isinstance(source, str) and source[:5].lower() == "data:":
+        return _decode(_data_of(source), name, max_pixels)
+    if isinstance(source, str | os.PathLike):
+        return _decode(_content_of(source, name), name, max_pixels)
+    if hasattr(source, "read"):
+        return _decode(_read_open(source, name), name, max_pixels)
     if hasattr(source, "__array__"):
-        return _read_array(_as_array(source), max_pixels)
+        return _from_array(as_array(source, name), name, max_pixels)
     raise PhotoError(
-        f"A photo must be a path, URL, bytes, PIL image, array or tensor, got {type(source).__name__}. "
+        f"A photo must be a path, URL, bytes, open file, PIL image, array or tensor, got {type(source).__name__}. "
         "Pass one photo at a time in one of these forms."
     )
 
 
-def _read_file(path: Path, max_pixels: int) -> Image.Image:
-    name = _short(str(path))
+def _content_of(source: str | os.PathLike[str], name: str) -> bytes:
+    """Return the content of a regular file; of base64 text, where there is no such file."""
+    text = os.fsdecode(source)
     try:
-        if path.is_dir():
-            raise PhotoError(f"Cannot read {name}: it is a folder. Pass the files in it one by one.")
-        with path.open("rb") as stream:
-            return _decode(stream, name, max_pixels)
-    except FileNotFoundError as error:
-        raise PhotoError(f"Cannot read {name}: there is no such file. Check the path.") from error
-    except PhotoError:
-        raise
+        path = Path(local_path(text))
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise PhotoError(f"Cannot read {name}: {_kind(status.st_mode)}")
+        if status.st_size > MAX_BYTES:
+            raise PhotoError(f"Cannot read {name}: it is larger than {MAX_BYTES / 2**20:g} MiB. Pass a photo.")
+        return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
-        reason = getattr(error, "strerror", None) or error
-        raise PhotoError(f"Cannot read {name}: {reason}. Check the path and its permissions.") from error
+        if isinstance(error, PhotoError):
+            raise
+        if isinstance(source, str) and is_picture(content := _base64_content(text) or b""):
+            return content
+        if isinstance(error, FileNotFoundError):
+            raise PhotoError(f"Cannot read {name}: there is no such file. Check the path.") from error
+        raise PhotoError(f"Cannot read {name}: {_reason(error)}. Check the path and its permissions.") from error
 
 
-def _decode(stream: BinaryIO, name: str, max_pixels: int) -> Image.Image:
-    size = stream.seek(0, io.SEEK_END)
-    stream.seek(0)
-    if size == 0:
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "it is a folder. Pass the files in it one by one."
+    return "it is no regular file but a device, pipe or socket, which may never end. Pass a file."
+
+
+def local_path(text: str) -> str:
+    """Return the path of a file:// URL; any other text as it is.
+
+    Raises:
+        ValueError: If the URL is of another machine.
+
+    Example:
+        >>> local_path("file:///tmp/a%20b.jpg")
+        '/tmp/a b.jpg'
+    """
+    if text[:7].lower() != "file://":
+        return text
+    parts = urlsplit(text)
+    if parts.netloc not in ("", "localhost"):
+        raise ValueError(f"a file URL must be of this machine, got one of '{parts.netloc}'")
+    return urllib.request.url2pathname(parts.path)
+
+
+def _data_of(uri: str) -> bytes:
+    """Return the content of a data URI (RFC 2397)."""
+    head, comma, content = uri.partition(",")
+    if not comma:
+        raise PhotoError("Cannot read the data URI: it has no comma, after which the content begins. Pass it whole.")
+    if not head.lower().endswith(";base64"):
+        return unquote_to_bytes(content)
+    decoded = _base64_content(content, least=0)
+    if decoded is None:
+        raise PhotoError("Cannot read the data URI: its content is no base64. Pass it whole.")
+    return decoded
+
+
+def _base64_content(text: str, least: int = 64) -> bytes | None:
+    """Return what base64 text of at least so many characters encodes, also with the URL-safe alphabet; else None."""
+    compact = "".join(text.split()).translate(str.maketrans("-_", "+/"))
+    if len(compact) < least:
+        return None
+    try:
+        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _read_open(stream: Any, name: str) -> bytes:
+    """Read an open file from its beginning, and leave its position as it was."""
+    before = stream.tell() if stream.seekable() else None
+    if before is not None:
+        stream.seek(0)
+    try:
+        content = stream.read(MAX_BYTES + 1)
+    finally:
+        if before is not None:
+            stream.seek(before)
+    if not isinstance(content, bytes | bytearray):
+        raise PhotoError(f"Cannot read {name}: it is open as text. Open it in binary mode, 'rb'.")
+    if len(content) > MAX_BYTES:
+        raise PhotoError(f"Cannot read {name}: it is larger than {MAX_BYTES / 2**20:g} MiB. Pass a photo.")
+    return bytes(content)
+
+
+def _decode(content: bytes, name: str, max_pixels: int) -> Photo:
+    if not content:
         raise PhotoError(f"Cannot read {name}: it is empty. Download or export it again.")
+    _refuse_slow(content, name)
+    if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
+        return _finish(_open_heif(content, name, max_pixels), name, max_pixels, content)
     try:
         with _header_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # max_pixels decides, below
-            image = Image.open(stream, formats=FORMATS)
+            warnings.simplefilter("ignore")  # max_pixels decides, below; odd metadata is no matter of ours
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(name, int(re.findall(r"\d+", str(error))[0]), max_pixels) from error
-    except UnidentifiedImageError as error:
+    except Image.UnidentifiedImageError as error:
         raise PhotoError(
-            f"Cannot read {name}: its content is no image in a supported format ({', '.join(FORMATS)}). "
+            f"Cannot read {name}: its content is no image in a supported format ({', '.join((*FORMATS, 'HEIF'))}). "
             "Convert it to JPEG or PNG."
         ) from error
+    except MemoryError:
+        raise
     except Exception as error:  # a damaged header can make a decoder raise anything
         raise _damaged(name) from error
     with image:
-        return _finish(image, name, max_pixels)
+        return _finish(image, name, max_pixels, content)
 
 
-def _finish(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+def _refuse_slow(content: bytes, name: str) -> None:
+    """Refuse what would keep a decoder busy for minutes, by a look at the content alone."""
+    if content.startswith(b"\xff\xd8"):
+        scans = content.count(b"\xff\xda")  # in coded data, a zero follows each 0xFF
+        if scans > MAX_SCANS:
+            raise PhotoError(
+                f"Cannot read {name}: a JPEG must have at most {MAX_SCANS} scans, got {scans}. Save it again."
+            )
+    elif re.match(rb"P[1-3][\s#]", content) and (
+        len(content) > MAX_PLAIN_PNM or content.count(b"#") > MAX_PLAIN_COMMENTS
+    ):
+        raise PhotoError(
+            f"Cannot read {name}: a plain PNM file must have at most {MAX_PLAIN_PNM / 2**20:g} MiB and"
+            f" {MAX_PLAIN_COMMENTS} comments. Save it as PNG."
+        )
+    elif re.match(rb"P[4-7Ff][\s#]", content) and len(content) > MAX_PNM_HEADER:
+        head = re.sub(rb"#[^\r\n]*[\r\n]", b" ", content[:MAX_PNM_HEADER])
+        if len(head.partition(b"#")[0].split(maxsplit=4)) < 4:
+            raise PhotoError(
+                f"Cannot read {name}: its header is longer than {MAX_PNM_HEADER // 1024} KiB. Save it again."
+            )
+
+
+def _open_heif(content: bytes, name: str, max_pixels: int) -> Image.Image:
+    """Open the primary picture of a HEIF file, whole and upright."""
+    import pi_heif
+
+    try:
+        primary = (heif := pi_heif.open_heif(io.BytesIO(content)))[heif.primary_index]
+        width, height = primary.size
+        if width * height > max_pixels:
+            raise _too_large(name, width * height, max_pixels)
+        image = primary.to_pillow()
+    except PhotoError:
+        raise
+    except Exception as error:
+        raise _damaged(name) from error
+    # libheif turns by the file's own properties; EXIF repeats them, and counts only where there are none.
+    if not (b"irot" in content or b"imir" in content):
+        exif = Image.Exif()
+        exif[_ORIENTATION] = image.info.get("original_orientation") or 1
+        image.info["exif"] = exif.tobytes()
+    return image
+
+
+def _finish(image: Image.Image, name: str, max_pixels: int, content: bytes | None = None) -> Photo:
     """Check the size, decode, turn upright and convert to RGB."""
-    if image.width * image.height > max_pixels:
-        raise _too_large(name, image.width * image.height, max_pixels)
+    pixels, scans = image.width * image.height, content.count(b"\xff\xda") if image.format == "JPEG" and content else 1
+    if pixels > max_pixels:
+        raise _too_large(name, pixels, max_pixels)
+    if max(image.size) > MAX_SIDE:
+        raise PhotoError(
+            f"A photo must have sides of at most {MAX_SIDE} pixels, got {image.width}×{image.height} from {name}."
+            " Cut or shrink it."
+        )
     if 0 in image.size:
         raise PhotoError(f"A photo must have pixels, got {name} of {image.width}×{image.height}. Pass another photo.")
+    if pixels * scans > MAX_SCANNED_PIXELS:
+        raise PhotoError(
+            f"Cannot read {name}: {scans} scans of {pixels / 1e6:.4g} megapixels take too long. Save it again."
+        )
+    notes = _first_frame_note(image)
+    deep = _deep_color(image, content)
+    if deep is None:
+        try:
+            image.load()
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged content can make a decoder raise anything
+            raise _damaged(name) from error
+    else:
+        deep, more = to_uint8(deep, name, is_file=True)
+        notes += more
+    turn = _turn(image, notes)
+    image = image if deep is None else Image.fromarray(deep)
+    result = _to_rgb(image if turn is None else image.transpose(turn), name, notes, is_file=content is not None)
+    result.image.info.clear()  # its EXIF would have another reader turn it again
+    return result
+
+
+def _first_frame_note(image: Image.Image) -> list[str]:
     try:
-        image.load()
-    except Exception as error:  # damaged content can make a decoder raise anything
-        raise _damaged(name) from error
+        is_animated = image.format in ANIMATED and getattr(image, "is_animated", False)
+    except Exception:  # the second frame may be damaged
+        is_animated = True
+    if not is_animated:
+        return []
+    return [f"it has several {'pages' if image.format == 'TIFF' else 'frames'}, of which only the first was read"]
+
+
+def _deep_color(image: Image.Image, content: bytes | None) -> NDArray[Any] | None:
+    """Return the (H, W, 3 or 4) uint16 pixels of a color file of 16 bits, of which Pillow drops the lower 8."""
+    if content is None or image.mode not in ("RGB", "RGBA") or ";16" not in str(getattr(image, "tile", "")):
+        return None
+    import cv2
+
+    flags = cv2.IMREAD_UNCHANGED  # as stored: 16 bits, with alpha, not turned
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != (image.height, image.width):
+        return None
+    order = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(pixels, order))
+
+
+def _turn(image: Image.Image, notes: list[str]) -> Image.Transpose | None:
+    """Return how to turn an image upright; only this tag is read, as any other may be damaged."""
     try:
-        image = ImageOps.exif_transpose(image)
-    except (SyntaxError, struct.error, ValueError, KeyError, TypeError):
-        image = image.copy()  # unreadable EXIF says nothing about orientation; the pixels are sound
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # struct.error, SyntaxError, AttributeError …
+        notes.append("its EXIF data is damaged, so it was taken as upright")
+        return None
+
+
+def _to_rgb(image: Image.Image, name: str, notes: list[str], is_file: bool) -> Photo:
     if image.mode.startswith(("I", "F")):
-        return _deep_to_rgb(image, name, max_pixels)
+        return _deep_gray_to_rgb(image, name, notes, is_file)
     try:
         if image.has_transparency_data:
             image = image.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-        return image.convert("RGB")
+            return Photo(Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB"), notes)
+        return Photo(image.convert("RGB"), notes)
     except ValueError as error:
         raise PhotoError(
             f"Cannot convert {name} to RGB: Pillow has no conversion from mode {image.mode}. Save it as an RGB PNG."
         ) from error
 
 
-def _deep_to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
+def _deep_gray_to_rgb(image: Image.Image, name: str, notes: list[str], is_file: bool) -> Photo:
     """Convert Pillow's modes of more than 8 bits: I;16 and I (integers), F (floats from 0 to 1)."""
     values = np.asarray(image)
     if image.mode == "I":  # 32 bits in memory; gray PNGs and TIFFs of 16 bits may arrive in it
@@ -141,112 +418,26 @@ def _deep_to_rgb(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
             raise PhotoError(
                 f"A gray photo must have values from 0 to 65535, got {low} to {high} in {name}. Scale it to 16 bits."
             )
-    return _read_array(values if image.mode == "F" else values.astype(np.uint16), max_pixels)
+    pixels, more = to_uint8(values if image.mode == "F" else values.astype(np.uint16), name, is_file)
+    return Photo(Image.fromarray(pixels).convert("RGB"), notes + more)
 
 
-def _as_array(source: Any) -> NDArray[Any]:
-    """Return an array H×W or H×W×C; a torch tensor (recognized by its `detach`) of 3×H×W becomes H×W×3."""
-    if not hasattr(source, "detach"):
-        return np.asarray(source)
-    try:
-        array = np.asarray(source.detach().cpu())
-    except TypeError as error:  # bfloat16 has no numpy type
-        raise PhotoError(
-            f"A photo tensor must have a dtype that numpy knows, got {source.dtype}. Pass `photo.float()`."
-        ) from error
-    if array.ndim != 3 or array.shape[0] != 3:
-        raise PhotoError(
-            f"A photo tensor must have shape (3, H, W), got {array.shape}. "
-            "Pass one photo of the batch, or `photo.numpy()` if it is H×W×3."
-        )
-    return np.moveaxis(array, 0, -1)
-
-
-def _read_array(array: NDArray[Any], max_pixels: int) -> Image.Image:
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise PhotoError(
-            f"A photo array must have shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {array.shape}. "
-            "Pass one photo, channels last."
-        )
-    if 0 in array.shape:
-        raise PhotoError(f"A photo must have pixels, got an array of shape {array.shape}. Pass another photo.")
+def _from_array(array: NDArray[Any], name: str, max_pixels: int) -> Photo:
     if array.shape[0] * array.shape[1] > max_pixels:
-        raise _too_large("the array", array.shape[0] * array.shape[1], max_pixels)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[:, :, 0]
-    return _finish(Image.fromarray(np.ascontiguousarray(_to_uint8(array))), "the array", max_pixels)
-
-
-def _to_uint8(array: NDArray[Any]) -> NDArray[np.uint8]:
-    if array.dtype == np.uint8:
-        return array
-    if array.dtype == np.uint16:
-        return ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)  # 65535 / 257 = 255
-    if not np.issubdtype(array.dtype, np.floating):
-        raise PhotoError(
-            f"A photo array must be uint8, uint16 or float, got {array.dtype}. "
-            "Convert values from 0 to 255 with `photo.astype('uint8')`."
-        )
-    if not np.isfinite(array).all():
-        raise PhotoError(
-            f"A photo array must be finite, got {int((~np.isfinite(array)).sum())} NaN or infinite values. "
-            "Replace them before, for instance with `numpy.nan_to_num`."
-        )
-    low, high = float(array.min()), float(array.max())
-    if low < -0.01 or high > 1.01:  # resizing with cubic kernels oversteps 0 and 1 a little
-        raise PhotoError(
-            f"A float photo must have values from 0 to 1, got {low:.4g} to {high:.4g}. "
-            "Divide by its largest possible value, or pass uint8."
-        )
-    return np.rint(array.clip(0, 1) * 255).astype(np.uint8)
-
-
-def _download(url: str, timeout: float) -> bytes:
-    """Fetch a URL whole, but no more than `MAX_DOWNLOAD_BYTES` and no longer than `timeout` seconds."""
-    from huggingface_hub.utils import httpx  # the hub's client library, whichever major version it brings
-
-    name = _url_name(url)
-    content = bytearray()
-    deadline = time.monotonic() + timeout
-    try:
-        with httpx.stream("GET", url, timeout=timeout, follow_redirects=True) as response:
-            if response.status_code != 200:
-                raise PhotoError(
-                    f"Cannot download {name}: the server answered with status {response.status_code}. "
-                    "Check the address in a browser."
-                )
-            for chunk in response.iter_bytes():
-                content += chunk
-                if len(content) > MAX_DOWNLOAD_BYTES:
-                    raise PhotoError(
-                        f"Cannot download {name}: it is larger than {MAX_DOWNLOAD_BYTES / 2**20:g} MiB. "
-                        "Download it yourself and pass a smaller file."
-                    )
-                if time.monotonic() > deadline:  # the client's timeout is per read; a slow drip would pass it
-                    raise httpx.ReadTimeout("too slow")
-    except httpx.TimeoutException as error:
-        raise PhotoError(
-            f"Cannot download {name}: no complete answer within {timeout:g} s. Raise `timeout`."
-        ) from error
-    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-        raise PhotoError(
-            f"Cannot download {name}: {type(error).__name__}. Check the address and the network."
-        ) from error
-    return bytes(content)
-
-
-def _url_name(url: str) -> str:
-    """Name a URL in messages without its user, password and query, which may hold secrets."""
-    try:
-        parts = urlsplit(url)
-        return _short(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
-    except ValueError:
-        return "the URL"
+        raise _too_large(name, array.shape[0] * array.shape[1], max_pixels)
+    pixels, notes = to_uint8(array, name)
+    image, more = _finish(Image.fromarray(np.ascontiguousarray(pixels)), name, max_pixels)
+    return Photo(image, notes + more)
 
 
 def _short(name: str) -> str:
     """Quote a name; a string far too long for one may be encoded image content, which messages never hold."""
-    return repr(name) if len(name) <= 300 else f"{name[:20]!r}… ({len(name)} characters)"
+    return repr(name) if len(name) <= 300 and name[:5] != "data:" else f"{name[:20]!r}… ({len(name)} characters)"
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or (type(error).__name__ if isinstance(error, MemoryError) else str(error))
+    return " ".join(str(text).split())[:200].rstrip(".") or type(error).__name__
 
 
 def _too_large(name: str, pixels: int, max_pixels: int) -> PhotoError:

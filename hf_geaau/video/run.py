@@ -341,7 +341,10 @@ class _Run:
             "model": str(analyzer.runner.model.name_or_path),
             "aligned": analyzer.aligned,
             "min_score": analyzer.min_score,
-            **{name: getattr(self.stream.settings, name) for name in ("every", "fps", "stride", "smooth_s")},
+            **{
+                name: getattr(self.stream.settings, name)
+                for name in ("every", "fps", "stride", "smooth_s", "start_s", "end_s")
+            },
             "inputs": [source.name for source in self.sources],
         }
         self.writer = TableWriter(

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 
 from hf_geaau.errors import GeaauError, PhotoError, VideoError
 from hf_geaau.faces import Face, can_be_aligned
-from hf_geaau.faces.photos import read_photo
-from hf_geaau.inference import FaceAnalyzer
+from hf_geaau.faces.photos import load_photo
+from hf_geaau.inference import FaceAnalyzer, assessed
 from hf_geaau.video.decoding import CameraReader, Frame, VideoReader
-from hf_geaau.video.sources import Source
+from hf_geaau.video.frames import PictureReader, numbered_files
+from hf_geaau.video.sources import Source, is_animation
 from hf_geaau.video.tracking import CutDetector, Smoother, Tracker, appearance_of, follow_points, move_face
 
 # Limits on what waits between threads: by bytes, so that 4K takes no more memory than VGA, and by number.
@@ -44,7 +45,9 @@ class Settings:
 
     Attributes:
         every: Take every n-th frame of a video.
-        fps: Take about this many frames per second instead.
+        fps: Take about this many frames per second instead; of frames without times, numbered files, their rate.
+        start_s: Leave out what comes before this time of a video, in seconds.
+        end_s: Stop at this time of a video; None for its end.
         detect_every: Detect faces in every k-th of these frames and carry them on in between. None: every third, or
             every one where frames are left out, because faces can be carried on over a short time only.
         smooth_s: Time constant of the smoothing over time, in seconds; 0 for none.
@@ -60,6 +63,8 @@ class Settings:
     batch_size: int = 16
     workers: int | None = None
     keep_images: bool = False
+    start_s: float = 0.0
+    end_s: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("every", "detect_every", "batch_size", "workers"):
@@ -72,6 +77,8 @@ class Settings:
             raise ValueError(f"Pass `every` or `fps`, not both, got every={self.every} and fps={self.fps}.")
         if not self.smooth_s >= 0:
             raise ValueError(f"`smooth_s` must be at least 0 seconds, got {self.smooth_s}.")
+        if self.end_s is not None and not self.end_s > self.start_s:
+            raise ValueError(f"`end_s` must be above `start_s`, {self.start_s:g} seconds, got {self.end_s:g}.")
 
     @property
     def stride(self) -> int:
@@ -133,6 +140,7 @@ class _Group:
     frames: list[Frame]
     is_cut: bool = False
     cuts: CutDetector | None = None  # its state after the last frame
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -156,11 +164,15 @@ class FaceStream:
         if analyzer.aligned:  # a crop's face fills it, so it needs neither detection nor carrying on
             self.settings = replace(self.settings, detect_every=1)
         self.workers = self.settings.workers or cores()
+        self._failed: dict[int, GeaauError] = {}  # by the index of the source, until its end is reported
 
     def run(
         self, sources: Iterable[Source], done: int = 0, checkpoint: Mapping[str, Any] | None = None
     ) -> Generator[AnalyzedFrame | SourceEnd]:
         """Yield every frame in order, and the end of every source.
+
+        Whatever goes wrong while a source is opened, decoded, searched for faces or analyzed becomes the error of its
+        end; the other sources go on.
 
         Args:
             sources: What to process. An iterator is consumed in another thread, a limited number of sources ahead.
@@ -212,13 +224,13 @@ class FaceStream:
             if source.kind == "photo":
                 yield _Group(index, source, [])
                 continue
-            reader: VideoReader | CameraReader | None = None
+            reader: VideoReader | PictureReader | CameraReader | None = None
             error = None
             try:
                 reader = self._open(source, (checkpoint or {}).get("frame", 0))
                 yield from self._shots(index, source, reader, CutDetector((checkpoint or {}).get("cuts")))
-            except VideoError as problem:
-                error = problem
+            except Exception as problem:
+                error = failure(source, problem)
             finally:
                 if reader is not None:
                     reader.close()
@@ -226,14 +238,24 @@ class FaceStream:
             yield SourceEnd(index, source, error, notes, decoded)
             checkpoint = None
 
-    def _open(self, source: Source, start: int) -> VideoReader | CameraReader:
+    def _open(self, source: Source, start: int) -> VideoReader | PictureReader | CameraReader:
+        chosen, where = self.settings, source.location
         if source.kind == "webcam":
-            return CameraReader(int(source.location), every=self.settings.every, fps=self.settings.fps)
-        return VideoReader(source.location, every=self.settings.every, fps=self.settings.fps, start=start)
+            return CameraReader(int(where), every=chosen.every, fps=chosen.fps)
+        is_path = isinstance(where, str | os.PathLike)
+        if is_path and not os.path.lexists(where):
+            where = numbered_files(os.fspath(where)) or where
+        is_video = not is_animation(where) if isinstance(where, str | os.PathLike) else _is_content(where)
+        reader = VideoReader if is_video else PictureReader
+        return reader(
+            where, every=chosen.every, fps=chosen.fps, start=start, start_s=chosen.start_s, end_s=chosen.end_s
+        )
 
     def _shots(self, index: int, source: Source, reader: Iterable[Frame], cuts: CutDetector) -> Iterator[_Group]:
         group = _Group(index, source, [])
         for frame in reader:
+            if index in self._failed:
+                return
             before = copy(cuts)
             is_cut = cuts(frame.image)
             # A stride, or fewer frames if they are large.
@@ -250,12 +272,16 @@ class FaceStream:
 
     # In the pool.
 
-    def _detect(self, group: _Group) -> list[_DetectedFrame] | PhotoError:
+    def _detect(self, group: _Group) -> list[_DetectedFrame] | GeaauError:
+        try:
+            return self._detected(group)
+        except Exception as error:  # of a reader, OpenCV or the processor, or no memory: it must not end other sources
+            return failure(group.source, error)
+
+    def _detected(self, group: _Group) -> list[_DetectedFrame]:
         if not group.frames:
-            try:
-                image = np.asarray(read_photo(group.source.location))
-            except PhotoError as error:
-                return error
+            photo, group.notes = load_photo(group.source.location)
+            image = np.asarray(photo)
             return [self._cut_out(Frame(0, None, image), self.analyzer.find(image), with_looks=False)]
         faces = self.analyzer.find(group.frames[0].image)
         detected = [self._cut_out(group.frames[0], faces)]
@@ -264,7 +290,7 @@ class FaceStream:
             if len(faces) < len(detected[-1].faces):  # someone moved too fast, turned away or left
                 faces = self.analyzer.find(frame.image)
             size = frame.image.shape[1], frame.image.shape[0]
-            faces = [face for face in faces if can_be_aligned(face.points, size)]
+            faces = [assessed(face, size) for face in faces if can_be_aligned(face.points, size)]
             detected.append(self._cut_out(frame, faces))
         return detected
 
@@ -293,7 +319,11 @@ class FaceStream:
             if current not in (-1, group.source_index):
                 tracker = Tracker()
             current = group.source_index
-            for frame, crops in _identified(group, future.result(), tracker):
+            detected = future.result()
+            if isinstance(detected, GeaauError):
+                self._failed.setdefault(current, detected)
+                detected = []
+            for frame, crops in _identified(group, detected, tracker):
                 batches.add(frame, crops)
             yield from batches.done(is_last=group.source.kind == "webcam")
         yield from batches.done(is_last=True)
@@ -341,11 +371,11 @@ class _Batches:
 
     def __init__(self, stream: FaceStream, pool: ThreadPoolExecutor, smoother: Smoother) -> None:
         self.analyzer, self.workers, self.size = stream.analyzer, stream.workers, stream.settings.batch_size
-        self.pool, self.smoother = pool, smoother
+        self.pool, self.smoother, self.failed = pool, smoother, stream._failed
         self._source_index = -1
         self._waiting: list[AnalyzedFrame | SourceEnd] = []
         self._crops: list[torch.Tensor] = []
-        self._sent: deque[tuple[list[AnalyzedFrame | SourceEnd], Future[list[Face]]]] = deque()
+        self._sent: deque[tuple[list[AnalyzedFrame | SourceEnd], Future[list[Face | Exception]]]] = deque()
 
     def add(self, item: AnalyzedFrame | SourceEnd, crops: torch.Tensor | None = None) -> None:
         self._waiting.append(item)
@@ -363,33 +393,56 @@ class _Batches:
             waiting, future = self._sent.popleft()
             analyzed = iter(future.result())
             for item in waiting:
-                if isinstance(item, AnalyzedFrame):
-                    self._fill(item, analyzed)
-                yield item
+                if isinstance(item, SourceEnd):
+                    item.error = item.error or self.failed.pop(item.source_index, None)
+                    yield item
+                elif self._fill(item, analyzed):
+                    yield item
 
     def _is_much(self) -> bool:
         """Return whether to yield frames before more are taken: one batch per thread and one to follow suffice."""
         held = sum(_bytes(waiting) for waiting, _ in self._sent)
         return len(self._sent) > self.workers + 1 or held > BYTES_IN_FLIGHT
 
-    def _analyzed(self, faces: list[Face], waiting: list[torch.Tensor]) -> list[Face]:
+    def _analyzed(self, faces: list[Face], waiting: list[torch.Tensor]) -> list[Face | Exception]:
+        """Analyze a batch; if that fails, each face by itself, so that one cannot spoil the others."""
         if not waiting:
             return []
         crops = torch.cat(waiting)
-        analyzed: list[Face] = []
+        analyzed: list[Face | Exception] = []
         for part in crops.tensor_split(max(1, round(len(crops) / self.size))):
-            analyzed += self.analyzer.analyze(faces[len(analyzed) : len(analyzed) + len(part)], part)
+            these = faces[len(analyzed) : len(analyzed) + len(part)]
+            try:
+                analyzed += self.analyzer.analyze(these, part)
+            except Exception:
+                analyzed += [self._alone(face, crop) for face, crop in zip(these, part, strict=True)]
         return analyzed
 
-    def _fill(self, frame: AnalyzedFrame, analyzed: Iterator[Face]) -> None:
+    def _alone(self, face: Face, crop: torch.Tensor) -> Face | Exception:
+        try:
+            return self.analyzer.analyze([face], crop[None])[0]
+        except Exception as error:
+            return error
+
+    def _fill(self, frame: AnalyzedFrame, analyzed: Iterator[Face | Exception]) -> bool:
+        """Give a frame its analyzed faces; return False if it is of a source that has failed."""
         if frame.source_index != self._source_index:
             if self._source_index != -1:
                 self.smoother = Smoother(self.smoother.seconds)
             self._source_index = frame.source_index
-        frame.faces = [_smoothed(next(analyzed), frame.time_s, self.smoother) for _ in frame.faces]
+        faces: list[Face] = []
+        for face in islice(analyzed, len(frame.faces)):
+            if isinstance(face, Exception):
+                self.failed.setdefault(frame.source_index, failure(frame.source, face))
+            else:
+                faces.append(face)
+        if frame.source_index in self.failed:
+            return False
+        frame.faces = [_smoothed(face, frame.time_s, self.smoother) for face in faces]
         if (checkpoint := frame.checkpoint) is not None:
             smoother = copy(self.smoother)
             frame.checkpoint = lambda: {**checkpoint(), "smoother": smoother.state()}
+        return True
 
 
 def _smoothed(face: Face, time_s: float | None, smoother: Smoother) -> Face:
@@ -427,12 +480,9 @@ def _single_threaded_libraries() -> Iterator[None]:
 
 
 def _identified(
-    group: _Group, detected: list[_DetectedFrame] | PhotoError, tracker: Tracker
+    group: _Group, detected: list[_DetectedFrame], tracker: Tracker
 ) -> Iterator[tuple[AnalyzedFrame | SourceEnd, torch.Tensor | None]]:
     """Turn detected frames into frames whose faces have identities, with the crops of these faces."""
-    if isinstance(detected, PhotoError):
-        yield SourceEnd(group.source_index, group.source, detected), None
-        return
     if group.is_cut:
         tracker.cut()
     for each in detected:
@@ -447,7 +497,24 @@ def _identified(
             frame.checkpoint = _checkpoint(number + 1, group.cuts, copy(tracker))
         yield frame, each.crops
     if group.source.kind == "photo":
-        yield SourceEnd(group.source_index, group.source), None
+        yield SourceEnd(group.source_index, group.source, notes=group.notes), None
+
+
+def failure(source: Source, error: Exception) -> GeaauError:
+    """Return the error of a source, whatever went wrong with it, as one line that names it."""
+    if isinstance(error, GeaauError):
+        return error
+    reason = "there is not enough memory" if isinstance(error, MemoryError) else " ".join(str(error).split())[:200]
+    name = f"{type(error).__name__}: {reason}" if reason and not isinstance(error, MemoryError) else reason
+    kind = PhotoError if source.kind == "photo" else VideoError
+    problem = kind(f"Cannot analyze '{source.shown}': {name or type(error).__name__}.")
+    problem.__cause__ = error
+    return problem
+
+
+def _is_content(where: Any) -> bool:
+    """Return whether a video's location is its encoded content: bytes, or an open file."""
+    return isinstance(where, bytes | bytearray) or hasattr(where, "read")
 
 
 def _checkpoint(frame: int, cuts: CutDetector, tracker: Tracker) -> Callable[[], dict[str, Any]]:

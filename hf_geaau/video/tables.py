@@ -35,11 +35,11 @@ def columns(action_units: Sequence[str], has_intensities: bool = False) -> list[
 
     Example:
         >>> columns(["AU12"])[-4:]
-        ['roll', 'yaw', 'AU12', 'AU12_present']
+        ['yaw', 'quality', 'AU12', 'AU12_present']
     """
     units = [*action_units, *(f"{unit}_present" for unit in action_units)]
     intensities = [f"{unit}_intensity" for unit in action_units] if has_intensities else []
-    return [*FACE_COLUMNS, *POINTS, *POSE, *units, *intensities]
+    return [*FACE_COLUMNS, *POINTS, *POSE, "quality", *units, *intensities]
 
 
 def face_row(frame: AnalyzedFrame, index: int, face: Face) -> dict[str, Any]:
@@ -56,6 +56,7 @@ def face_row(frame: AnalyzedFrame, index: int, face: Face) -> dict[str, Any]:
         **values["box"],
         **dict(zip(POINTS, np.asarray(face.points, float).ravel().tolist(), strict=True)),
         **dict(zip(POSE, head_pose(face.points), strict=True)),
+        "quality": "; ".join(face.quality),
         **units,
         **{f"{unit}_present": int(unit in present) for unit in units},
         **{f"{unit}_intensity": value for unit, value in values.get("intensities", {}).items()},
@@ -188,7 +189,14 @@ class TableWriter:
     def _schema(self, metadata: Mapping[str, Any]) -> "pa.Schema":
         import pyarrow as pa
 
-        kinds = {"source": "string", "frame": "int64", "time_s": "float64", "track_id": "int32", "face": "int32"}
+        kinds = {
+            "source": "string",
+            "quality": "string",
+            "frame": "int64",
+            "time_s": "float64",
+            "track_id": "int32",
+            "face": "int32",
+        }
         kinds |= {name: "int8" for name in self.names if name.endswith("_present")}
         fields = [(name, pa.type_for_alias(kinds.get(name, "float32"))) for name in self.names]
         return pa.schema(fields, metadata={_KEY: json.dumps(metadata).encode()})

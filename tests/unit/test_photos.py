@@ -1,21 +1,26 @@
 """read_photo: what is accepted, what comes out, and the text of every refusal."""
 
+import base64
 import contextlib
+import gzip
 import http.server
 import io
+import os
 import struct
 import threading
 import time
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from hf_geaau.errors import PhotoError
-from hf_geaau.faces import photos
-from hf_geaau.faces.photos import read_photo
+from hf_geaau.errors import PhotoError, PhotoWarning
+from hf_geaau.faces import fetching
+from hf_geaau.faces.photos import load_photo, read_photo
+from hf_geaau.video.sources import kind_of
 
 EXIF_ORIENTATION = 0x0112
 
@@ -145,7 +150,8 @@ def test_every_mode_of_pillow_becomes_rgb(mode):
 
 def test_an_animation_gives_its_first_frame():
     frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "lime", "blue")]
-    photo = read_photo(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    with pytest.warns(PhotoWarning, match="the bytes: it has several frames, of which only the first was read"):
+        photo = read_photo(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
     assert photo.size == (8, 6)
     assert photo.getpixel((3, 3)) == (255, 0, 0)
 
@@ -186,7 +192,147 @@ def test_torch_tensors_are_channels_first(gradient):
     assert np.array_equal(read_photo((tensor / 255).requires_grad_()), gradient)
 
 
+# --- the forms that people hold
+
+
+def test_every_form_of_the_same_photo(gradient, tmp_path):
+    content, path = encoded(gradient), tmp_path / "a photo.png"
+    path.write_bytes(content)
+    text = base64.b64encode(content).decode()
+    at_its_end = io.BytesIO(content)
+    at_its_end.read()
+    forms = [at_its_end, {"bytes": content, "path": None}, {"bytes": None, "path": str(path)}, path.as_uri(), text]
+    forms += [f"data:image/png;base64,{text}", text.replace("+", "-").replace("/", "_").rstrip("="), path.open("rb")]
+    for form in forms:
+        assert np.array_equal(read_photo(form), gradient)
+    assert at_its_end.tell() == len(content)
+
+
+def test_forms_that_hold_no_photo(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    assert "it is open as text. Open it in binary mode" in refusal((tmp_path / "notes.txt").open())
+    assert refusal("data:image/png;base64").startswith("Cannot read the data URI: it has no comma")
+    assert "its content is no base64" in refusal("data:image/png;base64,§§§")
+    assert "must be of this machine, got one of 'host'" in refusal("file://host/a.jpg")
+    assert "there is no such file" in refusal({"bytes": None, "path": "a.jpg"})
+    assert "File name too long" in refusal("a" * 300)  # these letters are base64, but of no picture
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_few_bits_in_sixteen_are_scaled_by_their_own_range(bits, channels):
+    import cv2
+
+    top = 2**bits - 1
+    values = np.linspace(0, top, 64).round().astype(np.uint16).reshape(8, 8)
+    values = np.repeat(values[..., None], channels, 2)[..., :channels].squeeze()
+    for suffix in (".png", ".tiff"):
+        content = cv2.imencode(suffix, values)[1].tobytes()
+        photo = load_photo(content)
+        expected = values.reshape(8, 8, -1)[..., :1] / top * 255
+        assert np.abs(np.asarray(photo.image, float) - expected).max() <= 1
+        assert bool(photo.notes) is (bits < 16)
+        assert not photo.notes or f"were read as {bits}-bit values" in photo.notes[0]
+
+
+# --- HEIC, as phones write it
+
+
+def heic(image, **options):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
+    stream = io.BytesIO()
+    pillow_heif.from_pillow(image).save(stream, quality=90, **options)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def corners():
+    """A 96×64 picture whose upper left quarter is bright."""
+    pixels = np.full((64, 96, 3), 30, np.uint8)
+    pixels[:32, :48] = 220
+    return Image.fromarray(pixels)
+
+
+def test_heic_under_any_name_is_a_photo(corners, tmp_path):
+    for name in ("a.heic", "b.jpg", "c.mp4", "d"):
+        path = tmp_path / name
+        path.write_bytes(heic(corners))
+        assert np.abs(np.asarray(read_photo(path), float) - np.asarray(corners)).mean() < 3
+        assert kind_of(path) == "photo"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_heic_is_upright_by_its_own_properties_and_by_exif_alone(corners, orientation):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    expected = np.asarray(read_photo(encoded(corners, "JPEG", quality=95, exif=exif)), float)
+    content = heic(corners, exif=exif.tobytes())
+    assert np.abs(np.asarray(read_photo(content), float) - expected).mean() < 4
+    if orientation > 1:  # renamed, the properties count no more, and EXIF speaks alone
+        alone = content.replace(b"irot", b"free").replace(b"imir", b"free")
+        assert np.abs(np.asarray(read_photo(alone), float) - expected).mean() < 4
+
+
+def test_the_whole_grid_of_a_heic_is_read():
+    path = Path("../shared/cases/heic_grid.heic")
+    if not path.is_file():
+        pytest.skip("the shared case is not here")
+    assert read_photo(path).size == (512, 512)
+
+
 # --- what is refused, and how
+
+
+def test_odd_exif_costs_nothing_but_itself(gradient):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION], exif[0x010E] = 6, "a description"
+    content = encoded(gradient, "TIFF", exif=exif)
+    exif_block = exif.tobytes().replace(struct.pack("<HH", 0x010E, 2), struct.pack("<HH", 0x010E, 11))  # FLOAT
+    photo = load_photo(encoded(gradient, "JPEG", quality=95, exif=exif_block))
+    assert photo.image.size == load_photo(content).image.size == (24, 40)
+    assert photo.notes == []
+
+
+@pytest.mark.parametrize("name", ["pipe.jpg", "pipe.mp4"])
+def test_only_regular_files_are_opened(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    assert "it is no regular file but a device, pipe or socket" in refusal(tmp_path / name)
+    assert "it is no regular file" in refusal("/dev/zero")
+
+
+def test_strips_are_refused():
+    assert "sides of at most 65535 pixels, got 99000000×1 from the bytes" in refusal(png_header(99_000_000, 1))
+    assert "sides of at most 65535 pixels" in refusal(np.zeros((1, 70_000), np.uint8))
+
+
+def test_what_would_take_minutes_is_refused_at_once(gradient):
+    jpeg = encoded(gradient, "JPEG")
+    start = time.perf_counter()
+    assert "at most 100 scans, got 151" in refusal(jpeg[:-2] + b"\xff\xda\x00\x02" * 150 + jpeg[-2:])
+    assert "its header is longer than 64 KiB" in refusal(b"P6\n#" + b"x" * 10**7 + b"\n4 4 255\n" + bytes(48))
+    assert "a plain PNM file must have at most 16 MiB and 100 comments" in refusal(b"P3 4 4 255 " + b"#x\n" * 10**6)
+    assert time.perf_counter() - start < 5
+
+
+def test_whatever_a_decoder_raises_names_the_file(gradient, tmp_path, monkeypatch):
+    path = tmp_path / "photo.png"
+    gradient.save(path)
+    for error in (MemoryError(), RecursionError("too deep"), AttributeError("no attribute 'x'")):
+
+        def broken(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr(Image, "open", broken)
+        assert refusal(path).startswith(f"Cannot read {str(path)!r}: ")
+
+
+def test_a_float_file_gets_the_advice_for_a_file(tmp_path):
+    path = tmp_path / "float.tif"
+    Image.fromarray(np.float32([[0, 255]])).save(path)
+    assert refusal(path) == (
+        f"A float photo must have values from 0 to 1, got 0 to 255 in {str(path)!r}. Convert the file to an 8-bit PNG"
+        " or JPEG."
+    )
 
 
 def test_missing_file(tmp_path):
@@ -224,7 +370,7 @@ def test_text_file(tmp_path):
     message = refusal(path)
     assert message == (
         f"Cannot read {str(path)!r}: its content is no image in a supported format "
-        "(JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF, JPEG2000, PPM). Convert it to JPEG or PNG."
+        "(JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF, JPEG2000, PPM, HEIF). Convert it to JPEG or PNG."
     )
     assert "private" not in message
 
@@ -330,10 +476,10 @@ def test_tensor_shape_and_dtype():
     )
 
 
-@pytest.mark.parametrize("source", [None, 3, ["a.jpg"], {"path": "a.jpg"}])
+@pytest.mark.parametrize("source", [None, 3, ["a.jpg"], {"file": "a.jpg"}])
 def test_other_types(source):
     assert refusal(source) == (
-        "A photo must be a path, URL, bytes, PIL image, array or tensor, "
+        "A photo must be a path, URL, bytes, open file, PIL image, array or tensor, "
         f"got {type(source).__name__}. Pass one photo at a time in one of these forms."
     )
 
@@ -343,9 +489,25 @@ def test_other_types(source):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     content = b""
+    drips = {  # what a hostile server begins with, and repeats
+        "/headers": (b"HTTP/1.1 200 OK\r\n", b"X: x\r\n"),
+        "/continue": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        "/empty-blocks": (
+            b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\na\r\n"
+            + gzip.compress(b"")[:10] + b"\r\n", b"5\r\n\0\0\0\xff\xff\r\n",
+        ),
+    }  # fmt: skip
 
     def do_GET(self):
         path = self.path.partition("?")[0]
+        if path in self.drips:
+            self.drip(path)
+            return
+        if path == "/elsewhere":
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/passwd")
+            self.end_headers()
+            return
         if path == "/moved":
             self.send_response(302)
             self.send_header("Location", "/photo.png")
@@ -361,6 +523,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     self.wfile.flush()
             return
         self.wfile.write(b"<html>" if path in ("/none", "/page") else self.content)
+
+    def drip(self, path):
+        first, again = self.drips[path]
+        with contextlib.suppress(OSError):  # the reader has given up, as it should
+            self.wfile.write(first)
+            for _ in range(200):
+                self.wfile.write(again)
+                self.wfile.flush()
+                time.sleep(0.02)
 
     def log_message(self, *args):
         pass
@@ -392,7 +563,7 @@ def test_url_status(server):
 
 
 def test_url_too_large(server, monkeypatch):
-    monkeypatch.setattr(photos, "MAX_DOWNLOAD_BYTES", 50)
+    monkeypatch.setattr(fetching, "MAX_DOWNLOAD_BYTES", 50)
     assert refusal(f"{server}/photo.png") == (
         f"Cannot download '{server}/photo.png': it is larger than 4.76837e-05 MiB. "
         "Download it yourself and pass a smaller file."
@@ -406,6 +577,26 @@ def test_url_of_a_page(server):
 def test_url_too_slow(server):
     assert refusal(f"{server}/slow", timeout=0.2) == (
         f"Cannot download '{server}/slow': no complete answer within 0.2 s. Raise `timeout`."
+    )
+
+
+@pytest.mark.parametrize("path", sorted(Handler.drips))
+def test_one_deadline_holds_whatever_the_server_does(server, path):
+    start = time.perf_counter()
+    assert "no complete answer within 0.3 s" in refusal(f"{server}{path}", timeout=0.3)
+    assert time.perf_counter() - start < 2
+    for thread in threading.enumerate():
+        if thread.name == "download":
+            thread.join(2)
+            assert not thread.is_alive()
+
+
+def test_redirects_lead_to_the_web_only_and_on_request_to_public_addresses_only(server, monkeypatch):
+    assert "it leads to an address of the kind 'file'" in refusal(f"{server}/elsewhere")
+    monkeypatch.setenv("HF_GEAAU_PUBLIC_URLS_ONLY", "1")
+    assert refusal(f"{server}/photo.png") == (
+        f"Cannot download '{server}/photo.png': it leads to an address that is not public."
+        " Unset HF_GEAAU_PUBLIC_URLS_ONLY to allow that."
     )
 
 

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from hf_geaau.video.sources import Source, find_sources, is_video, share
+from hf_geaau.video.sources import Source, find_sources, is_video, kind_of, share
 
 
 def locations(found):
@@ -94,3 +95,75 @@ def test_shares_are_disjoint_complete_and_even(tmp_path):
 @pytest.mark.parametrize(("name", "expected"), [("a.mp4", True), ("A.MOV", True), ("a.jpg", False), (3, False)])
 def test_a_video_is_known_by_its_name(name, expected):
     assert is_video(name) is expected
+
+
+HEADS = {
+    "mp4": b"\0\0\0\x20ftypisom", "mov": b"\0\0\0\x14ftypqt  ", "mkv": b"\x1a\x45\xdf\xa3", "avi": b"RIFF1234AVI LIST",
+    "flv": b"FLV\x01", "mpg": b"\0\0\x01\xba", "wmv": b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "y4m": b"YUV4MPEG2 W64 H48",
+    "ts": (b"\x47" + bytes(187)) * 2, "mts": (bytes(4) + b"\x47" + bytes(187)) * 2,
+    "jpg": b"\xff\xd8\xff\xe0", "png": b"\x89PNG\r\n\x1a\n",
+    "heic": b"\0\0\0\x18ftypheic", "avif": b"\0\0\0\x18ftypavif",
+    "webp": b"RIFF1234WEBPVP8 ", "gif": b"GIF89a", "tif": b"II*\0", "jp2": b"\0\0\0\x0cjP  ", "ppm": b"P6 4 4 255 ",
+}  # fmt: skip
+VIDEOS = {"mp4", "mov", "mkv", "avi", "flv", "mpg", "wmv", "y4m", "ts", "mts"}
+
+
+@pytest.mark.parametrize("name", sorted(HEADS))
+def test_content_decides_under_any_name(tmp_path, name):
+    expected = "video" if name in VIDEOS else "photo"
+    for suffix in (".jpg", ".mp4", ".unknown", ""):
+        path = tmp_path / f"x{suffix}"
+        path.write_bytes(HEADS[name] + bytes(400))
+        is_raw_or_text = name in ("tif", "ppm") and suffix == ".unknown"
+        assert kind_of(path) == (None if is_raw_or_text and name == "tif" else expected)
+
+
+def test_what_a_folder_of_foreign_files_holds(tmp_path):
+    (tmp_path / "song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(99))
+    (tmp_path / "raw.dng").write_bytes(b"II*\0" + bytes(99))
+    (tmp_path / "notes.txt").write_text("face.jpg")
+    (tmp_path / "broken.jpg").write_text("no picture")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    found = find_sources([tmp_path])
+    assert [Path(path).name for path in locations(found)] == ["broken.jpg", "pipe.jpg"]
+    assert dict(found.skipped) == {".m4a": 1, ".dng": 1, ".txt": 1}
+
+
+@pytest.mark.parametrize("suffix", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_an_animation_is_a_video_and_a_still_a_photo(tmp_path, suffix):
+    still = Image.effect_noise((32, 32), 50)
+    still.save(tmp_path / "still", suffix)
+    still.save(tmp_path / "moving", suffix, save_all=True, append_images=[still.rotate(90)], duration=200)
+    assert kind_of(tmp_path / "still") == "photo"
+    assert kind_of(tmp_path / "moving") == "video"
+    assert is_video(tmp_path / "moving")
+
+
+def test_paths_that_cannot_be_are_problems_of_their_own(tmp_path):
+    (tmp_path / "face.jpg").touch()
+    given = ["a" * 300, "b\0c", "9" * 5000, "f" * 5000 + "/*.jpg", str(tmp_path / "face.jpg" / "below.jpg")]
+    found = find_sources([*given, tmp_path])
+    assert len(found.sources) + len(found.problems) == len(given) + 1
+    assert locations(found)[-1] == str(tmp_path / "face.jpg")
+
+
+def test_a_pattern_does_not_follow_links_upward(tmp_path):
+    (tmp_path / "deep" / "deeper").mkdir(parents=True)
+    (tmp_path / "deep" / "face.jpg").touch()
+    for name in ("up", "again"):
+        (tmp_path / "deep" / "deeper" / name).symlink_to(tmp_path)
+    for pattern in ("**/*.jpg", "**", "deep/**"):
+        assert locations(find_sources([f"{tmp_path}/{pattern}"])) == [str(tmp_path / "deep" / "face.jpg")]
+
+
+def test_numbered_frames_are_one_video(tmp_path):
+    for number in (10, 2, 1):
+        (tmp_path / f"frame_{number}.png").touch()
+    (source,) = find_sources([f"{tmp_path}/frame_%d.png"]).sources
+    assert source.kind == "video"
+
+
+def test_names_in_tables_hold_no_secrets_and_no_formulas():
+    assert Source("photo", "https://me:secret@host/a.jpg?token=secret#x").name == "https://host/a.jpg"
+    for name in ("=1+1.jpg", "+a.jpg", "-a.jpg", "@a.jpg"):
+        assert Source("photo", name).name == f"./{name}"

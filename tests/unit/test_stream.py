@@ -143,14 +143,48 @@ def test_closing_a_stream_stops_its_threads(clip):
             assert not thread.is_alive()
 
 
-def test_errors_of_the_network_are_raised(clip):
+@pytest.mark.parametrize("step", ["find", "crop", "analyze"])
+@pytest.mark.parametrize("error", [ZeroDivisionError("division by zero"), MemoryError(), AttributeError("x\ny")])
+def test_whatever_one_source_raises_is_its_own_error(clip, tmp_path, step, error):
+    for name, gray in (("good.png", 80), ("bad.png", 200)):
+        Image.new("RGB", (64, 48), (gray,) * 3).save(tmp_path / name)
     network = BrightFace()
-    network.analyze = lambda faces, crops: 1 / 0
-    with pytest.raises(ZeroDivisionError):
-        list(FaceStream(network, Settings()).run([Source("video", str(clip))]))
-    network.find = lambda image: 1 / 0
-    with pytest.raises(ZeroDivisionError):
-        list(FaceStream(network, Settings()).run([Source("video", str(clip))]))
+    works = getattr(network, step)
+
+    def fails_on_bright(first, second=None):
+        seen = second if step == "analyze" else first
+        if float(np.asarray(seen, np.float32).max()) > 190:
+            raise error
+        return works(first) if step == "find" else works(first, second)
+
+    setattr(network, step, fails_on_bright)
+    names = ("good.png", "bad.png", "good.png")
+    sources = [Source("photo", str(tmp_path / name)) for name in names] + [Source("video", str(clip))]
+    items = list(FaceStream(network, Settings()).run(sources))
+    ends = [item for item in items if isinstance(item, SourceEnd)]
+    assert [end.error is None for end in ends] == [True, False, True, True]
+    message = str(ends[1].error)
+    assert "bad.png" in message
+    assert "\n" not in message
+    assert [item.source_index for item in frames_of(items)] == [0, 2] + [3] * 30
+
+
+def test_a_video_that_fails_half_way_ends_with_its_error(clip):
+    network = BrightFace()
+    works = network.analyze
+
+    def fails_late(faces, crops):
+        if float(crops.max()) > 100:
+            raise ValueError("no such brightness")
+        return works(faces, crops)
+
+    network.analyze = fails_late
+    items = list(FaceStream(network, Settings()).run([Source("video", str(clip))] * 2))
+    ends = [item for item in items if isinstance(item, SourceEnd)]
+    assert [str(end.error) for end in ends] == [f"Cannot analyze '{clip}': ValueError: no such brightness."] * 2
+    numbers = [item.number for item in frames_of(items) if item.source_index == 1]
+    assert numbers == list(range(len(numbers)))
+    assert 10 < len(numbers) < 20
 
 
 def test_a_lost_face_is_detected_again(clip, monkeypatch):

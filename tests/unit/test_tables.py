@@ -24,7 +24,13 @@ NAMES = columns(["AU01", "AU12"], has_intensities=True)
 
 def row(number, source="clip.mp4", track=1):
     values = dict.fromkeys(NAMES, 0.25)
-    values |= {"source": source, "frame": number, "time_s": None if track is None else number / 25, "track_id": track}
+    values |= {
+        "source": source,
+        "quality": "",
+        "frame": number,
+        "time_s": None if track is None else number / 25,
+        "track_id": track,
+    }
     return values | {"face": 0, "AU01": 0.9, "AU01_present": 1, "AU12_present": 0}
 
 

@@ -1,0 +1,61 @@
+"""Say of a face what makes its scores unreliable: too few pixels, a part outside of the frame, a squeezed picture."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
+from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+
+SMALLEST_FACE = 24
+"""Pixels across the smallest face that the bundled weights were trained on (`hf_geaau.synthetic.camera`).
+
+Measured: at 14 pixels, AU12 of a clear smile falls from .98 to .12, while the detector's score stays .89.
+"""
+
+MAX_OUTSIDE = 0.1
+"""Share of the part of a crop where AUs show that may lie outside of the frame. Our choice."""
+
+SQUEEZED = (0.72, 1.5)
+"""Bounds on the distance of the eyes over that from eyes to mouth, 1 in the average frontal face.
+
+Our choice. On 90 real faces it goes from .64 to 1.28 (1st and 99th percentile); a head turned by 45° has .7.
+"""
+
+# Where AUs show in the crop, as fractions of its side: from the brows to the chin.
+_SHOWS = np.stack(np.meshgrid(np.linspace(0.15, 0.85, 15), np.linspace(0.2, 0.9, 15)), -1).reshape(-1, 2)
+_TEMPLATE = np.asarray(CROP_TEMPLATE, np.float64)
+
+
+def quality_notes(box: NDArray[Any], points: NDArray[Any], size: tuple[int, int]) -> tuple[str, ...]:
+    """Return which of "small", "cut" and "squeezed" hold for a face; () for a good one.
+
+    Args:
+        box: (4,) xyxy in pixels.
+        points: (5, 2), see `Face.points`.
+        size: (width, height) of the photo in pixels.
+
+    Example:
+        >>> points = 200 * np.array(CROP_TEMPLATE)
+        >>> quality_notes(np.array([20, 10, 180, 190]), points, (200, 200))
+        ()
+        >>> quality_notes(np.array([70, 10, 150, 190]), points * [0.5, 1] + [50, 0], (200, 200))
+        ('squeezed',)
+        >>> quality_notes(np.array([0, 10, 130, 190]), points - [60, 0], (200, 200))
+        ('cut',)
+    """
+    notes = ["small"] if box[2] - box[0] < SMALLEST_FACE else []
+    matrix = similarity_transform(_TEMPLATE, points)
+    shown = _SHOWS @ matrix[:, :2].T + matrix[:, 2]
+    if (((shown < 0) | (shown >= size)).any(1)).mean() > MAX_OUTSIDE:
+        notes.append("cut")
+    ratio = _width_to_height(np.asarray(points, np.float64)) / _width_to_height(_TEMPLATE)
+    if not SQUEEZED[0] <= ratio <= SQUEEZED[1]:
+        notes.append("squeezed")
+    return tuple(notes)
+
+
+def _width_to_height(points: NDArray[np.float64]) -> float:
+    down = points[3:].mean(0) - points[:2].mean(0)
+    return float(np.linalg.norm(points[1] - points[0])) / max(float(np.linalg.norm(down)), 1e-9)
