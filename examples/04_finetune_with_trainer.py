@@ -29,7 +29,7 @@ model.config.trained_on = sorted({*model.config.trained_on, DATASET})  # the dat
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """Make a batch of images and labels."""
-    batch = processor([row["image"].convert("RGB") for row in rows], return_tensors="pt")
+    batch = processor([row["image"].convert("RGB") for row in rows], aligned=True, return_tensors="pt")
     return {"pixel_values": batch["pixel_values"], "labels": torch.tensor([row["labels"] for row in rows])}
 
 

@@ -89,7 +89,7 @@ class Runner:
         Returns:
             (B, 3, H, W) `pixel_values`, on the CPU.
         """
-        return self.image_processor(images, points=points, return_tensors="pt").pixel_values
+        return self.image_processor(images, points=points, aligned=True, return_tensors="pt").pixel_values
 
     @torch.inference_mode()
     def __call__(self, pixel_values: torch.Tensor) -> Prediction:

@@ -22,7 +22,8 @@ from hf_geaau.faces.pixels import is_batch, split_batch
 from hf_geaau.inference import FaceAnalyzer, Runner
 from hf_geaau.models.geaau.licensing_geaau import keep_private
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
-from hf_geaau.video.sources import Source, find_sources, is_video
+from hf_geaau.video.kinds import is_video
+from hf_geaau.video.sources import Source, find_sources
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, failure
 from hf_geaau.video.tables import face_row
 from hf_geaau.video.tracking import head_pose

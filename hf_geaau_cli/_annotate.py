@@ -105,7 +105,7 @@ class Annotator:
             if face.masks is None:
                 continue
             points = None if is_aligned else face.points
-            crop = runner.image_processor(picture, points=points, do_rescale=False, do_normalize=False)
+            crop = runner.image_processor(picture, points=points, aligned=True, do_rescale=False, do_normalize=False)
             path = target.with_name(f"{target.name}_face{index + 1}_masks.png")
             save_mask_sheet(crop.pixel_values[0], face.to_dict(), path)
 

@@ -170,7 +170,7 @@ class _Crops(torch.utils.data.Dataset[Any]):
                 readable.append(row)
             except PhotoError as error:
                 problems.append(f"row {row} (from 0): {error}")
-        pixel_values = self.image_processor(crops, return_tensors="pt").pixel_values if crops else None
+        pixel_values = self.image_processor(crops, aligned=True, return_tensors="pt").pixel_values if crops else None
         return pixel_values, readable, problems
 
 

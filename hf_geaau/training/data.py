@@ -229,7 +229,7 @@ class Collator:
                     "Check how it was made: one such value would spoil the weights."
                 )
         else:
-            images = self.image_processor(images, do_resize=False, return_tensors="pt").pixel_values
+            images = self.image_processor(images, aligned=True, do_resize=False, return_tensors="pt").pixel_values
         # Channels last: twice as fast on CPUs and GPUs with half precision.
         images = images.contiguous(memory_format=torch.channels_last)
         batch = {"pixel_values": images.unflatten(0, (-1, 3)) if pixels.ndim == 5 else images}

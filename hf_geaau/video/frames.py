@@ -12,7 +12,8 @@ from PIL import Image, ImageSequence
 from hf_geaau.errors import PhotoError, VideoError
 from hf_geaau.faces.photos import FORMATS, load_photo, source_name
 from hf_geaau.faces.pixels import is_batch, split_batch
-from hf_geaau.video.decoding import Frame, Sampler
+from hf_geaau.video.decoding import Frame, Sampler, VideoReader
+from hf_geaau.video.kinds import is_animation
 
 RATE = 25.0  # frames per second where nothing says it
 SHOWN_AT_ONCE_MS, USUAL_MS = 10, 100  # browsers show an animation's frame of at most 10 ms for 100 ms
@@ -98,6 +99,25 @@ class PictureReader:
             if not self.decoded:
                 raise VideoError(f"Cannot read {name} as an animation: it is damaged. Save it again.") from error
             self.notes.append(f"it ends early: frame {self.decoded} is damaged")
+
+
+def open_video(video: Any, **options: Any) -> VideoReader | PictureReader:
+    """Return the reader of a video: a file of any kind, numbered files, encoded content, or frames in memory.
+
+    Args:
+        video: See `VideoReader` and `PictureReader`.
+        **options: `every`, `fps`, `start`, `start_s` and `end_s` of these.
+
+    Raises:
+        VideoError: If it cannot be read.
+    """
+    if isinstance(video, str | os.PathLike):
+        files = [] if os.path.lexists(video) else numbered_files(os.fspath(video))
+        return (
+            PictureReader(files or video, **options) if files or is_animation(video) else VideoReader(video, **options)
+        )
+    is_content = isinstance(video, bytes | bytearray) or hasattr(video, "read")
+    return VideoReader(video, **options) if is_content else PictureReader(video, **options)
 
 
 def numbered_files(pattern: str) -> list[str]:

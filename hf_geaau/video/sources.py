@@ -1,40 +1,19 @@
 """List the sources that inputs name: photos, videos, folders, patterns, lists of paths and cameras."""
 
 import glob
-import mimetypes
 import os
-import re
-import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from hf_geaau.faces.fetching import url_name
-from hf_geaau.faces.photos import FORMATS, is_picture, local_path
+from hf_geaau.faces.photos import local_path
 from hf_geaau.video.frames import numbered_files
+from hf_geaau.video.kinds import STREAM_SCHEMES, kind_by_ffmpeg, kind_by_name, kind_of, suffix_of
 
-PHOTO_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm"}
-    | {".pgm", ".pnm", ".heic", ".heif", ".hif"}
-)
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mts", ".m2ts", ".ts", ".wmv", ".flv"}
-    | {".3gp", ".ogv", ".mxf", ".y4m"}
-)
-STREAM_SCHEMES = ("rtsp://", "rtmp://", "udp://")
-
-# How videos begin: ISO media, Matroska, AVI, ASF, FLV, MPEG program and elementary streams, transport streams with
-# packets of 188 or 192 bytes, Ogg, YUV4MPEG2, MXF.
-_VIDEO = re.compile(
-    rb"....(?:ftyp|moov|mdat|wide|pnot)|\x1a\x45\xdf\xa3|RIFF....AVI |\x30\x26\xb2\x75\x8e\x66|FLV\x01"
-    rb"|\0\0\x01[\xba\xb3]|\x47.{187}\x47|.{4}\x47.{191}\x47|OggS|YUV4MPEG2|\x06\x0e\x2b\x34",
-    re.DOTALL,
-)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # OWASP, "CSV injection"
-_HEAD = 512  # bytes of a file that tell what it is
 
 
 @dataclass(frozen=True)
@@ -108,72 +87,6 @@ def find_sources(inputs: Iterable[str | os.PathLike[str]]) -> FoundSources:
     return found
 
 
-def is_video(source: object) -> bool:
-    """Return whether a pipeline's input is a video: by its content, or by its name where it is no file here.
-
-    Animated GIF, WebP, PNG and AVIF are videos.
-    """
-    if not isinstance(source, str | os.PathLike):
-        return False
-    text = os.fspath(source)
-    return kind_of(text) == "video" if "://" not in text else _kind_by_name(text) == "video"
-
-
-def kind_of(path: str | os.PathLike[str]) -> Literal["photo", "video"] | None:
-    """Return what a file is: by its content, else by its suffix; None if neither says it.
-
-    Example:
-        >>> kind_of("not/there.MOV"), kind_of("not/there.csv")
-        ('video', None)
-    """
-    path = os.fspath(path)
-    head, by_name = _head(path), _kind_by_name(path)
-    if is_picture(head):
-        if by_name is None and head[:2] in (b"II", b"MM", b"BM") and _suffix(path):
-            return None  # camera raw files are TIFFs with a thumbnail first
-        return "video" if _is_animated(path, head) else "photo"
-    if _VIDEO.match(head):
-        is_sound = by_name is None and (mimetypes.guess_type(path)[0] or "").startswith("audio/")
-        return None if is_sound or head[8:11] == b"M4A" else "video"
-    return by_name
-
-
-def is_animation(path: str | os.PathLike[str]) -> bool:
-    """Return whether a file is a picture with several frames that are shown one after the other."""
-    head = _head(os.fspath(path))
-    return is_picture(head) and _is_animated(os.fspath(path), head)
-
-
-def _kind_by_name(text: str) -> Literal["photo", "video"] | None:
-    suffix = _suffix(text)
-    if suffix in VIDEO_SUFFIXES or text.lower().startswith(STREAM_SCHEMES):
-        return "video"
-    return "photo" if suffix in PHOTO_SUFFIXES else None
-
-
-def _head(path: str) -> bytes:
-    """Return the beginning of a regular file; nothing of any other, which might wait for ever."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 a path may hold anything
-            return b""
-        with open(path, "rb") as stream:  # noqa: PTH123
-            return stream.read(_HEAD)
-    except (OSError, ValueError):
-        return b""
-
-
-def _is_animated(path: str, head: bytes) -> bool:
-    if not (head.startswith((b"GIF8", b"\x89PNG")) or head[8:12] in (b"WEBP", b"avis")):
-        return False
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return bool(getattr(image, "is_animated", False))
-    except Exception:  # a damaged header can make a decoder raise anything
-        return False
-
-
 def share(sources: list[Source], rank: int, count: int) -> list[Source]:
     """Return one process's share of the sources, such that all shares take about equally long.
 
@@ -214,10 +127,10 @@ def _add_named(text: str, found: FoundSources, is_listed: bool) -> None:
     text = local_path(text)
     exists = os.path.lexists(text)  # unlike `Path`, these answer instead of raising for a path that cannot be
     if text.lower().startswith(("http://", "https://", *STREAM_SCHEMES)):
-        found.sources.append(Source(_kind_by_name(text) or "photo", text))
+        found.sources.append(Source(kind_by_name(text) or "photo", text))
     elif os.path.isdir(text):  # noqa: PTH112
         _add_folder(text, found)
-    elif _suffix(text) == ".txt" and os.path.isfile(text) and not is_listed:  # noqa: PTH113
+    elif suffix_of(text) == ".txt" and os.path.isfile(text) and not is_listed:  # noqa: PTH113
         _add_list(Path(text), found)
     elif text.isdecimal() and not exists:
         found.sources.append(Source("webcam", text))
@@ -231,7 +144,7 @@ def _add_named(text: str, found: FoundSources, is_listed: bool) -> None:
         if is_empty:
             found.problems.append(f"No file matches the pattern {text!r}. Check it with `ls`.")
     else:
-        found.sources.append(Source(kind_of(text) or _kind_by_ffmpeg(text), text))
+        found.sources.append(Source(kind_of(text) or kind_by_ffmpeg(text), text))
 
 
 def _matches(pattern: str) -> Iterator[str]:
@@ -256,7 +169,7 @@ def _add_folder(folder: str, found: FoundSources) -> None:
     for root, folders, files in os.walk(folder, onerror=unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            suffix = _suffix(name)
+            suffix = suffix_of(name)
             if name.startswith("."):  # such as the copies that macOS leaves
                 continue
             path = str(Path(root, name))
@@ -280,24 +193,6 @@ def _add_list(path: Path, found: FoundSources) -> None:
         found.problems.append(f"The list of paths {str(path)!r} is empty. Write one path per line.")
     for entry in entries:
         _add(entry, found, is_listed=True)
-
-
-def _kind_by_ffmpeg(path: str) -> Literal["photo", "video"]:
-    """Ask FFmpeg about a file whose beginning and suffix say nothing."""
-    if not _head(path):
-        return "photo"
-    from hf_geaau.video.decoding import has_video
-
-    return "video" if has_video(path) else "photo"
-
-
-def _suffix(text: str) -> str:
-    if "://" in text:
-        try:
-            return PurePosixPath(urlsplit(text).path).suffix.lower()
-        except ValueError:
-            return ""
-    return os.path.splitext(text)[1].lower()  # noqa: PTH122
 
 
 def _size(source: Source) -> int:

@@ -26,8 +26,8 @@ from hf_geaau.faces import Face, can_be_aligned
 from hf_geaau.faces.photos import load_photo
 from hf_geaau.inference import FaceAnalyzer, assessed
 from hf_geaau.video.decoding import CameraReader, Frame, VideoReader
-from hf_geaau.video.frames import PictureReader, numbered_files
-from hf_geaau.video.sources import Source, is_animation
+from hf_geaau.video.frames import PictureReader, open_video
+from hf_geaau.video.sources import Source
 from hf_geaau.video.tracking import CutDetector, Smoother, Tracker, appearance_of, follow_points, move_face
 
 # Limits on what waits between threads: by bytes, so that 4K takes no more memory than VGA, and by number.
@@ -242,12 +242,7 @@ class FaceStream:
         chosen, where = self.settings, source.location
         if source.kind == "webcam":
             return CameraReader(int(where), every=chosen.every, fps=chosen.fps)
-        is_path = isinstance(where, str | os.PathLike)
-        if is_path and not os.path.lexists(where):
-            where = numbered_files(os.fspath(where)) or where
-        is_video = not is_animation(where) if isinstance(where, str | os.PathLike) else _is_content(where)
-        reader = VideoReader if is_video else PictureReader
-        return reader(
+        return open_video(
             where, every=chosen.every, fps=chosen.fps, start=start, start_s=chosen.start_s, end_s=chosen.end_s
         )
 
@@ -510,11 +505,6 @@ def failure(source: Source, error: Exception) -> GeaauError:
     problem = kind(f"Cannot analyze '{source.shown}': {name or type(error).__name__}.")
     problem.__cause__ = error
     return problem
-
-
-def _is_content(where: Any) -> bool:
-    """Return whether a video's location is its encoded content: bytes, or an open file."""
-    return isinstance(where, bytes | bytearray) or hasattr(where, "read")
 
 
 def _checkpoint(frame: int, cuts: CutDetector, tracker: Tracker) -> Callable[[], dict[str, Any]]:

@@ -165,14 +165,14 @@ def _crops(
 
 def _frames(source: str, numbers: set[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     from hf_geaau.faces import read_photo
-    from hf_geaau.video.decoding import VideoReader
+    from hf_geaau.video.frames import open_video
     from hf_geaau.video.sources import find_sources
 
-    kind = find_sources([source]).sources[0].kind
+    kind = next((found.kind for found in find_sources([source]).sources), "photo")
     if kind == "photo":
         yield 0, np.asarray(read_photo(source))
     elif kind == "video":
-        reader = VideoReader(source)
+        reader = open_video(source)
         for frame in reader:
             if frame.number in numbers:
                 yield frame.number, frame.image

@@ -56,7 +56,7 @@ def face_row(frame: AnalyzedFrame, index: int, face: Face) -> dict[str, Any]:
         **values["box"],
         **dict(zip(POINTS, np.asarray(face.points, float).ravel().tolist(), strict=True)),
         **dict(zip(POSE, head_pose(face.points), strict=True)),
-        "quality": "; ".join(face.quality),
+        "quality": "; ".join(face.quality) or "good",
         **units,
         **{f"{unit}_present": int(unit in present) for unit in units},
         **{f"{unit}_intensity": value for unit, value in values.get("intensities", {}).items()},

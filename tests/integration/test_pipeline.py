@@ -39,7 +39,8 @@ def test_the_result_says_who_is_where_and_what_moves(detect, portrait):
     faces = detect(Image.fromarray(photo), return_masks=True, return_embedding=True)
     assert len(faces) == 1
     face = faces[0]
-    assert list(face) == ["box", "score", "points", "action_units", "present", "masks", "embedding"]
+    assert list(face) == ["box", "score", "points", "quality", "action_units", "present", "masks", "embedding"]
+    assert face["quality"] == []
     assert list(face["box"]) == ["xmin", "ymin", "xmax", "ymax"]
     assert list(face["action_units"]) == ["AU01", "AU12", "AU25"]
     assert all(0 <= probability <= 1 for probability in face["action_units"].values())

@@ -85,8 +85,8 @@ def test_the_default_stream_is_read_else_the_largest(tmp_path):
 @needs_ffmpeg
 def test_a_cover_is_no_video(tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "cover.png")
-    ffmpeg("-f", "lavfi", "-i", "sine=d=1", "-i", tmp_path / "cover.png", "-map", "0", "-map", "1", "-disposition:v",
-           "attached_pic", tmp_path / "song.mp4")  # fmt: skip
+    ffmpeg("-f", "lavfi", "-i", "sine=d=1", "-i", tmp_path / "cover.png", "-map", "0", "-map", "1", "-c:v", "copy",
+           "-disposition:v", "attached_pic", tmp_path / "song.mp4")  # fmt: skip
     with pytest.raises(VideoError, match="it has sound only"):
         VideoReader(tmp_path / "song.mp4")
 

@@ -20,7 +20,7 @@ from PIL import Image
 from hf_geaau.errors import PhotoError, PhotoWarning
 from hf_geaau.faces import fetching
 from hf_geaau.faces.photos import load_photo, read_photo
-from hf_geaau.video.sources import kind_of
+from hf_geaau.video.kinds import kind_of
 
 EXIF_ORIENTATION = 0x0112
 

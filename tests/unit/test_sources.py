@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hf_geaau.video.sources import Source, find_sources, is_video, kind_of, share
+from hf_geaau.video.kinds import is_video, kind_of
+from hf_geaau.video.sources import Source, find_sources, share
 
 
 def locations(found):

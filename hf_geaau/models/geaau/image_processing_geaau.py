@@ -5,6 +5,7 @@ rendering and inference cut the same crop. Two backends, torchvision and PIL, do
 gray level.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,15 +102,23 @@ class _GeaauImageProcessing(BaseImageProcessor):
     crop_template = [list(point) for point in CROP_TEMPLATE]
 
     def preprocess(
-        self, images: ImageInput, points: ArrayLike | Sequence[ArrayLike] | None = None, **kwargs: Any
+        self,
+        images: ImageInput,
+        points: ArrayLike | Sequence[ArrayLike] | None = None,
+        aligned: bool = False,
+        **kwargs: Any,
     ) -> BatchFeature:
         """Return `pixel_values` made from aligned crops, or from photos and the five points of each face.
+
+        Without points, an image is taken as a crop. One of another size than the crop's may be a whole photo, of which
+        scores mean nothing: the first of a process is answered with a warning, unless `aligned` says otherwise.
 
         Args:
             images: One or more PIL images, arrays or tensors; uint8, or float in [0, 1].
             points: None if the images are aligned crops. Else, for each photo, (5, 2) or (faces, 5, 2): x then y in
                 pixels of the upright photo, in the order image-left eye, image-right eye, nose tip, image-left mouth
                 corner, image-right mouth corner.
+            aligned: The images are aligned crops, whatever their size.
             **kwargs: Settings that differ from the stored ones for this call.
 
         Returns:
@@ -119,6 +128,9 @@ class _GeaauImageProcessing(BaseImageProcessor):
             ValueError: If an image is no RGB, gray or RGBA picture, holds NaN or lies outside [0, 1], or if points
                 are missing, mirrored, on one spot or outside their photo.
         """
+        if points is None and not aligned:
+            size = kwargs.get("size") or self.size
+            _warn_of_whole_photos(images, sorted((size["height"], size["width"])))
         return super().preprocess(images, image_like_kwargs={"points": points}, **kwargs)
 
     def post_process_action_units(
@@ -215,6 +227,27 @@ class _GeaauImageProcessing(BaseImageProcessor):
         inverse[:, 2] -= (left, top)
         inverse *= np.array([[new[1] / (right - left)], [new[0] / (bottom - top)]])
         return self._cut(photo, (left, top, right, bottom), new, inverse, size)
+
+
+_has_warned = False
+
+
+def _warn_of_whole_photos(images: ImageInput, size: list[int]) -> None:
+    """Warn once in a process of images that are not of the crop's size, as transformers' own pipelines pass them."""
+    global _has_warned
+    if _has_warned or isinstance(images, str):
+        return
+    for image in make_flat_list_of_images(images):
+        shape = getattr(image, "size", ()) if isinstance(image, Image.Image) else getattr(image, "shape", ())
+        if len(shape) > 1 and sorted(shape)[-2:] != size:
+            _has_warned = True
+            warnings.warn(
+                f"GeaauImageProcessor takes an image of {'×'.join(map(str, shape))} without `points` as an aligned face"
+                " crop; of a whole photo, the scores mean nothing. Use pipeline('facial-action-unit-detection'), which"
+                " finds the face, pass `points`, or pass `aligned=True` if it is a crop.",
+                stacklevel=4,
+            )
+            return
 
 
 def _checked_points(points: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
