@@ -109,6 +109,7 @@ def kind_by_ffmpeg(path: str) -> Kind:
 
 
 def suffix_of(text: str) -> str:
+    """Return the suffix of a path or URL in lower case, with its dot; "" without one."""
     if "://" in text:
         try:
             return PurePosixPath(urlsplit(text).path).suffix.lower()

@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_geaau import load_pipeline, predict_video
+from hf_geaau import predict_video
 from hf_geaau.errors import PhotoError, PhotoWarning
 from hf_geaau.models.zoo import BUNDLED_CHECKPOINT
+from hf_geaau.pipeline import load_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +81,8 @@ def test_a_note_is_a_warning(detect, photo):
 def test_small_cut_and_squeezed_faces_are_noted(detect, photo):
     picture = Image.fromarray(photo)
     small = Image.new("RGB", (200, 200), "gray")
-    small.paste(picture.resize((44, 44)))
-    notes = {"small": small, "cut": picture.crop((118, 0, 256, 256)), "squeezed": picture.resize((120, 256))}
+    small.paste(picture.resize((64, 64)), (60, 60))
+    notes = {"small": small, "cut": picture.crop((118, 0, 256, 256)), "squeezed": picture.resize((256, 110))}
     for note, image in notes.items():
         faces = detect(image, min_score=0.3)
         assert any(note in face["quality"] for face in faces), note
