@@ -1,6 +1,10 @@
 """Videos that are pictures: animations, numbered files, frames in memory; and the clock of those that are not."""
 
+import contextlib
+import socket
 import subprocess
+import threading
+import time
 from shutil import which
 
 import numpy as np
@@ -145,3 +149,31 @@ def test_pixels_of_an_impossible_shape(tmp_path, aspect):
 def test_a_video_in_memory(tmp_path):
     path = write_clip(tmp_path / "clip.mp4", numbered(3))
     assert shown(VideoReader(path.read_bytes())) == shown(VideoReader(path.open("rb"))) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n\r\n"])
+def test_a_server_that_never_ends_is_left(monkeypatch, says):
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr("hf_geaau.video.decoding.TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                connection, _ = server.accept()
+                connection.sendall(says)
+                for _ in range(100):
+                    connection.sendall(b"\0" if says else b"")
+                    time.sleep(0.05)
+
+        threading.Thread(target=serve, daemon=True).start()
+        start = time.perf_counter()
+        with pytest.raises(VideoError, match="Cannot read 'http://127.0.0.1:[0-9]+/a.mp4' as a video") as caught:
+            list(VideoReader(f"http://me:secret@127.0.0.1:{server.getsockname()[1]}/a.mp4?token=secret"))
+        assert "secret" not in str(caught.value)
+        assert time.perf_counter() - start < 4
+
+
+def test_a_service_can_forbid_addresses(monkeypatch):
+    monkeypatch.setenv("HF_GEAAU_PUBLIC_URLS_ONLY", "1")
+    with pytest.raises(VideoError, match="HF_GEAAU_PUBLIC_URLS_ONLY is set"):
+        VideoReader("http://127.0.0.1/a.mp4")
