@@ -180,7 +180,10 @@ def _read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
 
 def _read_config(folder: Path) -> GeaauConfig:
     content = _read_json(folder / "config.json")
-    if (kind := content.get("model_type")) != GeaauConfig.model_type:
+    kind = content.get("model_type")
+    if kind is None:
+        raise _refusal(folder, "its config.json names no model type", "Save it again with save_pretrained.")
+    if kind != GeaauConfig.model_type:
         raise CheckpointError(
             f"{quoted(folder)} is not a checkpoint of hf_geaau: its model type is '{str(kind)[:60]}'. Pass another one."
         )

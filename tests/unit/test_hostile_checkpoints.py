@@ -242,7 +242,7 @@ def merge(folder: Path, name: str, values: dict[str, Any]) -> None:
 
 MIRRORED = [[0.66, 0.36], [0.34, 0.36], [0.5, 0.543], [0.633, 0.73], [0.367, 0.73]]
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
-    "no model type": ("its model type is 'None'", {"model_type": None}),
+    "no model type": ("names no model type", {"model_type": None}),
     "foreign": ("its model type is 'bert'", {"model_type": "bert"}),
     "a strange model type": ("its model type is", {"model_type": ["geaau"]}),
     "quantized": ("it is quantized", {"quantization_config": {"quant_method": "gptq", "bits": 4}}),
@@ -472,7 +472,7 @@ for folder in {folders}:
     used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert used < 200, (folder, used)
     assert time.process_time() - start < 20, (folder, time.process_time() - start)
-print("MB", round(used))
+print("MB", round(used), "seconds", round(time.process_time() - start, 1))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
