@@ -1,5 +1,30 @@
 """The package's exceptions. Each message is one line: what is wrong, why, and what to do."""
 
+import re
+
+# An address within a text: scheme, user and password, host and path, query and fragment. A password may hold "@" or,
+# against the rules, "/". A quote ends the address if no further text follows it directly.
+_ADDRESS = re.compile(
+    r"""(?<![a-z0-9+.-])([a-z][a-z0-9+.-]*://)
+    (?:[^\s/?#]*@|[^\s/?#@:]*:(?!\d*/)[^\s@]*@)?
+    ([^\s?#'"<>]*)
+    (?:[?#](?:[^\s'"<>]|['"](?![\s.,:;!?)\]}>'"]|$))*)?""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+def hide_secrets(text: str) -> str:
+    """Return a text in which every URL is reduced to scheme, host and path.
+
+    User, password, query and fragment are removed, because they may hold a password or a token. Use it for whatever
+    reaches a message, a table or a card.
+
+    Example:
+        >>> hide_secrets("Cannot open 'rtsp://ada:secret@camera:554/live?token=1': no answer.")
+        "Cannot open 'rtsp://camera:554/live': no answer."
+    """
+    return _ADDRESS.sub(r"\1\2", text)
+
 
 class GeaauError(Exception):
     """Base class of all errors that hf_geaau raises on purpose."""

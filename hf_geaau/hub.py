@@ -6,6 +6,8 @@ be public.
 """
 
 import json
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from transformers.trainer_callback import TrainerCallback, TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from hf_geaau.errors import CardError, CheckpointError, GeaauError, HubError, LicenseError
+from hf_geaau.errors import CardError, CheckpointError, GeaauError, HubError, LicenseError, hide_secrets
 from hf_geaau.files import whole_file
 from hf_geaau.model_card import (
     CardFacts,
@@ -26,7 +28,8 @@ from hf_geaau.model_card import (
     read_json,
 )
 from hf_geaau.models.geaau.licensing_geaau import keep_private
-from hf_geaau.models.zoo import reason_and_remedy, why_out_of_reach
+from hf_geaau.models.loading import load_checkpoint
+from hf_geaau.models.zoo import quoted, reason_and_remedy, why_out_of_reach
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,6 +43,12 @@ MODEL_CLASSES = ("GeaauModel", "GeaauForExpressionEmbedding")
 # Pushed beside the weights; nothing else in the folder is. The pictures are those of `hf-geaau evidence`.
 _PUSHED = ("evaluation.json", "calibration.png", "failures.jpg")
 _LOADED = ("_geaau.py", ".safetensors", ".bin")
+
+# Read beside what is pushed.
+_READ = (
+    "config.json", "preprocessor_config.json", "training_facts.json", "calibration.json", "evidence.md", "README.md",
+)  # fmt: skip
+_WEIGHTS = ("model*.safetensors", "model*.safetensors.index.json")
 
 
 class LicenseCallback(TrainerCallback):
@@ -124,12 +133,14 @@ def push(
         token: Of the Hub; None for the one that `hf auth login` stored.
 
     Raises:
-        CheckpointError: If the folder holds no complete checkpoint in safetensors.
+        CheckpointError: If the folder holds no complete checkpoint in safetensors, or a file that is pushed or read is
+            no regular file inside the folder, such as a link to elsewhere.
         CardError: If something that only a human knows is missing.
         LicenseError: If bound weights would become public, or nothing says what they were trained on.
         HubError: If the Hub is unreachable or refuses.
     """
     directory, statements = Path(directory), statements or Statements()
+    _check_repo_id(repo_id)
     checkpoints = _checkpoints(directory, revision)
     facts = {branch: _facts(folder, folds, trained_on) for branch, (folder, folds) in checkpoints.items()}
     bound = list(dict.fromkeys(name for each in facts.values() for name in each.bound))
@@ -144,7 +155,7 @@ def push(
     commits = {}
     for (branch, each), (folder, _) in zip(facts.items(), checkpoints.values(), strict=True):
         readme = folder / "README.md"
-        card = readme.read_text(encoding="utf-8") if readme.is_file() else ""
+        card = _read_card(readme) if readme.is_file() else ""
         if card.strip() and not is_generated(card):
             check_written_card(card, f"'{readme}'")
             card += publication_section(each, statements, may_publish)
@@ -152,6 +163,8 @@ def push(
             made = make_card(each, repo_id, statements, branch=branch, may_publish=may_publish, with_code=remote_code)
             card = str(made)
         commits[branch] = {"README.md": card.encode(), **_files(folder, each, remote_code)}
+    for folder in dict.fromkeys(folder for folder, _ in checkpoints.values()):
+        load_checkpoint(folder)  # raises if a tensor is missing or a setting out of range
     if reason := why_out_of_reach():
         raise HubError(f"Cannot push to '{repo_id}': {reason}. Go online and push again.")
     try:
@@ -161,6 +174,25 @@ def push(
     except Exception as error:  # the client raises its own, httpx's, OSError and ValueError
         reason, remedy = reason_and_remedy(error)
         raise HubError(f"Cannot push to '{repo_id}': {reason}. {remedy}") from error
+
+
+def _check_repo_id(repo_id: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as error:
+        raise HubError(
+            f"`repo_id` must be such as 'owner/name', got {quoted(repo_id)}. Choose another name."
+        ) from error
+
+
+def _read_card(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CardError(f"Cannot read the card {quoted(path)}: {error}. Save it as UTF-8, or delete it.") from error
 
 
 def export_remote_code(directory: str | Path) -> list[str]:
@@ -218,24 +250,55 @@ def _json(content: dict[str, Any]) -> bytes:
 def _checkpoints(directory: Path, revision: str | None) -> dict[str, tuple[Path, dict[str, Any]]]:
     """Return folder and folds.json of each branch; the folds first, so that `main` is complete only at the end."""
     if not directory.is_dir():
-        raise CheckpointError(f"Cannot push '{directory}': it is not a directory. Pass the directory of a checkpoint.")
+        raise CheckpointError(
+            f"Cannot push {quoted(directory)}: it is not a directory. Pass the directory of a checkpoint."
+        )
+    _check_inside(directory / "folds.json", directory)
     folds = read_json(directory / "folds.json", optional=True)
     if not folds:
+        _check_files(directory, directory)
         return {revision or "main": (directory, {})}
     if revision is not None:
         raise CheckpointError(
             f"`revision` must be left out for folds, which go to revisions of their own, got '{revision}'."
         )
-    numbers = sorted(folds.get("folds") or {})
+    reports = folds.get("folds")
+    numbers = sorted(reports) if isinstance(reports, dict) else []
+    if wrong := [number for number in numbers if not re.fullmatch("[1-9][0-9]?", number)]:
+        raise CheckpointError(
+            f"Cannot push the folds in {quoted(directory)}: folds.json names a fold {quoted(wrong[0])}, which is no"
+            " number. Repair it."
+        )
     if MAIN_FOLD not in numbers:
         raise CheckpointError(
-            f"Cannot push the folds in '{directory}': folds.json has no fold {MAIN_FOLD}. Train it first."
+            f"Cannot push the folds in {quoted(directory)}: folds.json has no fold {MAIN_FOLD}. Train it first."
         )
     branches: dict[str, tuple[Path, dict[str, Any]]] = {f"fold{n}": (directory / f"fold{n}", {}) for n in numbers}
     for folder, _ in branches.values():
         if not folder.is_dir():
-            raise CheckpointError(f"Cannot push the folds: '{folder}' is missing. Train that fold first.")
+            raise CheckpointError(f"Cannot push the folds: {quoted(folder)} is missing. Train that fold first.")
+        _check_files(folder, directory)
     return {**branches, "main": (directory / f"fold{MAIN_FOLD}", folds)}
+
+
+def _check_files(folder: Path, root: Path) -> None:
+    """Check everything that is pushed or read, before anything is opened: a pipe would wait for ever."""
+    names = {folder / name for name in (*_READ, *_PUSHED)}
+    for path in sorted(names.union(*(folder.glob(pattern) for pattern in _WEIGHTS))):
+        _check_inside(path, root)
+
+
+def _check_inside(path: Path, root: Path) -> None:
+    """Refuse what is no regular file inside the folder, and links that lead out of it."""
+    if not os.path.lexists(path):
+        return
+    target = Path(os.path.realpath(path))
+    if not target.is_relative_to(os.path.realpath(root)):
+        raise CheckpointError(
+            f"Cannot push {quoted(path)}: it is a link that leads out of {quoted(root)}. Put a copy of the file there."
+        )
+    if not target.is_file():
+        raise CheckpointError(f"Cannot push {quoted(path)}: it is no regular file. Remove it.")
 
 
 def _facts(folder: Path, folds: dict[str, Any], trained_on: Iterable[str]) -> CardFacts:
@@ -293,7 +356,7 @@ def _upload(
             try:
                 found = "; ".join(entry["message"] for entry in json.loads(str(error))["errors"])
             except (ValueError, KeyError, TypeError):
-                found = " ".join(str(error).split())
+                found = hide_secrets(" ".join(str(error).split()))
             raise CardError(f"The Hub refuses the metadata of the card: {found}.") from error
     api = HfApi(token=token)
     url = api.create_repo(repo_id, private=private or must_be_private, exist_ok=True)
@@ -313,4 +376,4 @@ def _upload(
         operations: list[Any] = [CommitOperationDelete(name) for name in stale]
         operations += [CommitOperationAdd(name, content) for name, content in files.items()]
         api.create_commit(repo_id, operations, commit_message="Share a checkpoint with hf_geaau", revision=branch)
-    return Pushed(str(url), is_private, {branch: sorted(files) for branch, files in commits.items()})
+    return Pushed(hide_secrets(str(url)), is_private, {branch: sorted(files) for branch, files in commits.items()})

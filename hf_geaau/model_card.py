@@ -8,17 +8,18 @@ import json
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from hf_geaau.data import dataset_class, list_datasets
-from hf_geaau.errors import CardError, CheckpointError
+from hf_geaau.errors import CardError, CheckpointError, hide_secrets
 from hf_geaau.facs import ACTION_UNITS
 from hf_geaau.files import whole_file
 from hf_geaau.metrics import SCORES, markdown_table, score_rows, score_table
+from hf_geaau.metrics.scores import one_line, plain_markdown
 from hf_geaau.models.geaau.licensing_geaau import bound_data
 from hf_geaau.models.zoo import ZOO, ZooEntry
 
@@ -103,13 +104,19 @@ class CardFacts:
         training = read_json(directory / "training_facts.json", optional=True)
         tested = {"test": training["evaluation"]} if training.get("evaluation") else {}
         evidence = directory / "evidence.md"
+        try:
+            page = evidence.read_text(encoding="utf-8").strip() if evidence.is_file() else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(
+                f"Cannot read '{evidence}': {error}. Write it again with hf-geaau evidence."
+            ) from error
         return cls(
             config=read_json(directory / "config.json"),
             processor=read_json(directory / "preprocessor_config.json"),
             training=training,
             calibration=read_json(directory / "calibration.json", optional=True),
             reports=read_json(directory / "evaluation.json", optional=True).get("reports") or tested,
-            evidence=evidence.read_text(encoding="utf-8").strip() if evidence.is_file() else "",
+            evidence=page,
             parameters=sum(count_weights(path) for path in weights),
             megabytes=sum(path.stat().st_size for path in weights) / 1e6,
             folds=folds or {},
@@ -160,14 +167,18 @@ def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
     """
     if optional and not path.is_file():
         return {}
+
+    def refuse(literal: str) -> None:
+        raise ValueError(f"it holds {literal}, which is no number")
+
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"Cannot read the checkpoint '{path.parent}': it has no {path.name}. Save it with save_pretrained."
         ) from error
-    except ValueError as error:
-        raise CheckpointError(f"Cannot read '{path}': it is not JSON ({error}).") from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise CheckpointError(f"Cannot read '{path}': it is not JSON ({str(error)[:100]}).") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"Cannot read '{path}': it holds a {type(content).__name__} instead of a JSON object.")
     return content
@@ -218,13 +229,14 @@ def make_card(
         CardError: If a statement that is needed is empty.
     """
     statements.check("contact", "intended_use", "data_agreement" if facts.bound else "license")
-    on_branch, revision = ("", "") if branch == "main" else (f", {branch}", f', revision="{branch}"')
+    shown = plain_markdown(branch)
+    on_branch, revision = ("", "") if branch == "main" else (f", {shown}", f", revision={json.dumps(shown)}")
     return _render(
         facts,
         repo_id,
         statements,
         on_branch=on_branch,
-        where=f'"{repo_id}"{revision}',
+        where=json.dumps(plain_markdown(repo_id)) + revision,
         with_code=with_code,
         license_text=_license(facts, statements, may_publish),
     )
@@ -269,26 +281,62 @@ def rendered_card(facts: CardFacts) -> "ModelCard":
 
 
 def _render(facts: CardFacts, repo_id: str, statements: Statements, **values: Any) -> "ModelCard":
-    """Fill the template with the facts and with what differs between kinds of cards."""
-    from huggingface_hub import ModelCard
+    """Fill the template with the facts and with what differs between kinds of cards.
 
-    units = [[label, ACTION_UNITS[int(label[2:])].name, f"{value:g}"] for label, value in facts.thresholds.items()]
-    recipe = _without_paths(facts.training.get("recipe") or {})
-    return ModelCard.from_template(
-        _metadata(facts, repo_id, statements),
-        template_path=str(_TEMPLATE),
-        title=repo_id.split("/")[-1],
-        facts=facts,
-        statements=statements,
-        not_measured=NOT_MEASURED,
-        units=markdown_table(["AU", "name", "threshold"], units, "llr"),
-        datasets={name: dataset_class(name) if name in list_datasets() else None for name in facts.trained_on},
-        scores=SCORES,
-        table=_table,
-        weakest=_weakest(facts),
-        recipe_text=recipe and yaml.safe_dump(recipe, sort_keys=False).strip(),
-        **values,
-    )
+    Texts of users and files reach the template as `_shown` returns them, so that none of them is read as markup.
+
+    Raises:
+        CardError: If the facts lack what the template needs, or hold something else.
+    """
+    from huggingface_hub import ModelCard
+    from jinja2 import TemplateError
+
+    fields = ("config", "processor", "training", "calibration", "folds", "reports")
+    try:
+        recipe = _without_paths(facts.training.get("recipe") or {})
+        shown = replace(
+            facts, **{name: _shown(getattr(facts, name)) for name in fields}, evidence=_inert(facts.evidence)
+        )
+        units = [[label, ACTION_UNITS[int(label[2:])].name, f"{value:g}"] for label, value in shown.thresholds.items()]
+        return ModelCard.from_template(
+            _metadata(facts, repo_id, statements),
+            template_path=str(_TEMPLATE),
+            title=plain_markdown(repo_id.split("/")[-1]),
+            facts=shown,
+            statements=Statements(**_shown(vars(statements))),
+            not_measured=NOT_MEASURED,
+            units=markdown_table(["AU", "name", "threshold"], units, "llr"),
+            datasets={
+                plain_markdown(name): dataset_class(name) if name in list_datasets() else None
+                for name in facts.trained_on
+            },
+            scores=SCORES,
+            table=_table,
+            weakest=_weakest(shown),
+            # In a fence, where only its end could be markup. YAML itself writes control characters out.
+            recipe_text=recipe and yaml.safe_dump(recipe, sort_keys=False).strip().replace("`", "'"),
+            **values,
+        )
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, TemplateError) as error:
+        raise CardError(
+            f"Cannot write the card: the facts about the checkpoint are damaged ({one_line(str(error))[:200]}). Repair"
+            " or remove its training_facts.json, calibration.json, evaluation.json or folds.json."
+        ) from error
+
+
+def _shown(value: Any) -> Any:
+    """Return facts as the card prints them: each text as `plain_markdown`, also within lists and mappings."""
+    if isinstance(value, str):
+        return plain_markdown(value)
+    if isinstance(value, dict):
+        return {_shown(name): _shown(entry) for name, entry in value.items()}
+    return [_shown(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _inert(page: str) -> str:
+    """Return a Markdown page of this package, as it lies in a folder, without HTML and control characters."""
+    lines = ("".join(filter(str.isprintable, line)) for line in hide_secrets(page).splitlines())
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&#60;", "\n".join(lines))
 
 
 def _table(report: dict[str, Any]) -> str:
@@ -306,25 +354,35 @@ def _weakest(facts: CardFacts) -> list[str]:
 
 def _without_paths(recipe: dict[str, Any]) -> dict[str, Any]:
     """Leave out paths: they are of somebody's machine."""
+
+    def is_path(value: Any) -> bool:
+        return isinstance(value, str) and ("/" in value or "\\" in value)
+
     return {
-        key: _without_paths(value) if isinstance(value, dict) else value
+        key: _without_paths(value)
+        if isinstance(value, dict)
+        else [entry for entry in value if not is_path(entry)]
+        if isinstance(value, list)
+        else value
         for key, value in recipe.items()
-        if not (isinstance(value, str) and ("/" in value or "\\" in value))
+        if not is_path(value)
     }
 
 
 def _license(facts: CardFacts, statements: Statements, may_publish: str | None) -> str:
     if not facts.bound:
-        return f"Weights: {statements.license.strip()}."
-    titles = ", ".join(dataset_class(name).TITLE if name in list_datasets() else name for name in facts.bound)
+        return f"Weights: {plain_markdown(statements.license)}."
+    titles = ", ".join(
+        dataset_class(name).TITLE if name in list_datasets() else plain_markdown(name) for name in facts.bound
+    )
     public = (
-        f"They are public because whoever shared them states: {may_publish.strip()}"
+        f"They are public because whoever shared them states: {plain_markdown(may_publish)}"
         if may_publish
         else "They are shared privately, with people whom that agreement covers."
     )
     return (
         f"The weights were trained on {titles}; the agreement on that data binds them."
-        f" {statements.data_agreement.strip()}\n\n{public}"
+        f" {plain_markdown(statements.data_agreement)}\n\n{public}"
     )
 
 
@@ -376,7 +434,7 @@ def publication_section(facts: CardFacts, statements: Statements, may_publish: s
 def _metadata(facts: CardFacts, repo_id: str, statements: Statements) -> "ModelCardData":
     from huggingface_hub import ModelCardData
 
-    license: dict[str, Any] = {"license": statements.license.strip()}
+    license: dict[str, Any] = {"license": one_line(statements.license)}
     if facts.bound:
         first = facts.bound[0]
         link = dataset_class(first).HOMEPAGE if first in list_datasets() else f"https://huggingface.co/{repo_id}"
@@ -389,8 +447,10 @@ def _metadata(facts: CardFacts, repo_id: str, statements: Statements) -> "ModelC
     return ModelCardData(
         **license,
         library_name="transformers",
-        pipeline_tag="image-feature-extraction" if facts.is_encoder else "image-classification",
-        tags=["hf_geaau", "facial-action-units", "FACS", *facts.trained_on],
+        # No tag for AU models: "image-classification" would offer a widget and a pipeline that score a whole photo as
+        # if it were an aligned face crop. The Hub knows no task that fits; people find the models by the tags below.
+        pipeline_tag="image-feature-extraction" if facts.is_encoder else None,
+        tags=["hf_geaau", "facial-action-units", "FACS", *map(one_line, facts.trained_on)],
         base_model=_base_model(facts),
         eval_results=results or None,
         model_name=repo_id.split("/")[-1] if results else None,
@@ -417,16 +477,16 @@ def eval_results(report: dict[str, Any]) -> list["EvalResult"]:
     rows.append((f"AUC, mean over {len(units)} AUs", "roc_auc", report["mean"].get("auc"), {}))
     for label, row in units.items():
         arguments = {"threshold": row["threshold"]} if row.get("threshold") is not None else {}
-        rows.append((f"F1 {label}", "f1", row.get("f1"), arguments))
+        rows.append((f"F1 {one_line(label)}", "f1", row.get("f1"), arguments))
     fold = report.get("fold")
     return [
         EvalResult(
             task_type="image-classification",
             task_name=TASK_NAME,
-            dataset_type=report["dataset"],
-            dataset_name=report.get("title") or report["dataset"],
+            dataset_type=one_line(report["dataset"]),
+            dataset_name=one_line(report.get("title") or report["dataset"]),
             dataset_config=f"fold{fold}" if fold else None,
-            dataset_split=report.get("split", "test"),
+            dataset_split=one_line(report.get("split", "test")),
             metric_type=kind,
             metric_name=name,
             metric_value=round(float(value), 4),

@@ -1,6 +1,7 @@
 """What the commands share: consoles, progress, one-line errors and warnings, NAME=VALUE options."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,8 +13,36 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 if TYPE_CHECKING:
     from hf_geaau.metrics import Table
 
-out = Console()
-err = Console(stderr=True)
+# Control characters but newline and tab, line separators, marks of writing direction, and halves of surrogate pairs,
+# which stand for bytes of a file name that are not UTF-8.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Return a text whose control characters are written out, so that a file name cannot command the terminal.
+
+    Example:
+        >>> print(printable("a\x1b[31m.jpg"))
+        a\x1b[31m.jpg
+    """
+
+    def written_out(match: re.Match[str]) -> str:
+        code = ord(match[0])
+        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+    return _UNPRINTABLE.sub(written_out, text)
+
+
+class _SafeConsole(Console):
+    """A console that shows every text by `printable`, also the cells of tables."""
+
+    def render_str(self, text: str, **options: Any) -> Any:
+        """Turn a text into what rich prints."""
+        return super().render_str(printable(text), **options)
+
+
+out = _SafeConsole(emoji=False)  # ":smile:" in a file name stays as it is
+err = _SafeConsole(stderr=True, emoji=False)
 
 OptionList = Annotated[
     list[str] | None,
@@ -28,7 +57,8 @@ def say(message: str, console: Console = out) -> None:
 
 def complain(message: str) -> None:
     """Print an error as one line on stderr."""
-    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    line = message.replace("\n", " ")
+    err.print(f"error: {line}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import out, quiet_libraries
+from ._console import out, quiet_libraries, say
 
 
 def push(
@@ -52,10 +52,8 @@ def push(
         revision=revision,
     )
     for branch, files in pushed.files.items():
-        out.print(f"{branch}: {', '.join(files)}", markup=False, highlight=False, soft_wrap=True)
-    out.print(
-        f"{'private' if pushed.private else 'public'} at {pushed.url}", markup=False, highlight=False, soft_wrap=True
-    )
+        say(f"{branch}: {', '.join(files)}")
+    say(f"{'private' if pushed.private else 'public'} at {pushed.url}")
 
 
 def models() -> None:
@@ -68,5 +66,5 @@ def models() -> None:
         out.print(row.pop("checkpoint"), style="bold", highlight=False)
         # A line each, because the terms of a license do not fit a table's column.
         for name, value in row.items():
-            out.print(f"  {name:10} {value}", markup=False, highlight=False, soft_wrap=True)
+            say(f"  {name:10} {value}")
     out.print("A recipe makes its weights: hf-geaau train RECIPE --data-dir CROPS --output DIR", highlight=False)

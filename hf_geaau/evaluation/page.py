@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from hf_geaau.metrics import SCORES, format_cell, markdown_table, score_rows, score_table, triplet_table
+from hf_geaau.metrics.scores import plain_markdown
 
 from .figures import WEAKEST
 from .groups import BINS, LEAST, POINT_NOISE, RESAMPLES
@@ -216,7 +217,7 @@ def _photo_text(photos: Mapping[str, Any]) -> str:
     alarms = photos["false_alarms"] or {}
     rows = [[name, *counts, photos["auc"][name], alarms.get(name)] for name, counts in photos["labelled"].items()]
     rows.append(["mean", "", "", photos["auc"]["mean"], alarms.get("mean")])
-    sources = sorted({row["source"] for row in photos["predictions"] if row["source"]})
+    sources = sorted({plain_markdown(row["source"]) for row in photos["predictions"] if row["source"]})
     text += (
         f" Neutral faces: {photos['neutral_faces']}; the last column is the share in which the unit is predicted, of"
         " those where it is labeled as absent. The points differ from the labeled ones by"
@@ -228,7 +229,7 @@ def _photo_text(photos: Mapping[str, Any]) -> str:
     for number, face in enumerate(photos["predictions"][:MOST_FACES], 1):
         present, known = face["present"], face["probabilities"]
         wrong = [name for name, value in face["labels"].items() if name in known and value != (name in present)]
-        faces.append([f"{number}, {face['file']}", " ".join(present), " ".join(wrong)])
+        faces.append([f"{number}, {plain_markdown(face['file'])}", " ".join(present), " ".join(wrong)])
     count = len(photos["predictions"])
     more = f" The others are in evidence.json ({count} faces)." if count > MOST_FACES else ""
     details = markdown_table(["face", "predicted", "labeled otherwise"], faces)

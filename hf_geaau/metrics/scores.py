@@ -3,10 +3,12 @@
 Model cards, result pages, the command line and the benchmarks take titles, order and number formats from here.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from hf_geaau.errors import hide_secrets
 from hf_geaau.facs import ACTION_UNITS
 
 
@@ -50,6 +52,12 @@ TABLE_SCORES = tuple(key for key in SCORES if key not in ("accuracy", "expected_
 
 MEAN = "mean"  # the row that follows those of the AUs
 
+# A link stays as it is; what Markdown or HTML would read as markup, in the text or at its start, does not.
+_LINK = re.compile(r"(https?://[\w.~:/@%+,=-]+)")
+_MARKUP = re.compile(
+    r"[\\`*\[\]<>&|$]|~~|(?<![^\W_])_|_(?![^\W_])|^#(?=#*(?:\s|$))|^[-+](?=[\s+-]|$)|^=(?==*$)|(?<=^\d)[.)](?=\s|$)"
+)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -82,6 +90,28 @@ def format_cell(value: Any, undefined: str = "–") -> str:
     if value is None or value != value:
         return undefined
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, without secrets in URLs, control characters and marks of writing direction."""
+    return "".join(character for character in " ".join(hide_secrets(text).split()) if character.isprintable())
+
+
+def plain_markdown(text: str) -> str:
+    """Return a text from a user or a file so that a Markdown page shows it as it is, on one line; links stay links.
+
+    Markup becomes character references, which are no markup in CommonMark wherever they stand.
+
+    Example:
+        >>> plain_markdown("# <b>Ada</b>, https://example.org/ada_l")
+        '&#35; &#60;b&#62;Ada&#60;/b&#62;, https://example.org/ada_l'
+    """
+
+    def reference(match: re.Match[str]) -> str:
+        return "".join(f"&#{ord(character)};" for character in match[0])
+
+    parts = _LINK.split(one_line(text))
+    return "".join(part if place % 2 else _MARKUP.sub(reference, part) for place, part in enumerate(parts))
 
 
 def text_table(

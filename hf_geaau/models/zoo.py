@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hf_geaau import facs
-from hf_geaau.errors import CheckpointError
+from hf_geaau.errors import CheckpointError, hide_secrets
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
 BUNDLED_CHECKPOINT = CHECKPOINTS / "geaau-efficientnet_lite2-synthetic"
@@ -71,6 +71,12 @@ ZOO = (
 )
 
 
+def quoted(name: object) -> str:
+    """Return a name for a message: in quotes, on one line, without secrets, and cut to its last 200 characters."""
+    text = hide_secrets(" ".join(str(name).split()))
+    return f"'{text}'" if len(text) <= 200 else f"'…{text[-200:]}'"
+
+
 def find_checkpoint(
     name: str | Path | None = None, revision: str | None = None, token: str | bool | None = None
 ) -> Path:
@@ -97,7 +103,9 @@ def find_checkpoint(
     if entry and entry.is_bundled:
         return entry.path
     if source.startswith((".", "/", "~")) or "\\" in source or source.count("/") > 1:
-        raise CheckpointError(f"Cannot find the checkpoint '{source}': there is no such directory. Check the path.")
+        raise CheckpointError(
+            f"Cannot find the checkpoint {quoted(source)}: there is no such directory. Check the path."
+        )
     if entry:
         raise CheckpointError(f"Cannot load '{source}': its weights are not published. {_suggestion(source)}")
     return _fetch(source, revision, token)
@@ -106,20 +114,25 @@ def find_checkpoint(
 def _check_directory(directory: Path) -> None:
     """Name what a local checkpoint lacks, before transformers looks for it on the Hub."""
     if not directory.is_dir():
-        raise CheckpointError(f"Cannot load the checkpoint '{directory}': it is a file. Pass its directory.")
-    files = [path.name for path in directory.iterdir()]
+        raise CheckpointError(f"Cannot load the checkpoint {quoted(directory)}: it is a file. Pass its directory.")
+    try:
+        files = [path.name for path in directory.iterdir()]
+    except OSError as error:
+        raise CheckpointError(
+            f"Cannot load the checkpoint {quoted(directory)}: {error.strerror}. Check its rights."
+        ) from error
     if "config.json" not in files:
         raise CheckpointError(
-            f"Cannot load the checkpoint '{directory}': it has no config.json. Save it with save_pretrained."
+            f"Cannot load the checkpoint {quoted(directory)}: it has no config.json. Save it with save_pretrained."
         )
-    _check_weights(files, f"'{directory}'")
+    _check_weights(files, quoted(directory))
 
 
 def _check_weights(files: list[str], where: str) -> None:
     if any(name.endswith(".safetensors") for name in files):
         return
-    pickles = sorted(name for name in files if Path(name).suffix in PICKLES)
-    instead = f", only {', '.join(pickles)}, a pickle, which can run code" if pickles else ""
+    pickles = sorted(" ".join(name[:60].split()) for name in files if Path(name).suffix in PICKLES)
+    instead = f", only {', '.join(pickles[:3])}, a pickle, which can run code" if pickles else ""
     raise CheckpointError(
         f"Cannot load the checkpoint {where}: it has no weights in safetensors{instead}. Save it again with"
         " save_pretrained."
@@ -136,9 +149,9 @@ def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise CheckpointError(
-            f"`model` must be a directory or a Hub id such as 'owner/name', got '{repo_id}'."
+            f"`model` must be a directory or a Hub id such as 'owner/name', got {quoted(repo_id)}."
         ) from error
-    where = f"'{repo_id}'" + (f" at revision '{revision}'" if revision else "")
+    where = f"'{repo_id}'" + (f" at revision {quoted(revision)}" if revision else "")
     files: dict[str, Any] = {"repo_id": repo_id, "revision": revision, "allow_patterns": list(LOADED_FILES)}
     problem: Exception | None = None
     file, reason, remedy = "config.json", why_out_of_reach(), "Go online once to fetch it, or pass a directory."
@@ -213,14 +226,15 @@ def reason_and_remedy(error: Exception) -> tuple[str, str]:
     from huggingface_hub import constants, errors
 
     status = _status(error)
-    text = " ".join(str(getattr(error, "server_message", None) or error).split()).rstrip(".")
+    text = hide_secrets(" ".join(str(getattr(error, "server_message", None) or error).split())).rstrip(".")
+    endpoint = hide_secrets(constants.ENDPOINT)
     login = "Log in with `hf auth login`, or set HF_TOKEN."
     if isinstance(error, errors.GatedRepoError):
-        return "its owners grant access on request only", f"Ask for access at {constants.ENDPOINT}, then log in."
+        return "its owners grant access on request only", f"Ask for access at {endpoint}, then log in."
     if isinstance(error, errors.RevisionNotFoundError):
         return "there is no such revision", "Check the names of its branches and tags."
     if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{constants.ENDPOINT} has no such repository, or you may not see it", f"Check the id. {login}"
+        return f"{endpoint} has no such repository, or you may not see it", f"Check the id. {login}"
     if isinstance(error, errors.EntryNotFoundError):
         return "the repository lacks a file", "Ask its owners."
     if status == 401:

@@ -7,7 +7,8 @@ import torch
 
 from hf_geaau.errors import GeaauError, MissingExtraError, TrainingError
 from hf_geaau.models.geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauModel
-from hf_geaau.models.zoo import find_checkpoint
+from hf_geaau.models.loading import load_network
+from hf_geaau.models.zoo import find_checkpoint, quoted
 
 from .recipe import Recipe, geaau_config
 
@@ -43,7 +44,10 @@ def build_model(recipe: Recipe, config: GeaauConfig | None = None) -> GeaauModel
         if recipe.stage == "expression":
             return GeaauForExpressionEmbedding(config, pretrained_backbone=recipe.pretrained_backbone)
         if recipe.expression_encoder:
-            return GeaauModel.from_expression_encoder(str(find_checkpoint(recipe.expression_encoder)), config)
+            encoder = find_checkpoint(recipe.expression_encoder)
+            load_network(encoder)  # raises if a tensor is missing, which transformers would draw at random
+            torch.manual_seed(recipe.seed)
+            return GeaauModel.from_expression_encoder(str(encoder), config)
         if recipe.start_from:
             return continue_from(recipe.start_from, config, recipe.model)
         return GeaauModel(config, pretrained_backbone=recipe.pretrained_backbone)
@@ -64,7 +68,9 @@ def continue_from(path: str, config: GeaauConfig, stated: dict[str, Any]) -> Gea
     Raises:
         TrainingError: If the recipe states another architecture.
     """
-    old = GeaauModel.from_pretrained(find_checkpoint(path))
+    old = load_network(find_checkpoint(path))
+    if not isinstance(old, GeaauModel):
+        raise TrainingError(f"`start_from` must be an AU model, got the expression encoder {quoted(path)}.")
     for name in _ARCHITECTURE:
         if name in stated and stated[name] != getattr(old.config, name):
             raise TrainingError(

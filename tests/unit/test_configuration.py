@@ -50,7 +50,7 @@ def test_another_list_on_loading_resets_what_no_longer_fits(tmp_path):
         ({"image_size": 0}, "`image_size` must be at least 1"),
         ({"label_smoothing": 1.0}, r"must lie in \[0, 1\)"),
         ({"triplet_margins": [0.1]}, "3 margins"),
-        ({"temperature": 0.0}, "`temperature` must be above 0"),
+        ({"temperature": 0.0}, "`temperature` must be at least 0.001, got 0.0"),
         ({"intensity_weight": -1.0}, "`intensity_weight` must be at least 0"),
         (
             {"mask_region_weight": 1.0},

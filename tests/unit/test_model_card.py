@@ -114,7 +114,8 @@ def test_metadata_is_what_the_hub_reads(facts):
     assert data["license_name"] == "disfa-agreement"
     assert data["license_link"] == dataset_class("disfa").HOMEPAGE
     assert data["library_name"] == "transformers"
-    assert data["pipeline_tag"] == "image-classification"
+    assert "pipeline_tag" not in data  # a widget would score a whole photo as if it were a face crop
+    assert {"hf_geaau", "facial-action-units", "FACS"} <= set(data["tags"])
     result = data["model-index"][0]["results"][0]
     assert result["dataset"] == {"name": "DISFA", "type": "disfa", "config": "fold1", "split": "test"}
     assert result["metrics"][0] == {

@@ -1,5 +1,6 @@
 """Configuration of GTLE-Net: one flat, typed, self-contained file, so that it also travels as remote code."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any, ClassVar, Literal
@@ -27,7 +28,54 @@ _TRANSFORMERS_KEYWORDS = frozenset(
     | {"use_cache"}  # Trainer sets it on every config
 )
 
+# Entries of a config.json that would change how transformers loads or runs the model, such as code from the Hub for
+# attention. None of them belongs to this model, so a file's are ignored. Other names with an underscore are, too.
+_IGNORED_IN_FILES = frozenset({"attn_implementation", "experts_implementation", "per_layer_config"})
+_MOST_ENTRIES = 500  # of a config.json; ours have 50
+
 _PER_ACTION_UNIT = ("thresholds", "au_weights", "pos_weight", "mask_regions")
+
+MAX_IMAGE_SIZE = 4096
+"""Largest side of a crop in pixels. Our choice; it keeps a config from asking for more memory than machines have."""
+
+# Smallest and largest value of each number. Our choice: far beyond what is sensible, but nothing overflows.
+_RANGES: dict[str, tuple[float, float]] = {
+    "image_size": (1, MAX_IMAGE_SIZE),
+    "backbone_stage": (-32, 31),
+    "embedding_dim": (1, 65536),
+    "lam_hidden_channels": (1, 16384),
+    "lam_feature_channels": (1, 1024),
+    "mask_region_weight": (0, 1e6),
+    "intensity_weight": (0, 1e6),
+    "focal_gamma": (0, 100),
+    "temperature": (1e-3, 1e3),
+    "initializer_range": (0, 10),
+}
+_LIST_RANGES = {"au_weights": (0, 1e6), "pos_weight": (0, 1e6), "triplet_margins": (0, 100)}
+_DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+# Arguments of `timm.create_model` that change the network and nothing else, with the range of their numbers. Lists of
+# up to eight numbers, one per stage, are allowed where numbers are. Above all, none names a file or fetches anything.
+_BACKBONE_NUMBERS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("drop_rate", "drop_path_rate", "drop_block_rate", "pos_drop_rate", "patch_drop_rate"), (0, 0.99)),
+    **dict.fromkeys(("proj_drop_rate", "attn_drop_rate", "proj_drop", "attn_drop"), (0, 0.99)),
+    **dict.fromkeys(("depth", "depths", "layers"), (0, 128)),
+    **dict.fromkeys(("dims", "embed_dim", "embed_dims", "channels", "widths", "stem_width", "base_width"), (1, 8192)),
+    **dict.fromkeys(("num_heads", "heads", "cardinality"), (1, 256)),
+    **dict.fromkeys(("mlp_ratio", "mlp_ratios", "init_values", "bn_eps", "bn_momentum"), (0, 64)),
+    "img_size": (1, MAX_IMAGE_SIZE),
+    "in_chans": (1, 64),
+    "output_stride": (1, 64),
+    "patch_size": (1, 64),
+    "window_size": (1, 64),
+    "reg_tokens": (0, 64),
+}
+_BACKBONE_SWITCHES = frozenset(
+    {"dynamic_img_size", "dynamic_img_pad", "strict_img_size", "always_partition", "class_token", "no_embed_class"}
+    | {"qkv_bias", "qk_norm", "pre_norm", "avg_down"}
+)
+_BACKBONE_NAMES = frozenset({"norm_layer", "act_layer", "aa_layer", "pad_type", "stem_type", "pos_embed"})
+_BACKBONE_ARGUMENTS = sorted({*_BACKBONE_NUMBERS, *_BACKBONE_SWITCHES, *_BACKBONE_NAMES})
 
 
 def action_unit_name(number: int) -> str:
@@ -40,6 +88,66 @@ def action_unit_name(number: int) -> str:
     return f"AU{number:02d}"
 
 
+def check_crop_template(points: Any) -> None:
+    """Check that a crop template has five points that span an upright face.
+
+    Args:
+        points: (x, y) of the five points as fractions of the crop's side; see `CROP_TEMPLATE`. They may lie up to half
+            a side outside, for crops closer than the face.
+
+    Raises:
+        ValueError: If it has not.
+    """
+    if [len(point) for point in points] != [2] * 5:
+        raise ValueError(f"`crop_template` must hold 5 points of 2 fractions, got {_short(points)}.")
+    left, right, _, *mouth = points
+    down = [sum(corner[axis] for corner in mouth) / 2 - (left[axis] + right[axis]) / 2 for axis in (0, 1)]
+    area = (right[0] - left[0]) * down[1] - (right[1] - left[1]) * down[0]
+    if not (all(-0.5 <= value <= 1.5 for point in points for value in point) and area > 1e-4):
+        raise ValueError(
+            "`crop_template` must place two eyes, a nose and two mouth corners in the crop, as fractions of its side,"
+            f" got {_short(points)}."
+        )
+
+
+def _short(value: object) -> str:
+    """Return a value for a message, cut to 80 characters."""
+    text = str(value) if not isinstance(value, int) or abs(value) < 1e300 else "a huge number"
+    return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if low <= value <= high:
+        return
+    wanted = f"at least {low:g}" if value < low else f"at most {high:g}" if value > high else "a number"
+    raise ValueError(f"`{name}` must be {wanted}, got {_short(value)}.")
+
+
+def _check_backbone_kwargs(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of `timm.create_model` that are not known to be harmless, or are out of range."""
+    for name, value in arguments.items():
+        if name not in _BACKBONE_ARGUMENTS:
+            near = get_close_matches(name[:64], _BACKBONE_ARGUMENTS, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise ValueError(
+                f"`backbone_kwargs` cannot hold '{_short(name)}', only what shapes the network, such as drop_path_rate,"
+                f" img_size or norm_layer.{hint}"
+            )
+        if value is None:
+            continue
+        where = f"backbone_kwargs.{name}"
+        if name in _BACKBONE_NUMBERS:
+            values = value if isinstance(value, list | tuple) else [value]
+            if not 1 <= len(values) <= 8 or any(type(number) not in (int, float) for number in values):
+                raise ValueError(f"`{where}` must be a number, or a list of up to 8 numbers, got {_short(value)}.")
+            for number in values:
+                _check_range(where, number, *_BACKBONE_NUMBERS[name])
+        elif name in _BACKBONE_SWITCHES and not isinstance(value, bool):
+            raise ValueError(f"`{where}` must be true or false, got {_short(value)}.")
+        elif name in _BACKBONE_NAMES and not (isinstance(value, str) and len(value) <= 64):
+            raise ValueError(f"`{where}` must be a name, got {_short(value)}.")
+
+
 @strict
 class GeaauConfig(PreTrainedConfig):
     r"""What a GTLE-Net is made of. Defaults: ResNet-50, BP4D's 12 action units, 224 px.
@@ -48,7 +156,8 @@ class GeaauConfig(PreTrainedConfig):
 
     Args:
         backbone: Name of a timm model that yields feature maps.
-        backbone_kwargs: Further arguments of `timm.create_model`, such as `{"drop_path_rate": 0.1}`.
+        backbone_kwargs: Further arguments of `timm.create_model`, such as `{"drop_path_rate": 0.1}`: those that shape
+            the network. Names of files and anything that would be fetched are refused.
         backbone_stage: Which of the backbone's feature maps is the *expression map*: an index into timm's
             `feature_info`, negative from the end. A stage before the last is finer (stride 16 instead of 32), carries
             the upper-face AUs better in our measurements, and drops the later layers.
@@ -145,6 +254,7 @@ class GeaauConfig(PreTrainedConfig):
                 hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(sorted(known))}."
                 raise ValueError(f"GeaauConfig got an unknown keyword '{name}'.{hint}")
         self.action_units = list(self.action_units)
+        self._check_action_units()
         names = [action_unit_name(number) for number in self.action_units]
         asked = {
             "id2label": self.id2label and list(self.id2label.values()),
@@ -166,15 +276,20 @@ class GeaauConfig(PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Build a config from a file's content; keys that another version of transformers wrote are ignored."""
-        known = {field.name for field in fields(cls)} | _TRANSFORMERS_KEYWORDS
+        if len(config_dict) > _MOST_ENTRIES:
+            raise ValueError(f"A config must have at most {_MOST_ENTRIES} entries, got {len(config_dict):,}.")
+        known = {field.name for field in fields(cls)} | _TRANSFORMERS_KEYWORDS | {"_name_or_path"}
+        hidden = [name for name in config_dict if name.startswith("_") and name not in known]
         foreign = [
             name
             for name in config_dict
-            if name not in known and not name.startswith("_") and not get_close_matches(name, sorted(known))
+            if name not in known and name not in hidden and not get_close_matches(name[:64], sorted(known))
         ]
         if foreign:
-            logger.warning(f"GeaauConfig ignores unknown entries of the config file: {', '.join(foreign)}.")
-        kept = {name: value for name, value in config_dict.items() if name not in foreign}
+            shown = ", ".join(ascii(name[:64]) for name in foreign[:5])
+            logger.warning(f"GeaauConfig ignores {len(foreign)} unknown entries of the config file: {shown}.")
+        ignored = {*hidden, *foreign, *_IGNORED_IN_FILES}
+        kept = {name: value for name, value in config_dict.items() if name not in ignored}
         return super().from_dict(kept, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -191,38 +306,60 @@ class GeaauConfig(PreTrainedConfig):
         if self.thresholds is None:
             self.thresholds = [0.5] * len(self.action_units)
 
+    def _check_action_units(self) -> None:
+        numbers = self.action_units
+        if not numbers or len(set(numbers)) != len(numbers) or not 1 <= min(numbers) <= max(numbers) <= 99:
+            raise ValueError(
+                f"`action_units` must be distinct FACS numbers from 1 to 99, at least one, got {_short(numbers)}."
+            )
+
     def _check(self) -> None:
+        """Check each value, and those that must fit together, before anything is built from them."""
         count = len(self.action_units)
-        if count == 0 or len(set(self.action_units)) != count or min(self.action_units) < 1:
-            raise ValueError(f"`action_units` must be distinct FACS numbers, at least one, got {self.action_units}.")
         for name in _PER_ACTION_UNIT:
             values = getattr(self, name)
             if values is not None and len(values) != count:
                 raise ValueError(f"`{name}` must have one value per action unit ({count}), got {len(values)}.")
         if not all(0 <= threshold <= 1 for threshold in self.thresholds or []):
-            raise ValueError(f"`thresholds` must be probabilities from 0 to 1, got {self.thresholds}.")
-        for name in ("image_size", "embedding_dim", "lam_hidden_channels", "lam_feature_channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("mask_region_weight", "intensity_weight", "focal_gamma"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
-        if self.temperature <= 0:
-            raise ValueError(f"`temperature` must be above 0, got {self.temperature}.")
+            raise ValueError(f"`thresholds` must be probabilities from 0 to 1, got {_short(self.thresholds)}.")
+        for name, (low, high) in _RANGES.items():
+            _check_range(name, getattr(self, name), low, high)
+        for name, (low, high) in _LIST_RANGES.items():
+            for value in getattr(self, name) or []:
+                _check_range(name, value, low, high)
+        for name in ("label_smoothing", "classifier_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must lie in [0, 1), got {_short(getattr(self, name))}.")
+        if len(self.triplet_margins) != 3:
+            raise ValueError(
+                f"`triplet_margins` must hold 3 margins (one-, two-, three-class), got {_short(self.triplet_margins)}."
+            )
+        check_crop_template(self.crop_template)
+        self._check_mask_regions()
+        self._check_texts()
+        _check_backbone_kwargs(self.backbone_kwargs or {})
+
+    def _check_mask_regions(self) -> None:
         if self.mask_region_weight and not (self.mask_regions and all(self.mask_regions) and self.head == "lam"):
             raise ValueError(
                 "`mask_region_weight` needs `head='lam'` and `mask_regions` with a box for each AU, got"
-                f" head='{self.head}', mask_regions={self.mask_regions}. Take them from `hf_geaau.facs.regions`."
+                f" head='{self.head}', mask_regions={_short(self.mask_regions)}. Take them from"
+                " `hf_geaau.facs.regions`."
             )
-        for name in ("label_smoothing", "classifier_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must lie in [0, 1), got {getattr(self, name)}.")
-        if len(self.triplet_margins) != 3:
-            raise ValueError(
-                f"`triplet_margins` must hold 3 margins (one-, two-, three-class), got {self.triplet_margins}."
-            )
-        if [len(point) for point in self.crop_template] != [2] * 5:
-            raise ValueError(f"`crop_template` must hold 5 points of 2 fractions, got {self.crop_template}.")
+        for boxes in self.mask_regions or []:
+            if len(boxes) > 64 or not all(len(box) == 4 and all(0 <= side <= 1 for side in box) for box in boxes):
+                raise ValueError(
+                    f"`mask_regions` must hold up to 64 boxes of 4 fractions for each AU, got {_short(boxes)}."
+                )
+
+    def _check_texts(self) -> None:
+        if len(self.backbone) > 128:
+            raise ValueError(f"`backbone` must name a model of timm, got {_short(self.backbone)}.")
+        names: Sequence[str] = self.trained_on or []
+        if len(names) > 64 or any(len(name) > 200 for name in names):
+            raise ValueError(f"`trained_on` must hold up to 64 names of datasets, got {_short(names)}.")
+        if self.dtype is not None and str(self.dtype).removeprefix("torch.") not in _DTYPES:
+            raise ValueError(f"`dtype` must be one of {', '.join(_DTYPES)}, got {_short(self.dtype)}.")
 
 
 __all__ = ["GeaauConfig"]

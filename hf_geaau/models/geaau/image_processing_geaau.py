@@ -25,7 +25,7 @@ from transformers.image_utils import (
 )
 from transformers.processing_utils import ImagesKwargs
 
-from .configuration_geaau import CROP_TEMPLATE
+from .configuration_geaau import CROP_TEMPLATE, MAX_IMAGE_SIZE, check_crop_template
 
 # A photo is shrunk with antialiasing to this many times the crop's resolution before the bilinear warp: at 1 the warp
 # would blur, at 2 it would start to alias.
@@ -100,6 +100,49 @@ class _GeaauImageProcessing(BaseImageProcessor):
     image_mean = IMAGENET_STANDARD_MEAN
     image_std = IMAGENET_STANDARD_STD
     crop_template = [list(point) for point in CROP_TEMPLATE]
+
+    def __init__(self, **kwargs: Any) -> None:
+        # transformers sets every entry of a preprocessor_config.json as an attribute, over methods, too.
+        taken = [name for name in kwargs if name.startswith("__") or callable(getattr(type(self), name, None))]
+        if taken:
+            raise ValueError(f"An image processor has no setting '{taken[0][:60]}'. Remove it.")
+        super().__init__(**kwargs)
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        """Check sizes, template and numbers, before a picture is made from them.
+
+        Raises:
+            ValueError: If one of them is out of range or of the wrong type.
+        """
+        try:
+            check_crop_template(self.crop_template)
+        except TypeError as error:
+            raise ValueError(f"`crop_template` must hold 5 points of 2 fractions: {error}.") from error
+        for name in ("size", "crop_size", "pad_size"):
+            size = getattr(self, name, None)
+            sides = {} if size is None else {side: value for side, value in dict(size).items() if value is not None}
+            if (name == "size" or sides) and sides.keys() != {"height", "width"}:
+                raise ValueError(f"`{name}` must have a height and a width, got {str(sides)[:80]}.")
+            if any(type(side) is not int or not 1 <= side <= MAX_IMAGE_SIZE for side in sides.values()):
+                raise ValueError(f"`{name}` must lie from 1 to {MAX_IMAGE_SIZE} pixels, got {str(sides)[:80]}.")
+        # Our choice of ranges: pixels may be rescaled to any range up to that of 16 bits.
+        ranges = {"image_mean": (-65535, 65535), "image_std": (1e-4, 65535), "rescale_factor": (1e-6, 65535)}
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            numbers = value if isinstance(value, list | tuple) else [value]
+            if len(numbers) not in (1, 3) or not all(
+                type(number) in (int, float) and low <= number <= high for number in numbers
+            ):
+                raise ValueError(
+                    f"`{name}` must be a number, or one for each of 3 channels, from {low:g} to {high:g}, got"
+                    f" {str(value)[:80]}."
+                )
+        for name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"`{name}` must be true or false, got {str(getattr(self, name))[:80]}.")
+        if self.resample not in tuple(PILImageResampling):
+            raise ValueError(f"`resample` must be a number from 0 to 5, got {str(self.resample)[:80]}.")
 
     def preprocess(
         self,

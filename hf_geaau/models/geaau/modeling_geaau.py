@@ -94,7 +94,7 @@ def create_backbone(config: GeaauConfig, pretrained: bool = False) -> Any:
             out_indices=(config.backbone_stage,),
             **arguments,
         )
-    except (IndexError, AssertionError, RuntimeError, TypeError, AttributeError) as error:
+    except (LookupError, ArithmeticError, AssertionError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
             f"timm cannot build '{config.backbone}' as a feature extractor with"
             f" backbone_stage={config.backbone_stage}, image_size={config.image_size},"
@@ -285,7 +285,7 @@ class GeaauModel(GeaauPreTrainedModel):
         """
         config = kwargs.get("config")
         wanted = kwargs.get("action_units") if config is None else getattr(config, "action_units", None)
-        if wanted is not None:
+        if wanted is not None and pretrained_model_name_or_path is not None:
             names = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "force_download")
             hub = {name: kwargs[name] for name in names if name in kwargs}
             found = GeaauConfig.get_config_dict(pretrained_model_name_or_path, **hub)[0].get("action_units", wanted)
