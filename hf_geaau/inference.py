@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hf_geaau.errors import CheckpointError
 from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.faces.quality import quality_notes
 from hf_geaau.models.loading import check_device, load_checkpoint
@@ -185,6 +186,10 @@ class FaceAnalyzer:
             The faces with what the model predicts of them, in the same order.
         """
         prediction = self.runner(crops)
+        if prediction.probabilities is not None and not np.isfinite(prediction.probabilities).all():
+            raise CheckpointError(
+                "The model predicts NaN: its weights overflow, or were damaged. Load another checkpoint."
+            )
         values: list[dict[str, Any]] = [{} for _ in faces]
         for name in ("probabilities", "intensities", "embedding", "masks"):
             if (rows := getattr(prediction, name)) is not None:

@@ -6,9 +6,8 @@ import socket
 import threading
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
-from hf_geaau.errors import PhotoError
+from hf_geaau.errors import PhotoError, hide_secrets
 
 MAX_DOWNLOAD_BYTES = 64 * 2**20
 MAX_REDIRECTS = 10
@@ -22,20 +21,6 @@ Without it, a redirect to an address of the local network is followed, as browse
 def is_url(source: object) -> bool:
     """Return whether a source is an http(s) address."""
     return isinstance(source, str) and source[:8].lower().startswith(("http://", "https://"))
-
-
-def url_name(url: str) -> str:
-    """Return a URL for messages and tables: without user, password, query and fragment, which may hold secrets.
-
-    Example:
-        >>> url_name("https://me:secret@example.org/a.jpg?token=secret")
-        'https://example.org/a.jpg'
-    """
-    try:
-        parts = urlsplit(url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    except ValueError:
-        return "the URL"
 
 
 def must_be_public() -> bool:
@@ -61,7 +46,7 @@ def fetch(url: str, timeout: float) -> bytes:
     if download.is_alive():
         download.abort()
         raise PhotoError(
-            f"Cannot download {url_name(url)!r}: no complete answer within {timeout:g} s. Raise `timeout`."
+            f"Cannot download {hide_secrets(url)!r}: no complete answer within {timeout:g} s. Raise `timeout`."
         )
     if download.error is not None:
         raise download.error
@@ -73,7 +58,7 @@ class _Download(threading.Thread):
 
     def __init__(self, url: str, timeout: float) -> None:
         super().__init__(name="download", daemon=True)
-        self.url, self.timeout, self.shown = url, timeout, repr(url_name(url))
+        self.url, self.timeout, self.shown = url, timeout, repr(hide_secrets(url))
         self.content, self.error = bytearray(), None  # type: bytearray, PhotoError | None
         self._sockets: list[socket.socket] = []
         self._is_aborted = False

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hf_geaau.errors import PhotoError, PhotoWarning
+from hf_geaau.errors import PhotoError, PhotoWarning, hide_secrets
 
-from .fetching import fetch, is_url, url_name
+from .fetching import fetch, is_url
 from .pixels import as_array, to_uint8
 
 MAX_PIXELS = 100_000_000
@@ -132,7 +132,7 @@ def is_picture(head: bytes) -> bool:
 def source_name(source: Any) -> str:
     """Return what messages call a source: its quoted path or URL without secrets, or its kind."""
     if is_url(source):
-        return _short(url_name(source))
+        return _short(hide_secrets(source))
     if isinstance(source, dict) and isinstance(source.get("path"), str):
         return _short(source["path"])
     if isinstance(source, str | os.PathLike):

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_geaau.errors import MissingExtraError, VideoError
-from hf_geaau.faces.fetching import PUBLIC_ONLY, must_be_public, url_name
+from hf_geaau.errors import MissingExtraError, VideoError, hide_secrets
+from hf_geaau.faces.fetching import PUBLIC_ONLY, must_be_public
 from hf_geaau.faces.photos import MAX_PIXELS
 
 # A video with at least this share of the frames that its header declares does not count as truncated: headers count
@@ -374,7 +374,7 @@ def _name(path: Any) -> str:
     """Return what messages call a video."""
     if not isinstance(path, str | os.PathLike):
         return "the bytes" if isinstance(path, bytes) else "the open file"
-    return repr(url_name(text) if "://" in (text := os.fspath(path)) else text)
+    return repr(hide_secrets(os.fspath(path)))
 
 
 def _open(path: Any, notes: list[str]) -> tuple[Any, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from hf_geaau.faces.fetching import url_name
+from hf_geaau.errors import hide_secrets
 from hf_geaau.faces.photos import local_path
 from hf_geaau.video.frames import numbered_files
 from hf_geaau.video.kinds import STREAM_SCHEMES, kind_by_ffmpeg, kind_by_name, kind_of, suffix_of
@@ -44,7 +44,7 @@ class Source:
             return type(self.location).__name__
         name = os.fsdecode(self.location).encode("utf-8", "backslashreplace").decode()
         if "://" in name:
-            return url_name(name)
+            return hide_secrets(name)
         return name if name[:1] not in _FORMULA else f"./{name}"
 
     @property

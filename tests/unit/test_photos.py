@@ -605,4 +605,4 @@ def test_url_unreachable(monkeypatch):
     assert refusal("http://user:secret@127.0.0.1:9/photo.jpg?token=secret") == (
         "Cannot download 'http://127.0.0.1:9/photo.jpg': ConnectError. Check the address and the network."
     )
-    assert "secret" not in refusal("http://[secret/photo.jpg")
+    assert "secret" not in refusal("http://me:secret@[host/photo.jpg")
