@@ -1,13 +1,18 @@
 """List the sources that inputs name: photos, videos, folders, patterns, lists of paths and cameras."""
 
 import glob
+import heapq
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
+
+import numpy as np
+
+from hf_geaau.files import Spool
 
 PHOTO_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm"}
@@ -50,6 +55,20 @@ class Source:
         return self.name if self.name.isprintable() else repr(self.name)
 
 
+def source_spool(sources: Iterable[Source] = ()) -> Spool[Source]:
+    """Return a sequence of sources to append to, in which a million paths take little memory.
+
+    Example:
+        >>> source_spool([Source("photo", "a.jpg")])[0].location
+        'a.jpg'
+    """
+
+    def to_json(source: Source) -> list[str] | None:  # anything but text stays in memory
+        return [source.kind, source.location] if isinstance(source.location, str) else None
+
+    return Spool(to_json, lambda values: Source(*values), sources)
+
+
 @dataclass
 class FoundSources:
     """The sources that `find_sources` found, and what it could not use.
@@ -60,8 +79,8 @@ class FoundSources:
         skipped: Number of files in folders that are neither photo nor video, by suffix.
     """
 
-    sources: list[Source] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    sources: Spool[Source] = field(default_factory=source_spool)
+    problems: Spool[str] = field(default_factory=lambda: Spool(str, str))
     skipped: Counter[str] = field(default_factory=Counter)
 
 
@@ -92,7 +111,7 @@ def is_video(source: object) -> bool:
     return text.startswith(STREAM_SCHEMES) or _suffix(text) in VIDEO_SUFFIXES
 
 
-def share(sources: list[Source], rank: int, count: int) -> list[Source]:
+def share(sources: Sequence[Source], rank: int, count: int) -> Sequence[Source]:
     """Return one process's share of the sources, such that all shares take about equally long.
 
     Videos are assigned by file size, the largest first, each to the process with the least so far; photos in turn.
@@ -108,16 +127,19 @@ def share(sources: list[Source], rank: int, count: int) -> list[Source]:
         >>> [source.location for source in share(photos, 1, 2)]
         ['b', 'd']
     """
-    videos = [index for index, source in enumerate(sources) if source.kind != "photo"]
-    sizes = {index: _size(sources[index]) for index in videos}
-    loads, owner = [0] * count, {}
-    for index in sorted(videos, key=lambda index: (-sizes[index], index)):
-        least = min(range(count), key=lambda process: (loads[process], process))
+    if count == 1:
+        return sources
+    # Of a million sources, arrays of numbers fit in memory; objects would take a hundred times as much.
+    sizes = np.fromiter((-1 if source.kind == "photo" else _size(source) for source in sources), np.int64)
+    owner = np.empty(len(sizes), np.int64)
+    photos, videos = np.flatnonzero(sizes < 0), np.flatnonzero(sizes >= 0)
+    owner[photos] = np.arange(len(photos)) % count
+    loads = [(0, process) for process in range(count)]
+    for index in videos[np.argsort(-sizes[videos], kind="stable")]:
+        load, least = loads[0]
         owner[index] = least
-        loads[least] += sizes[index] + 1
-    others = [index for index in range(len(sources)) if index not in owner]
-    owner |= {index: number % count for number, index in enumerate(others)}
-    return [source for index, source in enumerate(sources) if owner[index] == rank]
+        heapq.heapreplace(loads, (load + int(sizes[index]) + 1, least))
+    return source_spool(source for source, process in zip(sources, owner, strict=True) if process == rank)
 
 
 def _add(text: str, found: FoundSources, is_listed: bool) -> None:

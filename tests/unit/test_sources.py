@@ -85,10 +85,11 @@ def test_shares_are_disjoint_complete_and_even(tmp_path):
         path.write_bytes(b"x" * size)
         sources += [Source("video", str(path)), Source("photo", f"{number}.jpg")]
     parts = [share(sources, rank, 2) for rank in range(2)]
-    assert sorted(parts[0] + parts[1], key=sources.index) == sources
+    assert sorted([*parts[0], *parts[1]], key=sources.index) == sources
     sizes = [sum(Path(s.location).stat().st_size for s in part if s.kind == "video") for part in parts]
     assert sorted(sizes) == [900, 1000]
     assert all(part == sorted(part, key=sources.index) for part in parts)
+    assert share(sources, 0, 1) == sources
 
 
 @pytest.mark.parametrize(("name", "expected"), [("a.mp4", True), ("A.MOV", True), ("a.jpg", False), (3, False)])
