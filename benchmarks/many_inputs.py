@@ -1,8 +1,9 @@
 """Measure a run over very many inputs: its memory, its time, and the size of what it keeps until the table is written.
 
 Lists of paths without a file (1,000 and 1,000,000 of them) show what a source costs by itself; hard links to one small
-photo (100,000), which is taken as an aligned crop, show the table's chunks. Peak memory must hardly grow with their
-number. Prints for each run the seconds, the peak resident memory in MB, and the largest size of `_NAME.unfinished`.
+photo (100,000), which is taken as an aligned crop and analyzed by an untrained tiny network, show the table's chunks.
+Peak memory must hardly grow with their number. Prints for each run the seconds, the peak resident memory in MB, and the
+largest size of `_NAME.unfinished`.
 
     python benchmarks/many_inputs.py
     python benchmarks/many_inputs.py --missing 1000 100000 --photos 0    # in two minutes
@@ -17,6 +18,8 @@ import time
 from pathlib import Path
 
 from PIL import Image
+
+from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
 
 LINKS = 50_000  # hard links to one file; ext4 allows 65,000
 
@@ -78,7 +81,10 @@ def main() -> None:
                 else:
                     photo.hardlink_to(first)
                 file.write(f"{photo}\n")
-        measure(listed, "--aligned")
+        model = folder / "model"
+        GeaauModel(GeaauConfig(backbone="test_resnet", image_size=64, lam_hidden_channels=36)).save_pretrained(model)
+        GeaauImageProcessor(size={"height": 64, "width": 64}).save_pretrained(model)
+        measure(listed, "--aligned", "--model", str(model))
 
 
 if __name__ == "__main__":

@@ -481,5 +481,6 @@ def _digest(sources: Sequence[Source]) -> str:
     """Return what tells these inputs from others, as short text: a million names would be written with every run."""
     digest = hashlib.sha256()
     for source in sources:
-        digest.update(f"{source.kind}\0{source.name}\0".encode("utf-8", "surrogatepass"))
+        is_named = isinstance(source.location, str | os.PathLike)
+        digest.update(b"%b\0%b\0" % (source.kind.encode(), os.fsencode(source.location if is_named else source.name)))
     return f"{len(sources):,} sources, SHA-256 {digest.hexdigest()[:32]}"

@@ -3,8 +3,9 @@
 import glob
 import heapq
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -183,17 +184,33 @@ def _add_folder(folder: str, found: FoundSources) -> None:
 
 
 def _add_list(path: Path, found: FoundSources) -> None:
+    is_empty = True
     try:
-        text = os.fsdecode(path.read_bytes())
+        for entry in _entries(path):
+            if entry.strip():
+                _add(entry, found, is_listed=True)
+                is_empty = False
     except OSError as error:
         found.problems.append(f"Cannot read the list of paths {str(path)!r}: {error.strerror}. Check its permissions.")
         return
-    lines = text.split("\0") if "\0" in text else text.splitlines()
-    entries = [line for line in lines if line.strip()]
-    if not entries:
+    if is_empty:
         found.problems.append(f"The list of paths {str(path)!r} is empty. Write one path per line.")
-    for entry in entries:
-        _add(entry, found, is_listed=True)
+
+
+def _entries(path: Path) -> Iterator[str]:
+    """Yield the entries of a list one at a time, because it may hold a million."""
+    with path.open("rb") as content:
+        has_zeros = any(b"\0" in block for block in iter(lambda: content.read(2**20), b""))
+    encoding, errors = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
+    with path.open(encoding=encoding, errors=errors, newline="" if has_zeros else None) as stream:
+        if not has_zeros:
+            yield from (line.removesuffix("\n") for line in stream)
+            return
+        rest = ""
+        while block := stream.read(2**20):
+            *whole, rest = (rest + block).split("\0")
+            yield from whole
+        yield rest
 
 
 def _looks_like_video(path: Path) -> bool:

@@ -3,6 +3,8 @@
 import json
 import math
 import sqlite3
+import zlib
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -132,7 +134,7 @@ class TableWriter:
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield the entries that were committed, also by the run that is resumed, one chunk after another."""
         for chunk in self._chunks:
-            yield from _metadata(chunk)["entries"]
+            yield from json.loads(zlib.decompress(b64decode(_metadata(chunk)["entries"])))
 
     @property
     def is_due(self) -> bool:
@@ -149,7 +151,7 @@ class TableWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        metadata = {"progress": progress, "entries": self._entries}
+        metadata = {"progress": progress, "entries": _packed(self._entries)}
         table = pa.Table.from_pylist(self._rows, schema=self._schema(metadata))
         chunk = self.folder / f"chunk-{len(self._chunks):06d}.parquet"
         try:
@@ -210,6 +212,11 @@ class TableWriter:
         kinds |= {name: "int8" for name in self.names if name.endswith("_present")}
         fields = [(name, pa.type_for_alias(kinds.get(name, "float32"))) for name in self.names]
         return pa.schema(fields, metadata={_KEY: json.dumps(metadata).encode()})
+
+
+def _packed(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return the entries as compressed text: they say almost the same, and parquet writes its metadata twice."""
+    return b64encode(zlib.compress(json.dumps(entries).encode())).decode()
 
 
 def _metadata(chunk: Path) -> dict[str, Any]:

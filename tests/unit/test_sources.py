@@ -42,7 +42,7 @@ def test_patterns_lists_cameras_and_urls(tmp_path, monkeypatch):
 
 
 def test_names_with_spaces_line_breaks_other_scripts_and_raw_bytes(tmp_path):
-    names = ["a b.jpg", "zeile\numbruch.jpg", "Ольга 微笑.jpg", os.fsdecode(b"raw\xff.jpg")]
+    names = ["a b.jpg", "zeile\r\numbruch.jpg", "Ольга 微笑.jpg", os.fsdecode(b"raw\xff.jpg"), "a\u2028b.jpg"]
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / "list.txt").write_bytes(b"\0".join(os.fsencode(tmp_path / name) for name in names))
@@ -52,7 +52,9 @@ def test_names_with_spaces_line_breaks_other_scripts_and_raw_bytes(tmp_path):
         assert Path(source.location).exists()
         source.name.encode("utf-8")  # any table can hold it
         assert "\n" not in source.shown
-    assert len({source.name for source in found.sources}) == 4
+    assert len({source.name for source in found.sources}) == 5
+    (tmp_path / "lines.txt").write_bytes(b"\r\n".join(map(os.fsencode, [names[0], "", *names[2:]])))
+    assert locations(find_sources([tmp_path / "lines.txt"])) == [names[0], *names[2:]]
 
 
 def test_a_folder_that_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path, monkeypatch):
