@@ -204,6 +204,19 @@ def renders_for_evidence(inputs: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("command", FULL)
+def test_a_disk_that_may_only_be_read_is_one_line(command, inputs, small_disk):
+    if command == "evidence":
+        renders_for_evidence(inputs)
+    output = small_disk / "output"
+    output.mkdir()
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    errors = run_command(*writing(command, inputs, output), code=1).stderr
+    lines = [line for line in errors.splitlines() if line.startswith("error: ") and "broken.jpg" not in line]
+    assert len(lines) == 1 and "Read-only file system" in lines[0], errors
+
+
+@pytest.mark.slow
 def test_rows_committed_before_the_disk_was_full_are_kept(inputs, small_disk):
     fill(small_disk, 40_960)
     arguments = writing("predict", inputs, small_disk)
