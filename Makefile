@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help demo test test-quick lint docs format clean
+.PHONY: help demo test test-quick fuzz lint docs format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -29,6 +29,9 @@ test: .venv/.dev ## all tests and doctests
 
 test-quick: .venv/.test ## unit tests that take less than two seconds each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 tests/unit
+
+fuzz: .venv/.dev ## 60 kills at random moments, each resumed and compared; takes half an hour
+	HF_GEAAU_FUZZ_ROUNDS=15 $(BIN)/python -m pytest -s tests/integration/test_faults.py -k killed
 
 lint: .venv/.dev ## style, names, types
 	$(BIN)/ruff check .

@@ -94,6 +94,10 @@ class HubError(GeaauError, OSError):
     """The Hub cannot be reached, or refuses a request."""
 
 
+class ProcessError(GeaauError, ValueError):
+    """The environment says wrongly which of several processes this one is."""
+
+
 class DatasetWarning(UserWarning):
     """A dataset can be used, but results on it may not be comparable with published ones."""
 

@@ -1,13 +1,16 @@
-"""Write whole files, and claim the folder of a run."""
+"""Write whole files, lock folders, claim the folder of a run, and keep long sequences out of memory."""
 
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+import weakref
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Generic, TypeVar, overload
 
 from filelock import FileLock, Timeout
 
@@ -16,13 +19,21 @@ from hf_geaau.errors import GeaauError
 LOCK_FILE = ".lock"
 """Held while a run writes into a folder. The operating system releases it when the process ends, however it ends."""
 
+BLOCK = 256  # items of a `Spool` that are written and read together; our choice
+
+Item = TypeVar("Item")
+
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path that takes the name `path` when the block ends, and vanishes if the block fails.
 
     The temporary file lies in the same folder, because only there renaming is atomic. Its name starts with a dot, so
-    that listings of data files skip one that a killed process left behind.
+    that listings of data files skip one that a killed process left behind. Of two processes that write the same file,
+    the last one wins, whole.
+
+    Raises:
+        OSError: If the file cannot be written; its `filename` is `path`.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -31,16 +42,22 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         ...     (Path(folder) / "note.txt").read_text()
         'whole'
     """
-    path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
-    os.close(handle)
-    part = Path(name)
+    path, part = Path(path), None
     try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".partial")
+        os.close(handle)
+        part = Path(name)
         part.chmod(0o644)  # mkstemp makes files that only their owner can read
         yield part
         part.replace(path)
+    except OSError as error:
+        if error.errno and str(error.filename or ".partial").endswith(".partial"):
+            # The temporary name says nothing to a user.
+            raise OSError(error.errno, os.strerror(error.errno), os.fspath(path)) from error
+        raise
     finally:
-        part.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
 
 
 def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -52,6 +69,66 @@ def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None
     with whole_file(path) as part:
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         part.write_text(text + "\n", encoding="utf-8")
+
+
+def reason_of(error: OSError) -> str:
+    """Return why the system refused, without error number and file name."""
+    return os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+
+
+class FolderLock:
+    """The lock on a folder while one process writes to it. Use it as a context manager, or call `release`.
+
+    Args:
+        folder: Created if it is missing.
+        content: What is written, in the plural, for messages: "pictures".
+        error: Class of the errors raised.
+
+    Raises:
+        GeaauError: Of class `error`, if another process holds the lock, or the folder cannot be written.
+
+    Example:
+        >>> with tempfile.TemporaryDirectory() as folder, FolderLock(folder) as lock:
+        ...     lock.is_empty
+        True
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], *, content: str = "results", error: type[GeaauError] = GeaauError
+    ) -> None:
+        self.folder = Path(folder)
+        self._lock = FileLock(self.folder / LOCK_FILE)
+        try:
+            if self.folder.exists() and not self.folder.is_dir():
+                raise error(f"The output must be a folder, got the file '{folder}'. Pass another name.")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout as problem:
+            raise error(
+                f"Another process is writing {content} to '{folder}'. Wait for it to end, or pass another output."
+            ) from problem
+        except OSError as problem:
+            if isinstance(problem, GeaauError):
+                raise
+            raise _unwritable(self.folder, problem, error) from problem
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the folder holds nothing but the lock."""
+        return all(path.name == LOCK_FILE for path in self.folder.iterdir())
+
+    def release(self) -> None:
+        """Let other processes write to the folder. Calling it again has no effect."""
+        if self._lock.is_locked:
+            # Unlinked before it is released: a process that opened the old file notices and tries again.
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()
+
+    def __enter__(self) -> "FolderLock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 class FolderClaim:
@@ -98,7 +175,7 @@ class FolderClaim:
     ) -> None:
         self.folder, self._error, self._content, self._hint = Path(folder), error, content, hint
         self.record = self.folder / record
-        self._lock = self._acquire()
+        self._lock = FolderLock(folder, content=content, error=error)
         try:
             if start_over and self.record.is_file():
                 self._clear()
@@ -119,7 +196,7 @@ class FolderClaim:
         try:
             write_json(self.recorded, self.record)
         except OSError as error:
-            raise self._unwritable(error) from error
+            raise _unwritable(self.folder, error, self._error) from error
 
     def remove(self) -> None:
         """Delete the folder and release it."""
@@ -130,10 +207,7 @@ class FolderClaim:
 
     def release(self) -> None:
         """Let other processes write to the folder. Calling it again has no effect."""
-        if self._lock.is_locked:
-            # Unlinked before it is released: a process that opened the old file notices and tries again.
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-            self._lock.release()
+        self._lock.release()
 
     def __enter__(self) -> "FolderClaim":
         return self
@@ -141,26 +215,13 @@ class FolderClaim:
     def __exit__(self, *_: object) -> None:
         self.release()
 
-    def _acquire(self) -> FileLock:
-        if self.folder.exists() and not self.folder.is_dir():
-            raise self._error(f"The output must be a folder, got the file '{self.folder}'. Pass another name.")
-        lock = FileLock(self.folder / LOCK_FILE)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise self._error(
-                f"Another process is writing {self._content} to '{self.folder}'. Wait for it to end, or pass another"
-                " output."
-            ) from error
-        except OSError as error:
-            raise self._unwritable(error) from error
-        return lock
-
     def _clear(self) -> None:
-        """Remove everything but the lock; the record last, as it marks the rest as ours."""
+        """Remove everything but the lock; the record last, as it marks the rest as ours.
+
+        Numbered files go from the last to the first, so that a kill meanwhile leaves a valid earlier state.
+        """
         paths = [path for path in self.folder.iterdir() if path.name != LOCK_FILE]
-        for path in sorted(paths, key=lambda path: path == self.record):
+        for path in sorted(paths, key=lambda path: (path != self.record, path.name), reverse=True):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
@@ -194,9 +255,112 @@ class FolderClaim:
                 f" '{other[0]}'. Pass another folder."
             )
 
-    def _unwritable(self, error: OSError) -> GeaauError:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        return self._error(f"Cannot write to '{self.folder}': {reason}. Check the disk and the rights.")
+
+class Spool(Sequence[Item], Generic[Item]):
+    """A sequence to append to that keeps its items in a temporary file: a million of them take little memory.
+
+    Each block of `BLOCK` items is a line of JSON there; the items after the last whole block stay in memory, so that
+    a short sequence needs no file. Any thread may read.
+
+    Args:
+        to_json: Returns what an item is restored from, as JSON expresses it; None keeps the item itself in memory.
+        from_json: Restores an item.
+        items: The first items.
+
+    Example:
+        >>> names = Spool(str, str, ["a.jpg"])
+        >>> names.append("b.jpg")
+        >>> names[-1], len(names), names == ["a.jpg", "b.jpg"]
+        ('b.jpg', 2, True)
+    """
+
+    def __init__(
+        self, to_json: Callable[[Item], Any], from_json: Callable[[Any], Item], items: Iterable[Item] = ()
+    ) -> None:
+        self._to_json, self._from_json = to_json, from_json
+        self._file: BinaryIO | None = None
+        self._ends = array("Q", [0])  # where each block ends in the file
+        self._kept: dict[int, Item] = {}
+        self._last: list[Item] = []
+        self._read: tuple[int, list[Item]] = -1, []  # the block that was read last
+        self._lock = threading.RLock()
+        self.extend(items)
+
+    def append(self, item: Item) -> None:
+        """Add an item at the end.
+
+        Raises:
+            GeaauError: If the temporary file cannot be written.
+        """
+        with self._lock:
+            self._last.append(item)
+            if len(self._last) == BLOCK:
+                self._write_block()
+
+    def extend(self, items: Iterable[Item]) -> None:
+        """Add items at the end."""
+        for item in items:
+            self.append(item)
+
+    def __len__(self) -> int:
+        return (len(self._ends) - 1) * BLOCK + len(self._last)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Item]: ...
+
+    def __getitem__(self, index: int | slice) -> Item | list[Item]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        with self._lock:
+            number, at = divmod(range(len(self))[index], BLOCK)
+            return self._last[at] if number == len(self._ends) - 1 else self._block(number)[at]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]  # it changes, as a list does
+
+    def __repr__(self) -> str:
+        return f"Spool({self[:3]!r})" if len(self) <= 3 else f"Spool({self[:3]!r}… {len(self)} items)"
+
+    def _write_block(self) -> None:
+        first, values = (len(self._ends) - 1) * BLOCK, [self._to_json(item) for item in self._last]
+        self._kept |= {first + at: self._last[at] for at, value in enumerate(values) if value is None}
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 it lives as long as the sequence
+                weakref.finalize(self, self._file.close)
+            self._file.seek(self._ends[-1])
+            self._file.write(json.dumps(values).encode())
+            self._file.flush()
+        except OSError as error:
+            raise GeaauError(
+                f"Cannot write a temporary file in '{tempfile.gettempdir()}': {reason_of(error)}. Free space there, or"
+                " set TMPDIR to another folder."
+            ) from error
+        self._ends.append(self._file.tell())
+        self._last = []
+
+    def _block(self, number: int) -> list[Item]:
+        if self._read[0] != number:
+            assert self._file is not None
+            self._file.seek(self._ends[number])
+            values = json.loads(self._file.read(self._ends[number + 1] - self._ends[number]))
+            first = number * BLOCK
+            items = [
+                self._kept[first + at] if value is None else self._from_json(value) for at, value in enumerate(values)
+            ]
+            self._read = number, items
+        return self._read[1]
+
+
+def _unwritable(folder: Path, problem: OSError, error: type[GeaauError]) -> GeaauError:
+    return error(f"Cannot write to '{folder}': {reason_of(problem)}. Check the disk and the rights.")
 
 
 def _short(value: object) -> str:

@@ -271,7 +271,7 @@ def save_contact_sheet(
         axis.axis("off")
     for axis, crop, caption in zip(axes, crops, captions, strict=False):
         axis.imshow(crop)
-        axis.set_title(caption, fontsize=7)
+        axis.set_title(_plain(caption), fontsize=7)
     _save(figure, path)
 
 
@@ -286,8 +286,16 @@ def _small_multiples(
     rows = -(-count // columns)
     size = (width or 3.4 * columns, height or 1.35 * rows + 0.7)
     figure = Figure(figsize=size, dpi=110, layout="constrained")
-    figure.suptitle(title, fontsize=10, wrap=True, parse_math=False)
+    figure.suptitle(_plain(title), fontsize=10, wrap=True)
     return figure, figure.subplots(rows, columns, squeeze=False).ravel()
+
+
+def _plain(text: str) -> str:
+    """Escape text that may hold a file's name: matplotlib takes what stands between dollars for mathematics.
+
+    `parse_math=False` does not suffice, because the wrapping of lines measures them as mathematics nevertheless.
+    """
+    return text.replace("$", r"\$")
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -4,6 +4,7 @@ It lies beside the package, not in it: importing `hf_geaau` registers the model 
 which `hf-geaau --help` must not pay for. Each command imports what it needs when it runs.
 """
 
+import os
 import sys
 from typing import Annotated
 
@@ -33,17 +34,34 @@ for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)
 
 
-def main() -> None:
-    """Run the command; an expected error is one line and exit code 1, not a traceback."""
-    from importlib import import_module
+_FULL = ("No space left", "os error 28", "PytorchStreamWriter failed", "file write failed")  # Rust's and torch's words
 
+
+def main() -> None:
+    """Run the command; an expected error, or one of the disk, is one line and exit code 1, not a traceback."""
     try:
         app()
     except Exception as error:
-        if not isinstance(error, import_module("hf_geaau.errors").GeaauError):
+        line = _expected(error)
+        if line is None:
             raise
-        complain(str(error))
+        complain(line)
         sys.exit(1)
+
+
+def _expected(error: Exception) -> str | None:
+    """Return an error's line for the user; None if it is a mistake of the program."""
+    errors = sys.modules.get("hf_geaau.errors")  # imported by whoever raises one
+    if errors is not None and isinstance(error, errors.GeaauError):
+        return str(error)
+    if isinstance(error, OSError):
+        from hf_geaau.files import reason_of
+
+        where = f"'{os.fsdecode(error.filename)}'" if isinstance(error.filename, str | bytes) else "a file"
+        return f"Cannot read or write {where}: {reason_of(error)}. Check the disk's space and rights, then try again."
+    if any(words in str(error) for words in _FULL):
+        return f"Disk full while writing: {' '.join(str(error).split())[:200]}. Free space, then try again."
+    return None
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,5 +1,6 @@
 """What `hf-geaau predict --annotate` writes: annotated photos and mask sheets, and videos with overlays."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +9,10 @@ import typer
 from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from hf_geaau.faces import Face
+    from hf_geaau.files import FolderLock
     from hf_geaau.inference import FaceAnalyzer
     from hf_geaau.video.overlay import OverlayWriter
     from hf_geaau.video.run import SourceReport, Tally
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 class Annotator:
     """Draws frames into a folder: NUMBER_NAME.jpg and mask sheets for photos, NUMBER_NAME.mp4 for videos.
 
-    A `RunObserver`.
+    A `RunObserver`. What cannot be drawn becomes a note of its source; an error of the disk ends the run. The folder is
+    locked until `close`.
 
     Args:
         folder: Created if it is missing.
@@ -41,15 +44,24 @@ class Annotator:
             raise typer.BadParameter(
                 f"must be an AU of this model ({', '.join(units)}), got '{heat_map}'.", param_hint="--heat-map"
             )
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.analyzer, self.blur = folder, analyzer, blur
         self.heat_map = None if heat_map is None else units.index(heat_map)
         self._digits = 1
         self._video: OverlayWriter | None = None
         self._target = folder
+        self._problem = ""
+        self._lock: FolderLock | None = None
 
     def start(self, sources: "Sequence[Source]", done: int) -> None:
-        """Number the files with as many digits as their count has."""
+        """Lock the folder, and number the files with as many digits as their count has.
+
+        Raises:
+            VideoError: If another process draws there, or the folder cannot be written.
+        """
+        from hf_geaau.errors import VideoError
+        from hf_geaau.files import FolderLock
+
+        self._lock = FolderLock(self.folder, content="pictures", error=VideoError)
         self._digits = len(str(len(sources)))
 
     def frame(self, frame: "AnalyzedFrame") -> None:
@@ -58,8 +70,28 @@ class Annotator:
         Raises:
             VideoError: If the disk is full or gone.
         """
-        from hf_geaau.errors import VideoError
+        if not self._problem:  # of an earlier frame: half a video would be taken for a whole one
+            with self._noting_problems():
+                self._draw(frame)
 
+    @contextmanager
+    def _noting_problems(self) -> "Iterator[None]":
+        from hf_geaau.errors import GeaauError, VideoError
+        from hf_geaau.files import reason_of
+
+        try:
+            yield
+        except GeaauError:
+            raise
+        except Exception as error:  # a foreign picture can make a drawing library raise anything
+            if isinstance(error, OSError) and error.errno:
+                raise VideoError(
+                    f"Cannot write pictures to '{self.folder}': {reason_of(error)}. Free space or repair the disk."
+                ) from error
+            self._problem = f"it could not be annotated ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            self._abandon()
+
+    def _draw(self, frame: "AnalyzedFrame") -> None:
         assert frame.image is not None
         picture = Image.fromarray(frame.image)
         if self.blur:
@@ -72,22 +104,26 @@ class Annotator:
         if frame.source.kind != "photo":
             self._draw_frame(frame, picture, target.with_name(f"{target.name}.mp4"))
             return
-        try:
-            self._draw_photo(picture, frame.faces, target)
-        except OSError as error:
-            raise VideoError(
-                f"Cannot write pictures to '{self.folder}': {error.strerror or error}. Free space or repair the disk."
-            ) from error
+        self._draw_photo(picture, frame.faces, target)
 
     def end(self, source: "SourceReport", tally: "Tally") -> None:
-        """Finish a video and give it its name."""
-        if self._video is not None:
-            self._video.close()
-            Path(self._video.path).replace(self._target)
-            self._video = None
+        """Finish a video and give it its name; say what could not be drawn."""
+        with self._noting_problems():
+            if self._video is not None:
+                self._video.close()
+                Path(self._video.path).replace(self._target)
+                self._video = None
+        if self._problem:
+            source.notes.append(self._problem)
+            self._problem = ""
 
     def close(self) -> None:
-        """Remove a video that is not finished."""
+        """Remove a video that is not finished, and release the folder."""
+        self._abandon()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _abandon(self) -> None:
         if self._video is not None:
             self._video.abandon()
             Path(self._video.path).unlink(missing_ok=True)
@@ -131,4 +167,5 @@ class Annotator:
 def _stem(location: str) -> str:
     """Return a file name for a path or URL."""
     stem = Path(location.split("?")[0]).stem
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in stem)[:100] or "photo"
+    name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in stem)
+    return name.encode("utf-8", "replace")[:100].decode("utf-8", "ignore") or "photo"  # file systems limit bytes

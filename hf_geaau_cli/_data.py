@@ -99,6 +99,7 @@ def example_data(
     """Write a small imitation of a dataset's official layout, with invented labels and faces, and show the layout."""
     from hf_geaau.data import dataset_class, write_example
 
+    # After the imports, which take seconds: what another process began meanwhile is seen, its lock included.
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise typer.BadParameter(f"must be a new or empty folder, got '{folder}'.", param_hint="DIR")
     write_example(name, folder, **parsed(option), **({"face_model": face_model} if face_model else {}))

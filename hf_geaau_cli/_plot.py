@@ -35,6 +35,7 @@ def plot(
     quiet_libraries()
     from hf_geaau import plots
     from hf_geaau.errors import TableError
+    from hf_geaau.files import FolderLock, whole_file
     from hf_geaau.video import summary
     from hf_geaau.video.tables import read_table
 
@@ -42,22 +43,22 @@ def plot(
     rows, thresholds = read_table(table)
     if rows.empty:
         raise TableError(f"Cannot plot '{table}': it has no rows.")
-    if output.is_dir() and any(output.iterdir()) and not overwrite:
-        raise typer.BadParameter(f"'{output}' is not empty; pass --overwrite.", param_hint="--output")
-    output.mkdir(parents=True, exist_ok=True)
-    tracks = summary.longest_tracks(rows)
-    for number, track in enumerate(tracks[:max_tracks], 1):
-        path = output / f"{number:02d}_face{track.track_id}_over_time.png"
-        plots.save_time_series(track.rows, thresholds, path, track.title)
-    plots.save_cooccurrence(rows, list(thresholds), output / "together.png")
-    lines = summary.summarize(rows, thresholds)
-    lines.to_csv(output / "summary.csv", index=False)
-    if contact_sheet:
-        try:
-            sheet = summary.contact_sheet(rows, list(thresholds), top, blur=blur, on_problem=complain)
-            plots.save_contact_sheet(sheet.crops, sheet.captions, output / "strongest.png", sheet.title, top)
-        except TableError as error:
-            complain(str(error))
+    tracks, lines = summary.longest_tracks(rows), summary.summarize(rows, thresholds)
+    with FolderLock(output, content="pictures", error=TableError) as lock:
+        if not (lock.is_empty or overwrite):
+            raise typer.BadParameter(f"'{output}' is not empty; pass --overwrite.", param_hint="--output")
+        for number, track in enumerate(tracks[:max_tracks], 1):
+            path = output / f"{number:02d}_face{track.track_id}_over_time.png"
+            plots.save_time_series(track.rows, thresholds, path, track.title)
+        plots.save_cooccurrence(rows, list(thresholds), output / "together.png")
+        with whole_file(output / "summary.csv") as part:
+            lines.to_csv(part, index=False)
+        if contact_sheet:
+            try:
+                sheet = summary.contact_sheet(rows, list(thresholds), top, blur=blur, on_problem=complain)
+                plots.save_contact_sheet(sheet.crops, sheet.captions, output / "strongest.png", sheet.title, top)
+            except TableError as error:
+                complain(str(error))
     _print(lines)
     note = f"; {len(tracks) - max_tracks} more faces not drawn, see --max-tracks" if len(tracks) > max_tracks else ""
     say(f"Pictures and summary.csv in {output}{note}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hf_geaau.video.stream import AnalyzedFrame
 
 FULL_TABLES = 5  # above this many photos, a line per photo instead of a table per face
+SUFFIXES = (".csv", ".jsonl", ".parquet")  # those of hf_geaau.video.tables, which takes seconds to import
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
 InputsArgument = Annotated[
@@ -83,6 +84,8 @@ def predict(
     """
     if (blur or heat_map) and annotate is None:
         raise typer.BadParameter("needs --annotate DIR.", param_hint="--blur" if blur else "--heat-map")
+    if output is not None and output.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(f"must end in {', '.join(SUFFIXES)}, got '{output}'.", param_hint="--output")
     quiet_libraries()
     from hf_geaau.errors import TableError
     from hf_geaau.inference import load_analyzer
@@ -100,6 +103,8 @@ def predict(
         workers = workers or process.workers
         settings = Settings(every, fps, detect_every, smooth, batch_size, workers, annotate is not None, start, end)
     except TableError as error:
+        if isinstance(error.__cause__, OSError):  # no wrong value, but what the system said
+            raise
         raise typer.BadParameter(str(error), param_hint="--output") from error
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
@@ -109,7 +114,7 @@ def predict(
     if annotate is not None:
         from ._annotate import Annotator
 
-        observers.append(Annotator(annotate, analyzer, heat_map, blur))
+        observers.append(Annotator(process.pictures(annotate), analyzer, heat_map, blur))
     try:
         report = predict_to_table(
             inputs, output, analyzer, settings,
@@ -198,25 +203,26 @@ def _print_video(source: "SourceReport", tally: "Tally") -> None:
 
 
 def _conclude(report: "Report", count: int, min_score: float) -> None:
-    """Print what was wrong, and exit with 1 if an input gave no result."""
+    """Print what was wrong, and exit with 1 if an input gave no result. A million sources pass one by one."""
     if report.is_interrupted and report.path is not None:
         say(f"Interrupted. The table is in '{report.path}'.", err)
     if report.index is not None:
         say(f"{count} parts and {report.index.name} in {report.index.parent}")
-    for source in report.sources:
-        if source.notes:
-            say(f"note: '{source.shown}': {'; '.join(source.notes)}.", err)
     if report.skipped:
         kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(report.skipped.items()))
         say(f"note: files that are neither photo nor video were passed over: {kinds}.", err)
+    failed, kind = len(report.unusable), "photos"
     for source in report.sources:
-        if source.problem is not None:
+        if source.kind != "photo":
+            kind = "inputs"
+        if source.notes:
+            say(f"note: '{source.shown}': {'; '.join(source.notes)}.", err)
+        if (problem := source.problem) is not None:
             hint = f" Lower --min-score ({min_score:g} now), or pass --aligned if it is a face crop."
-            complain(source.problem + (hint if source.has_no_face else ""))
+            complain(problem + (hint if source.has_no_face else ""))
+            failed += 1
     for problem in report.unusable:
         complain(problem)
-    if report.failed:
-        total = len(report.sources) + len(report.unusable)
-        kind = "photos" if all(source.kind == "photo" for source in report.sources) else "inputs"
-        say(f"{report.failed} of {total} {kind} gave no result.", err)
+    if failed:
+        say(f"{failed} of {len(report.sources) + len(report.unusable)} {kind} gave no result.", err)
         raise typer.Exit(1)

@@ -58,6 +58,8 @@ def similar(
             raise typer.BadParameter(f"must end in {suffix}, got '{path}'.")
         if path is not None and path.exists() and not overwrite:
             raise typer.BadParameter(f"'{path}' exists; pass --overwrite to replace it.")
+        if path is not None and not path.absolute().parent.is_dir():
+            raise typer.BadParameter(f"its folder must exist, got '{path}'.")
     quiet_libraries()
     from hf_geaau.errors import FaceNotFoundError
     from hf_geaau.plots import require_matplotlib, save_contact_sheet

@@ -12,8 +12,8 @@ import pytest
 from hf_geaau_cli import main
 
 
-def run_command(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Return what the command printed, and check its exit code."""
+def run_command(*arguments: object, code: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Return what the command printed, and check its exit code; None for 0 or 1."""
     out, err = io.StringIO(), io.StringIO()
     with (
         redirect_stdout(out),
@@ -23,6 +23,7 @@ def run_command(*arguments: object, code: int = 0) -> subprocess.CompletedProces
         pytest.raises(SystemExit) as end,
     ):
         main()
-    assert (end.value.code or 0) == code, err.getvalue() + out.getvalue()
+    ended = end.value.code or 0
+    assert ended in ((0, 1) if code is None else (code,)), err.getvalue() + out.getvalue()
     assert "Traceback" not in err.getvalue()
-    return subprocess.CompletedProcess([], code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess([], ended, out.getvalue(), err.getvalue())

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import DatasetError, DatasetWarning
+from hf_geaau.files import FolderLock
 
 from .base import AUDataset, DatasetNotes, Fold, choose
 from .downloads import REPORT, DownloadReport, DownloadSettings, fetch_all
@@ -228,27 +229,24 @@ def download_fec(
 
     Raises:
         DatasetNotFoundError: If there is no csv file.
-        DatasetError: If a file cannot be written, for instance on a full disk.
+        DatasetError: If a file cannot be written, for instance on a full disk, or another process is fetching.
     """
     for option in settings:
         choose("option", option, [entry.name for entry in fields(DownloadSettings)])
     folder = Path(data_dir).expanduser().absolute()
     urls = read_urls(folder, agreement=agreement)
     images = folder / IMAGES
-    try:
-        images.mkdir(exist_ok=True)
-    except OSError as error:
-        raise DatasetError(f"Cannot write to {str(folder)!r}: {error.strerror}. Check its rights.") from error
-    paths = local_paths(images, [np.array(urls, dtype=object)])
-    return fetch_all(
-        urls,
-        images,
-        lambda url: Path(paths[url] or image_name(url)).name,
-        settings=DownloadSettings(**settings),
-        report=folder / REPORT,
-        retry_dead=retry_dead,
-        progress=progress,
-    )
+    with FolderLock(images, content="photos", error=DatasetError):
+        paths = local_paths(images, [np.array(urls, dtype=object)])
+        return fetch_all(
+            urls,
+            images,
+            lambda url: Path(paths[url] or image_name(url)).name,
+            settings=DownloadSettings(**settings),
+            report=folder / REPORT,
+            retry_dead=retry_dead,
+            progress=progress,
+        )
 
 
 def read_triplets(path: Path, split: str, agreement: float, notes: DatasetNotes) -> TripletBlock:

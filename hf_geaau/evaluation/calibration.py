@@ -5,7 +5,8 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from hf_geaau import facs, metrics
 from hf_geaau.data import AUDataset
 from hf_geaau.errors import DatasetWarning, EvaluationError
-from hf_geaau.files import write_json
+from hf_geaau.files import FolderLock, reason_of, write_json
 from hf_geaau.models.geaau.image_processing_geaau import action_unit_probabilities
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT
 
@@ -75,7 +76,7 @@ def calibrate(
     Raises:
         CheckpointError, DatasetError, DatasetNotFoundError, DeviceError: If one of them is wrong.
         EvaluationError: If the model predicts no AUs of the dataset, `output` is missing or not empty, or there is no
-            validation subject or label.
+            validation subject or label; or if another process writes to the checkpoint.
 
     Warns:
         DatasetWarning: If the model may have been trained on the validation subjects.
@@ -85,16 +86,17 @@ def calibrate(
         raise EvaluationError(f"`validation_share` must lie between 0 and 1, got {validation_share}.")
     if false_alarm_rate is not None and not 0 <= false_alarm_rate <= 1:
         raise EvaluationError(f"`false_alarm_rate` must lie in [0, 1], got {false_alarm_rate}.")
-    source, rows, network, processor = open_pair(model, name, data_dir, fold, "train", protocol, options)
-    wanted = _known_validation(model, source, fold, protocol)
-    chosen, subjects, origin = _validation_rows(rows, wanted, validation_share, seed)
-    predictions = predict_dataset(
-        network, processor, rows.select(chosen), batch_size, device, num_workers, progress, bf16
-    )
-    temperature, thresholds, scores = fit_calibration(predictions, network.config, source.aus, false_alarm_rate)
-    result = {"dataset": name, "fold": fold, "protocol": protocol, "validation_subjects": subjects}
-    result |= {"validation_from": origin, "frames": len(predictions.rows), **scores}
-    _write(target, model, {"temperature": temperature, "thresholds": thresholds}, result)
+    with _locked(target, output):
+        source, rows, network, processor = open_pair(model, name, data_dir, fold, "train", protocol, options)
+        wanted = _known_validation(model, source, fold, protocol)
+        chosen, subjects, origin = _validation_rows(rows, wanted, validation_share, seed)
+        predictions = predict_dataset(
+            network, processor, rows.select(chosen), batch_size, device, num_workers, progress, bf16
+        )
+        temperature, thresholds, scores = fit_calibration(predictions, network.config, source.aus, false_alarm_rate)
+        result = {"dataset": name, "fold": fold, "protocol": protocol, "validation_subjects": subjects}
+        result |= {"validation_from": origin, "frames": len(predictions.rows), **scores}
+        _write(target, model, {"temperature": temperature, "thresholds": thresholds}, result)
     return result
 
 
@@ -294,6 +296,16 @@ def _target(model: str | os.PathLike[str] | None, output: str | os.PathLike[str]
     return Path(model)
 
 
+@contextmanager
+def _locked(target: Path, output: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Hold the checkpoint that is changed in place; a copy needs no lock, because it appears whole or not at all."""
+    if output is not None:
+        yield
+        return
+    with FolderLock(target, content="a checkpoint", error=EvaluationError):
+        yield
+
+
 def _write(target: Path, model: str | os.PathLike[str] | None, chosen: dict[str, Any], report: dict[str, Any]) -> None:
     """Change the config in place, or write a whole copy that appears at the end."""
     source = BUNDLED_CHECKPOINT if model is None else Path(model)
@@ -308,7 +320,12 @@ def _write(target: Path, model: str | os.PathLike[str] | None, chosen: dict[str,
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".calibrate-") as scratch:
         copy = Path(shutil.copytree(source, Path(scratch) / "copy"))
         _write_calibration(copy, chosen, report)
-        copy.replace(target)  # replaces an empty folder
+        try:
+            copy.replace(target)  # replaces an empty folder
+        except OSError as error:
+            raise EvaluationError(
+                f"Cannot write the calibrated copy '{target}': {reason_of(error)}. Pass another output."
+            ) from error
 
 
 def _write_calibration(folder: Path, chosen: dict[str, Any], report: dict[str, Any]) -> None:

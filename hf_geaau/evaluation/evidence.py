@@ -7,7 +7,7 @@ from typing import Any
 
 from hf_geaau.errors import EvaluationError
 from hf_geaau.faces import FaceDetector
-from hf_geaau.files import whole_file, write_json
+from hf_geaau.files import FolderLock, whole_file, write_json
 from hf_geaau.inference import Runner, evaluating
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.plots import require_matplotlib
@@ -55,7 +55,7 @@ def gather_evidence(
 
     Raises:
         CheckpointError, DatasetError, DeviceError: If one of them is wrong.
-        EvaluationError: If there is nothing to measure on, or the labels are wrong.
+        EvaluationError: If there is nothing to measure on, the labels are wrong, or another process writes there.
         MissingExtraError: If matplotlib is missing.
     """
     _check_request(model, output, renders, photos, photo_labels, limit)
@@ -65,10 +65,9 @@ def gather_evidence(
         check_device(device)
     network, processor = load_checkpoint(None if model is None else os.fspath(model), must_predict=True)
     target = Path(output or model or "")
-    target.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {"checkpoint": Path(model or BUNDLED_CHECKPOINT).name, "rendered": {}}
     sets = []
-    with evaluating(network, device):
+    with FolderLock(target, content="results", error=EvaluationError), evaluating(network, device):
         runner = Runner(network, processor, keep=())
         for name in SETS if renders is not None else ():
             folder = Path(renders or "") / name
@@ -81,12 +80,12 @@ def gather_evidence(
             problems = find_faces(labeled, Path(photos or ""), FaceDetector())
             result["photos"] = photo_evidence(runner, labeled, problems, batch_size)
             report(f"photos: {result['photos']['found']} of {len(labeled)} faces found")
-    if sets:
-        draw_calibration(result["rendered"], sets[0].names, target / "calibration.png")
-        draw_failures(sets[-1], thresholds_of(network.config), target / "failures.jpg")
-    with whole_file(target / "evidence.md") as part:
-        part.write_text(evidence_page(result), encoding="utf-8")
-    write_json(result, target / "evidence.json")
+        if sets:
+            draw_calibration(result["rendered"], sets[0].names, target / "calibration.png")
+            draw_failures(sets[-1], thresholds_of(network.config), target / "failures.jpg")
+        with whole_file(target / "evidence.md") as part:
+            part.write_text(evidence_page(result), encoding="utf-8")
+        write_json(result, target / "evidence.json")
     return result
 
 

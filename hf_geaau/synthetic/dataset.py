@@ -6,6 +6,7 @@ person, because the person's texture and hair are built once per block.
 
 import multiprocessing
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -201,6 +202,7 @@ def render_dataset(
     with FolderClaim(folder, settings, record=SETTINGS_FILE, error=RenderFolderError, content="renders"):
         if not table.is_file():
             _render_to(folder, plan, count, source, workers, quality, progress)
+        shutil.rmtree(folder / _PARTS, ignore_errors=True)
     return table
 
 
@@ -231,9 +233,6 @@ def _render_to(
             progress(done, count)
     with whole_file(folder / LABELS_FILE) as file:
         pq.write_table(pa.concat_tables([pq.read_table(part) for part in parts.values()]), file)
-    for part in parts.values():
-        part.unlink()
-    (folder / _PARTS).rmdir()
 
 
 def _task_bounds(start: int, stop: int) -> list[tuple[int, int]]:

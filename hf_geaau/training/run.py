@@ -83,6 +83,7 @@ def train(
     Raises:
         TrainingError: If recipe, data and what `output` holds do not fit, training diverges, another process writes to
             `output`, or the disk is full.
+        ProcessError: If the environment says wrongly which of several processes this is.
         DatasetError, DatasetNotFoundError: As `hf_geaau.data.load`.
     """
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
@@ -187,7 +188,11 @@ def claim_output(
     claim = FolderClaim(
         folder, settings or {}, record=RUN, error=TrainingError, content="checkpoints", may_hold=may_hold
     )
-    recipe.save(folder / RECIPE)
+    try:
+        recipe.save(folder / RECIPE)
+    except BaseException:
+        claim.release()
+        raise
     return claim
 
 

@@ -20,6 +20,7 @@ from hf_geaau import metrics
 from hf_geaau.errors import TrainingError
 from hf_geaau.hub import LicenseCallback
 from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauImageProcessor, GeaauModel
+from hf_geaau.video.run import Process
 
 from .data import Collator, CropDataset
 from .ema import WeightAverage, refuse_sharding
@@ -59,6 +60,7 @@ def build_trainer(
     Raises:
         TrainingError: If the batch cannot be divided over the processes, or the recipe asks for an average of weights
             that are themselves divided.
+        ProcessError: If the environment says wrongly which of several processes this is.
     """
     model = build_model(recipe) if model is None else model
     model.to(memory_format=torch.channels_last)
@@ -139,7 +141,7 @@ def training_arguments(
 
 def _divide(recipe: Recipe, use_cpu: bool) -> tuple[int, int]:
     """Divide the global batch over processes (or devices of one process) and accumulation steps."""
-    devices = int(os.environ.get("WORLD_SIZE", "1"))
+    devices = Process.from_environment().count  # a wrong value is one line there, and a traceback in torch
     if devices == 1 and not use_cpu:
         devices = max(1, torch.cuda.device_count())
     share, rest = divmod(recipe.batch_size, devices)

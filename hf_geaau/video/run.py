@@ -1,17 +1,19 @@
 """One run over photos, videos and cameras: a table of all faces, and a report on every source."""
 
-import json
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
-from hf_geaau.errors import CheckpointError, TableError
+from hf_geaau.errors import CheckpointError, ProcessError, TableError
+from hf_geaau.files import Spool, reason_of
 from hf_geaau.inference import FaceAnalyzer, best_device, load_analyzer
-from hf_geaau.video.sources import Source, find_sources, share
+from hf_geaau.video.sources import Source, find_sources, share, source_spool
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, SourceEnd, cores
 from hf_geaau.video.tables import (
     CHUNK_ROWS,
@@ -22,8 +24,9 @@ from hf_geaau.video.tables import (
     columns,
     face_row,
     index_part,
+    merge_index,
     part_path,
-    write_index,
+    read_index_part,
 )
 
 
@@ -38,14 +41,32 @@ class Process:
 
     @classmethod
     def from_environment(cls) -> "Process":
-        """Return what torchrun, accelerate or MPI say in the environment; one process without them."""
+        """Return what torchrun, accelerate or MPI say in the environment; one process without them.
 
-        def number(default: int, *names: str) -> int:
-            return next((int(os.environ[name]) for name in names if name in os.environ), default)
+        Raises:
+            ProcessError: If a value is not a whole number, or a rank is not below its count.
+        """
 
-        rank = number(0, "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK")
-        count = number(1, "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
-        return cls(rank, count, number(0, "LOCAL_RANK"), number(count, "LOCAL_WORLD_SIZE"))
+        def number(default: int, least: int, *names: str) -> int:
+            name = next((name for name in names if name in os.environ), None)
+            text = str(default) if name is None else os.environ[name].strip()
+            if not (text.isascii() and text.isdecimal() and int(text) >= least):
+                raise ProcessError(
+                    f"The environment variable {name} must be a whole number from {least}, got '{text}'. Unset it, or"
+                    " start the command with torchrun or accelerate launch."
+                )
+            return int(text)
+
+        rank = number(0, 0, "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK")
+        count = number(1, 1, "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+        local = number(0, 0, "LOCAL_RANK"), number(count, 1, "LOCAL_WORLD_SIZE")
+        for name, given, below in (("RANK", rank, count), ("LOCAL_RANK", *local)):
+            if given >= below:
+                raise ProcessError(
+                    f"The environment variable {name} must be below the number of processes, got {given} of {below}."
+                    " Unset it, or start the command with torchrun or accelerate launch."
+                )
+        return cls(rank, count, *local)
 
     @property
     def device(self) -> str:
@@ -65,6 +86,10 @@ class Process:
     def output(self, path: Path) -> Path:
         """Return the table that this process writes: `path`, or its part in the folder `path`."""
         return path if self.count == 1 else part_path(path, self.rank, self.count)
+
+    def pictures(self, folder: Path) -> Path:
+        """Return the folder that this process draws into: each numbers its own share of the inputs."""
+        return folder if self.count == 1 else folder / f"part-{self.rank:05d}-of-{self.count:05d}"
 
 
 @dataclass
@@ -154,10 +179,14 @@ class SourceReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of the index."""
-        values = asdict(self)
+        values = dict(vars(self))
         if self.part is None:
             del values["part"]
         return values
+
+
+def _report_spool() -> Spool[SourceReport]:
+    return Spool(SourceReport.to_dict, lambda values: SourceReport(**values))
 
 
 @dataclass
@@ -165,7 +194,8 @@ class Report:
     """What a run gave.
 
     Attributes:
-        sources: One report per source, in their order, including those that a resumed run had finished before.
+        sources: One report per source, in their order, including those that a resumed run had finished before. A
+            million of them take little memory, unless they are copied to a list.
         unusable: A line for each input that gave no source.
         skipped: Number of files in folders that are neither photo nor video, by suffix.
         path: The table, or this process's part of it; None if none was asked for.
@@ -173,8 +203,8 @@ class Report:
         is_interrupted: Whether Ctrl-C ended a camera's run.
     """
 
-    sources: list[SourceReport] = field(default_factory=list)
-    unusable: list[str] = field(default_factory=list)
+    sources: Spool[SourceReport] = field(default_factory=_report_spool)
+    unusable: Spool[str] = field(default_factory=lambda: Spool(str, str))
     skipped: Counter[str] = field(default_factory=Counter)
     path: Path | None = None
     index: Path | None = None
@@ -202,7 +232,7 @@ class RunObserver(Protocol):
         """Take the next frame or photo."""
 
     def end(self, source: SourceReport, tally: Tally) -> None:
-        """Take the report on a source, after its frames."""
+        """Take the report on a source, after its frames. What is appended to its `notes` is kept."""
 
     def close(self) -> None:
         """Release what is held; the run is over or failed."""
@@ -238,7 +268,7 @@ def predict_to_table(
             writes its part and the last writes `_index.json`. None for no table, only the report and the observers.
         model: Hub id or directory, an analyzer or a pipeline; None for the bundled checkpoint.
         settings: How to process the inputs; None for `Settings()`.
-        resume: Continue an interrupted run with the same inputs, model and settings.
+        resume: Continue an interrupted run with the same inputs, model, settings and `chunk_rows`.
         overwrite: Replace an existing table, and drop what an interrupted run left.
         chunk_rows: Approximate number of rows per chunk.
         process: This process among those that share the inputs; None for what the environment says.
@@ -261,13 +291,15 @@ def predict_to_table(
     process = process or Process.from_environment()
     path = None if output is None else Path(output)
     if path is not None and resume and is_finished(path, process):
-        entries = json.loads(index_part(path, process.rank).read_text(encoding="utf-8"))
-        return Report([SourceReport(**entry) for entry in entries], path=process.output(path))
+        report = Report(path=process.output(path))
+        report.sources.extend(SourceReport(**entry) for entry in read_index_part(path, process.rank))
+        report.index = path / INDEX if merge_index(path, process.count) else None
+        return report
     check_run(path, process, resume=resume, overwrite=overwrite)
     run = _Run(inputs, _analyzer(model, process), settings or Settings(), process, observers)
-    if path is not None:
-        run.open_table(path, resume=resume, overwrite=overwrite, chunk_rows=chunk_rows)
     try:
+        if path is not None:
+            run.open_table(path, resume=resume, overwrite=overwrite, chunk_rows=chunk_rows)
         run.go()
     finally:
         run.close()
@@ -292,6 +324,9 @@ def check_run(path: Path | None, process: Process, *, resume: bool = False, over
 def is_finished(path: Path, process: Process) -> bool:
     """Return whether this process, one of several, had finished its part before all were started again."""
     return process.count > 1 and index_part(path, process.rank).is_file()
+
+
+_RECORDED = ("every", "fps", "stride", "smooth_s", "start_s", "end_s")  # of `Settings`: what decides the rows
 
 
 def _analyzer(model: FaceAnalyzer | HasAnalyzer | str | Path | None, process: Process) -> FaceAnalyzer:
@@ -319,8 +354,10 @@ class _Run:
         self.report, self.tally = Report(), Tally()
         self.writer: TableWriter | None = None
         given = list(inputs)
-        found = find_sources([each for each in given if not isinstance(each, Source)])
-        sources = [*(each for each in given if isinstance(each, Source)), *found.sources]
+        found = find_sources(each for each in given if not isinstance(each, Source))
+        sources: Sequence[Source] = found.sources
+        if direct := [each for each in given if isinstance(each, Source)]:
+            sources = source_spool(chain(direct, found.sources))
         self.sources = share(sources, process.rank, process.count)
         if process.rank == 0:
             self.report.unusable, self.report.skipped = found.problems, found.skipped
@@ -331,21 +368,14 @@ class _Run:
         if resume and any(source.kind == "webcam" for source in self.sources):
             raise TableError("A run with a camera cannot be resumed. Start over with --overwrite.")
         if process.count > 1:
-            if path.is_file():  # `check_output` allows that only with `overwrite`
-                path.unlink(missing_ok=True)
-            path.mkdir(exist_ok=True)
-            if overwrite and not resume:
-                clear_folder(path, process.rank, process.count)
+            _make_folder(path)
         units, config = analyzer.runner.action_units, analyzer.runner.model.config
         must_be_same = {
             "model": str(analyzer.runner.model.name_or_path),
             "aligned": analyzer.aligned,
             "min_score": analyzer.min_score,
-            **{
-                name: getattr(self.stream.settings, name)
-                for name in ("every", "fps", "stride", "smooth_s", "start_s", "end_s")
-            },
-            "inputs": [source.name for source in self.sources],
+            **{name: getattr(self.stream.settings, name) for name in _RECORDED},
+            "inputs": _digest(self.sources),
         }
         self.writer = TableWriter(
             process.output(path),
@@ -356,9 +386,11 @@ class _Run:
             overwrite=overwrite,
             chunk_rows=chunk_rows,
         )
+        if process.count > 1 and overwrite and not resume:
+            clear_folder(path, process.rank, process.count)
         self.report.path = self.writer.path
+        self.report.sources.extend(SourceReport(**entry) for entry in self.writer.entries())
         if progress := self.writer.progress:
-            self.report.sources = [SourceReport(**entry) for entry in progress["entries"]]
             self.tally = Tally.from_dict(progress["tally"])
 
     def go(self) -> None:
@@ -387,11 +419,13 @@ class _Run:
                 self._end(SourceEnd(index, self.sources[index], decoded=self.tally.frames))
         if self.writer is not None:
             self._commit(self.writer, len(self.sources))
-            self.writer.finish()
-            if self.process.count > 1:
-                folder, entries = self.writer.path.parent, self.writer.progress["entries"]
-                if write_index(folder, self.process.rank, self.process.count, entries):
-                    self.report.index = folder / INDEX
+            self._finish(self.writer)
+
+    def _finish(self, writer: TableWriter) -> None:
+        folder, process = writer.path.parent, self.process
+        writer.finish(index_part(folder, process.rank) if process.count > 1 else None)
+        if process.count > 1 and merge_index(folder, process.count):
+            self.report.index = folder / INDEX
 
     def _take(self, frame: AnalyzedFrame, is_new: bool) -> None:
         for observer in self.observers:
@@ -415,18 +449,19 @@ class _Run:
             end.decoded,
             len(tally.tracks),
             None if end.error is None else str(end.error),
-            end.notes,
+            list(end.notes),
             self.writer.path.name if self.writer is not None and self.process.count > 1 else None,
         )
-        self.report.sources.append(report)
         for observer in self.observers:
             observer.end(report, tally)
-        if self.writer is not None and self.writer.is_due:
-            self._commit(self.writer, end.source_index + 1)
+        self.report.sources.append(report)
+        if self.writer is not None:
+            self.writer.add_entry(report.to_dict())
+            if self.writer.is_due:
+                self._commit(self.writer, end.source_index + 1)
 
     def _commit(self, writer: TableWriter, done: int, checkpoint: dict[str, Any] | None = None) -> None:
-        entries = [source.to_dict() for source in self.report.sources]
-        writer.commit({"done": done, "checkpoint": checkpoint, "tally": asdict(self.tally), "entries": entries})
+        writer.commit({"done": done, "checkpoint": checkpoint, "tally": asdict(self.tally)})
 
     def close(self) -> None:
         """Close the observers, and let others resume the table."""
@@ -434,3 +469,21 @@ class _Run:
             observer.close()
         if self.writer is not None:
             self.writer.close()
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        if path.is_file():  # `check_output` allows that only with `overwrite`
+            path.unlink(missing_ok=True)
+        path.mkdir(exist_ok=True)
+    except OSError as error:
+        raise TableError(f"Cannot write '{path}': {reason_of(error)}. Pass another output.") from error
+
+
+def _digest(sources: Sequence[Source]) -> str:
+    """Return what tells these inputs from others, as short text: a million names would be written with every run."""
+    digest = hashlib.sha256()
+    for source in sources:
+        is_named = isinstance(source.location, str | os.PathLike)
+        digest.update(b"%b\0%b\0" % (source.kind.encode(), os.fsencode(source.location if is_named else source.name)))
+    return f"{len(sources):,} sources, SHA-256 {digest.hexdigest()[:32]}"

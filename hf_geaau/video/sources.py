@@ -1,18 +1,24 @@
 """List the sources that inputs name: photos, videos, folders, patterns, lists of paths and cameras."""
 
 import glob
+import heapq
 import os
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from hf_geaau.errors import hide_secrets
 from hf_geaau.faces.photos import local_path
+from hf_geaau.files import Spool
 from hf_geaau.video.frames import numbered_files
 from hf_geaau.video.kinds import STREAM_SCHEMES, kind_by_ffmpeg, kind_by_name, kind_of, suffix_of
 
+_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}  # as PowerShell writes lists
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # OWASP, "CSV injection"
 
 
@@ -53,6 +59,20 @@ class Source:
         return self.name if self.name.isprintable() else repr(self.name)
 
 
+def source_spool(sources: Iterable[Source] = ()) -> Spool[Source]:
+    """Return a sequence of sources to append to, in which a million paths take little memory.
+
+    Example:
+        >>> source_spool([Source("photo", "a.jpg")])[0].location
+        'a.jpg'
+    """
+
+    def to_json(source: Source) -> list[str] | None:  # anything but text stays in memory
+        return [source.kind, source.location] if isinstance(source.location, str) else None
+
+    return Spool(to_json, lambda values: Source(*values), sources)
+
+
 @dataclass
 class FoundSources:
     """The sources that `find_sources` found, and what it could not use.
@@ -63,8 +83,8 @@ class FoundSources:
         skipped: Number of files in folders that are neither photo nor video, by suffix.
     """
 
-    sources: list[Source] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    sources: Spool[Source] = field(default_factory=source_spool)
+    problems: Spool[str] = field(default_factory=lambda: Spool(str, str))
     skipped: Counter[str] = field(default_factory=Counter)
 
 
@@ -87,7 +107,7 @@ def find_sources(inputs: Iterable[str | os.PathLike[str]]) -> FoundSources:
     return found
 
 
-def share(sources: list[Source], rank: int, count: int) -> list[Source]:
+def share(sources: Sequence[Source], rank: int, count: int) -> Sequence[Source]:
     """Return one process's share of the sources, such that all shares take about equally long.
 
     Videos are assigned by file size, the largest first, each to the process with the least so far; photos in turn.
@@ -103,16 +123,19 @@ def share(sources: list[Source], rank: int, count: int) -> list[Source]:
         >>> [source.location for source in share(photos, 1, 2)]
         ['b', 'd']
     """
-    videos = [index for index, source in enumerate(sources) if source.kind != "photo"]
-    sizes = {index: _size(sources[index]) for index in videos}
-    loads, owner = [0] * count, {}
-    for index in sorted(videos, key=lambda index: (-sizes[index], index)):
-        least = min(range(count), key=lambda process: (loads[process], process))
+    if count == 1:
+        return sources
+    # Of a million sources, arrays of numbers fit in memory; objects would take a hundred times as much.
+    sizes = np.fromiter((-1 if source.kind == "photo" else _size(source) for source in sources), np.int64)
+    owner = np.empty(len(sizes), np.int64)
+    photos, videos = np.flatnonzero(sizes < 0), np.flatnonzero(sizes >= 0)
+    owner[photos] = np.arange(len(photos)) % count
+    loads = [(0, process) for process in range(count)]
+    for index in videos[np.argsort(-sizes[videos], kind="stable")]:
+        load, least = loads[0]
         owner[index] = least
-        loads[least] += sizes[index] + 1
-    others = [index for index in range(len(sources)) if index not in owner]
-    owner |= {index: number % count for number, index in enumerate(others)}
-    return [source for index, source in enumerate(sources) if owner[index] == rank]
+        heapq.heapreplace(loads, (load + int(sizes[index]) + 1, least))
+    return source_spool(source for source, process in zip(sources, owner, strict=True) if process == rank)
 
 
 def _add(text: str, found: FoundSources, is_listed: bool) -> None:
@@ -182,17 +205,37 @@ def _add_folder(folder: str, found: FoundSources) -> None:
 
 
 def _add_list(path: Path, found: FoundSources) -> None:
+    is_empty = True
     try:
-        text = os.fsdecode(path.read_bytes())
+        for entry in _entries(path):
+            if entry.strip():
+                _add(entry, found, is_listed=True)
+                is_empty = False
     except OSError as error:
         found.problems.append(f"Cannot read the list of paths {str(path)!r}: {error.strerror}. Check its permissions.")
         return
-    lines = text.split("\0") if "\0" in text else text.splitlines()
-    entries = [line for line in lines if line.strip()]
-    if not entries:
+    if is_empty:
         found.problems.append(f"The list of paths {str(path)!r} is empty. Write one path per line.")
-    for entry in entries:
-        _add(entry, found, is_listed=True)
+
+
+def _entries(path: Path) -> Iterator[str]:
+    """Yield the entries of a list one at a time, because it may hold a million."""
+    with path.open("rb") as content:
+        head = content.read(3)
+        encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+        blocks = iter(lambda: content.read(2**20), b"")
+        has_zeros = not encoding and (b"\0" in head or any(b"\0" in block for block in blocks))
+    errors = "replace" if encoding else sys.getfilesystemencodeerrors()
+    encoding = encoding or sys.getfilesystemencoding()
+    with path.open(encoding=encoding, errors=errors, newline="" if has_zeros else None) as stream:
+        if not has_zeros:
+            yield from (line.removesuffix("\n") for line in stream)
+            return
+        rest = ""
+        while block := stream.read(2**20):
+            *whole, rest = (rest + block).split("\0")
+            yield from whole
+        yield rest
 
 
 def _size(source: Source) -> int:

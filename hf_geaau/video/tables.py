@@ -2,8 +2,11 @@
 
 import json
 import math
-import os
-from collections.abc import Mapping, Sequence
+import sqlite3
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -12,7 +15,8 @@ import numpy as np
 
 from hf_geaau.errors import TableError
 from hf_geaau.faces import Face
-from hf_geaau.files import FolderClaim, whole_file
+from hf_geaau.facs import ACTION_UNITS
+from hf_geaau.files import FolderClaim, reason_of, whole_file
 from hf_geaau.video.stream import AnalyzedFrame
 from hf_geaau.video.tracking import head_pose
 
@@ -67,8 +71,9 @@ class TableWriter:
     """Collect rows in chunks beside a table, and write the table from them at the end.
 
     A chunk is a parquet file that is either whole or absent. It holds rows and, as metadata, the progress of the run
-    after them, so that a resumed run continues exactly there. The chunks lie in `_NAME.unfinished`, which readers of
-    parquet folders skip, and which is locked while the writer is open.
+    after them, so that a resumed run continues exactly there, and the entries of the sources that ended in it. The
+    chunks lie in `_NAME.unfinished`, which readers of parquet folders skip, and which is locked while the writer is
+    open.
 
     Args:
         path: The table: .csv, .jsonl or .parquet.
@@ -77,7 +82,7 @@ class TableWriter:
         thresholds: Threshold of each action unit, kept in the parquet file's metadata.
         resume: Continue an interrupted run.
         overwrite: Replace an existing table, and drop what an interrupted run left.
-        chunk_rows: Approximate number of rows per chunk.
+        chunk_rows: Approximate number of rows per chunk; belongs to the settings.
 
     Attributes:
         progress: What was passed to the last `commit`, also by the run that is resumed; empty at first.
@@ -104,10 +109,11 @@ class TableWriter:
         self.progress: dict[str, Any] = {}
         self._thresholds = dict(thresholds or {})
         self._rows: list[dict[str, Any]] = []
+        self._entries: list[Mapping[str, Any]] = []
         self._written = monotonic()
         self._claim = FolderClaim(
             self.folder,
-            settings,
+            {**settings, "chunk": chunk_rows},
             record=RECORD,
             error=TableError,
             content="rows of a table",
@@ -116,21 +122,29 @@ class TableWriter:
         )
         self._chunks = sorted(self.folder.glob("chunk-*.parquet"))
         if self._chunks:
-            import pyarrow.parquet as pq
-
-            self.progress = json.loads(pq.read_schema(self._chunks[-1]).metadata[_KEY])
+            self.progress = _metadata(self._chunks[-1])["progress"]
 
     def add(self, rows: Sequence[dict[str, Any]]) -> None:
         """Append rows."""
         self._rows += rows
 
+    def add_entry(self, entry: Mapping[str, Any]) -> None:
+        """Append the entry of a source that has ended, for the index; as JSON expresses it."""
+        self._entries.append(entry)
+
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Yield the entries that were committed, also by the run that is resumed, one chunk after another."""
+        for chunk in self._chunks:
+            yield from json.loads(zlib.decompress(b64decode(_metadata(chunk)["entries"])))
+
     @property
     def is_due(self) -> bool:
-        """Whether it is time to commit."""
-        return len(self._rows) >= self.chunk_rows or monotonic() - self._written > CHUNK_SECONDS
+        """Whether it is time to commit. Sources without rows count too, because their entries take space."""
+        is_full = len(self._rows) >= self.chunk_rows or len(self._entries) >= min(self.chunk_rows, CHUNK_ROWS)
+        return is_full or monotonic() - self._written > CHUNK_SECONDS
 
     def commit(self, progress: Mapping[str, Any]) -> None:
-        """Write the rows added so far, with the progress of the run after them.
+        """Write the rows and entries added so far, with the progress of the run after them.
 
         Raises:
             TableError: If the disk is full or gone; what was committed before stays.
@@ -138,7 +152,8 @@ class TableWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pa.Table.from_pylist(self._rows, schema=self._schema(progress))
+        metadata = {"progress": progress, "entries": _packed(self._entries)}
+        table = pa.Table.from_pylist(self._rows, schema=self._schema(metadata))
         chunk = self.folder / f"chunk-{len(self._chunks):06d}.parquet"
         try:
             with whole_file(chunk) as part:
@@ -146,11 +161,14 @@ class TableWriter:
         except OSError as error:
             raise _unwritable(self.folder, error) from error
         self._chunks.append(chunk)
-        self._rows, self._written = [], monotonic()
+        self._rows, self._entries, self._written = [], [], monotonic()
         self.progress = dict(progress)
 
-    def finish(self) -> None:
+    def finish(self, index: Path | None = None) -> None:
         """Write the table from the chunks, one at a time, and remove them.
+
+        Args:
+            index: Also write the entries of the sources there, as a JSON list.
 
         Raises:
             TableError: If the disk is full or gone; the chunks stay.
@@ -158,6 +176,8 @@ class TableWriter:
         try:
             with whole_file(self.path) as part:
                 self._write_all(part)
+            if index is not None:
+                _write_list((json.dumps(entry, ensure_ascii=False) for entry in self.entries()), index)
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self._claim.remove()
@@ -202,6 +222,17 @@ class TableWriter:
         return pa.schema(fields, metadata={_KEY: json.dumps(metadata).encode()})
 
 
+def _packed(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return the entries as compressed text: they say almost the same, and parquet writes its metadata twice."""
+    return b64encode(zlib.compress(json.dumps(entries).encode())).decode()
+
+
+def _metadata(chunk: Path) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    return dict(json.loads(pq.read_schema(chunk).metadata[_KEY]))
+
+
 def unfinished(path: Path) -> Path:
     """Return the folder that holds a table's chunks until it is finished."""
     return path.with_name(f"_{path.name}.unfinished")
@@ -218,13 +249,22 @@ def check_output(path: Path, *, rank: int = 0, count: int = 1, overwrite: bool =
 
     Raises:
         TableError: If the suffix or the folder is wrong, the table exists or an interrupted run left its rows and
-            neither flag covers that, or there is nothing to resume.
+            neither flag covers that, there is nothing to resume, or the system refuses the path.
     """
+    try:
+        _check_output(path, rank, count, overwrite, resume)
+    except OSError as error:
+        raise TableError(f"Cannot write '{path}': {reason_of(error)}. Pass another output.") from error
+
+
+def _check_output(path: Path, rank: int, count: int, overwrite: bool, resume: bool) -> None:
     allowed = SUFFIXES if count == 1 else (".parquet",)
     if path.suffix.lower() not in allowed:
         processes = "" if count == 1 else " with several processes"
         raise TableError(f"The output must end in {', '.join(allowed)}{processes}, got '{path}'.")
     if not path.absolute().parent.is_dir():
+        with suppress(FileNotFoundError):
+            path.absolute().stat()  # says why, such as a parent that is a file
         raise TableError(f"Cannot write '{path}': its folder does not exist. Create it first.")
     part = path if count == 1 else part_path(path, rank, count)
     is_interrupted = (unfinished(part) / RECORD).is_file()
@@ -257,7 +297,10 @@ def read_table(path: str | Path) -> "tuple[pd.DataFrame, dict[str, float]]":
     import pandas as pd
 
     path = Path(path)
-    readers = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True)}
+    readers = {  # a source is text, even if it looks like a number, a date or a missing value
+        ".csv": _read_csv,
+        ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
+    }
     try:
         table = readers.get(path.suffix.lower(), pd.read_parquet)(path)
     except FileNotFoundError as error:
@@ -266,12 +309,39 @@ def read_table(path: str | Path) -> "tuple[pd.DataFrame, dict[str, float]]":
         raise TableError(
             f"Cannot read '{path}' as a table of `hf-geaau predict`: {' '.join(str(error).split())[:200]}"
         ) from error
-    missing = [name for name in FACE_COLUMNS if name not in table]
-    if missing or not action_units(table):
-        raise TableError(
-            f"'{path}' is not a table of `hf-geaau predict`: it lacks {', '.join(missing) or 'action units'}."
-        )
+    if problem := _problem(table):
+        raise TableError(f"'{path}' is not a table of `hf-geaau predict`: {problem}.")
     return table, _thresholds(path, table)
+
+
+def _read_csv(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    gaps = {name: [""] for name in pd.read_csv(path, nrows=0) if name != "source"}
+    return pd.read_csv(path, dtype={"source": str}, keep_default_na=False, na_values=gaps)
+
+
+def _problem(table: "pd.DataFrame") -> str | None:
+    """Return why a table is none of `hf-geaau predict`."""
+    from pandas.api.types import is_numeric_dtype
+
+    units = action_units(table)
+    missing = [name for name in (*FACE_COLUMNS, *POINTS) if name not in table]
+    if missing or not units:
+        return f"it lacks {', '.join(missing) or 'action units'}"
+    known = {f"AU{number:02d}" for number in ACTION_UNITS}
+    for unit in units:
+        if unit not in known:
+            return f"'{unit}' is no action unit"
+    if not all(isinstance(source, str) for source in table["source"]):
+        return "the column source holds something else than names"
+    always = ["frame", *units, *(f"{unit}_present" for unit in units)]
+    for name in (*FACE_COLUMNS[1:], *POINTS, *always):
+        if not is_numeric_dtype(table[name]) and table[name].notna().any():
+            return f"the column {name} holds something else than numbers"
+        if name in always and table[name].isna().any():
+            return f"the column {name} has gaps"
+    return None
 
 
 def action_units(table: "pd.DataFrame") -> list[str]:
@@ -283,9 +353,10 @@ def _thresholds(path: Path, table: "pd.DataFrame") -> dict[str, float]:
     if path.suffix.lower() == ".parquet" and path.is_file():
         import pyarrow.parquet as pq
 
-        stored = json.loads((pq.read_schema(path).metadata or {}).get(_KEY, b"{}"))
-        if stored.get("thresholds"):
-            return dict(stored["thresholds"])
+        with suppress(KeyError, TypeError, ValueError):  # what another program wrote there does not matter
+            stored = json.loads((pq.read_schema(path).metadata or {})[_KEY])["thresholds"]
+            if set(stored) == set(action_units(table)):
+                return {unit: float(threshold) for unit, threshold in stored.items()}
     inferred = {}
     for unit in action_units(table):
         present = table[f"{unit}_present"] == 1
@@ -295,30 +366,67 @@ def _thresholds(path: Path, table: "pd.DataFrame") -> dict[str, float]:
     return inferred
 
 
-def write_index(folder: Path, rank: int, count: int, entries: Sequence[Mapping[str, Any]]) -> bool:
-    """Write the index of one process's sources; the last process merges all of them into `_index.json`.
+def merge_index(folder: Path, count: int) -> bool:
+    """Merge the indexes of all processes into `_index.json`, sorted by source, if all of them are there.
+
+    SQLite sorts in a temporary file, so that the number of sources does not matter to memory.
 
     Returns:
         Whether the merged index was written.
+
+    Raises:
+        TableError: If it cannot be written.
     """
-    with whole_file(index_part(folder, rank)) as part:
-        part.write_text(json.dumps(list(entries), ensure_ascii=False), encoding="utf-8")
     parts = [index_part(folder, number) for number in range(count)]
     if not all(path.is_file() for path in parts):
         return False
-    merged = [entry for path in parts for entry in json.loads(path.read_text(encoding="utf-8"))]
-    merged.sort(key=lambda entry: entry["source"])
-    with whole_file(folder / INDEX) as part:
-        part.write_text(json.dumps(merged, ensure_ascii=False, indent=1), encoding="utf-8")
+    try:
+        with closing(sqlite3.connect("")) as entries:
+            entries.execute("CREATE TABLE entries (source TEXT, line TEXT)")
+            for path in parts:
+                lines = ((json.loads(line)["source"], line) for line in _lines(path))
+                entries.executemany("INSERT INTO entries VALUES (?, ?)", lines)
+            ordered = entries.execute("SELECT line FROM entries ORDER BY source")
+            _write_list((line for (line,) in ordered), folder / INDEX)
+    except (OSError, sqlite3.Error) as error:
+        reason = reason_of(error) if isinstance(error, OSError) else error
+        raise TableError(
+            f"Cannot write '{folder / INDEX}': {reason}. Free space, and continue with --resume."
+        ) from error
     return True
 
 
+def read_index_part(folder: Path, rank: int) -> Iterator[dict[str, Any]]:
+    """Yield the entries of one process's sources."""
+    yield from map(json.loads, _lines(index_part(folder, rank)))
+
+
+def _write_list(lines: Iterable[str], path: Path) -> None:
+    """Write JSON objects as a JSON list with one object per line, so that `_lines` need not read all at once."""
+    with whole_file(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+        stream.write("[")
+        for number, line in enumerate(lines):
+            stream.write(f"{',' if number else ''}\n{line}")
+        stream.write("\n]\n")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8", newline="\n") as stream:
+        yield from (line.rstrip(",\n") for line in stream if line.startswith("{"))
+
+
 def clear_folder(folder: Path, rank: int, count: int) -> None:
-    """Remove the indexes of an earlier run, and the parts that another number of processes wrote.
+    """Remove the indexes of an earlier run, and the parts that another number of processes wrote or began.
 
     Otherwise a run that starts over and is interrupted would count as finished when it is resumed, and readers would
     find rows twice.
+
+    Raises:
+        TableError: If another number of processes is writing to the folder now.
     """
+    for begun in folder.glob("_part-*-of-*.parquet.unfinished"):
+        if not begun.name.endswith(f"-of-{count:05d}.parquet.unfinished"):
+            FolderClaim(begun, {}, record=RECORD, error=TableError, content="rows of a table", start_over=True).remove()
     for path in (index_part(folder, rank), folder / INDEX, *foreign_parts(folder, count)):
         path.unlink(missing_ok=True)
 
@@ -339,8 +447,7 @@ def part_path(folder: Path, rank: int, count: int) -> Path:
 
 
 def _unwritable(path: Path, error: OSError) -> TableError:
-    reason = os.strerror(error.errno) if error.errno else error
     return TableError(
-        f"Cannot write '{path}': {reason}. What was committed before is kept: free space or repair the disk, then"
-        " continue with --resume."
+        f"Cannot write '{path}': {reason_of(error)}. What was committed before is kept: free space or repair the disk,"
+        " then continue with --resume."
     )

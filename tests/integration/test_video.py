@@ -14,7 +14,7 @@ import pytest
 
 import hf_geaau
 from hf_geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
-from hf_geaau.errors import TableError, VideoError
+from hf_geaau.errors import ProcessError, TableError, VideoError
 from hf_geaau.pipeline import load_pipeline, predict_video
 from hf_geaau.video.run import Process
 from hf_geaau.video.sources import Source
@@ -251,6 +251,13 @@ def test_the_process_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("PMI_RANK", "3")
     monkeypatch.setenv("PMI_SIZE", "4")
     assert Process.from_environment() == Process(3, 4, 0, 4)
+    for value in ("abc", "", "-1", "1.5", "4", "99999999999999999999"):
+        monkeypatch.setenv("RANK", value)
+        with pytest.raises(ProcessError, match=r"RANK must be (a whole number from 0|below the number of processes)"):
+            Process.from_environment()
+    monkeypatch.setenv("PMI_SIZE", "0")
+    with pytest.raises(ProcessError, match="PMI_SIZE must be a whole number from 1, got '0'"):
+        Process.from_environment()
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "8")
     monkeypatch.setenv("LOCAL_RANK", "1")

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from hf_geaau.errors import GeaauError, TableError
-from hf_geaau.files import LOCK_FILE, FolderClaim, whole_file, write_json
+from hf_geaau.files import BLOCK, LOCK_FILE, FolderClaim, FolderLock, Spool, whole_file, write_json
 
 HOLD = """
 import sys, time
@@ -154,3 +156,67 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(ValueError, match="Out of range float"):
         write_json({"value": float("nan")}, path)
     assert path.read_text() == "old"
+
+
+def test_a_lock_needs_no_settings_and_leaves_nothing(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    with FolderLock(folder, content="pictures") as lock:
+        assert lock.is_empty
+        (folder / "a.png").touch()
+        assert not lock.is_empty
+        with pytest.raises(TableError, match="Another process is writing pictures to"):
+            FolderLock(folder, content="pictures", error=TableError)
+    assert [path.name for path in folder.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "x" * 300, "/proc/hf_geaau"])
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(GeaauError, match="must be a folder|Cannot write to") as caught:
+        FolderLock(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_error_of_a_whole_file_names_the_file(tmp_path):
+    def fill(part):
+        part.unlink()
+        part.symlink_to("/dev/full")
+        part.write_text("x")
+
+    for path in (tmp_path / "none" / "note.txt", tmp_path / ("x" * 300)):
+        with pytest.raises(OSError, match=r"(No such file|too long).*(note\.txt|xxx)'$"), whole_file(path):
+            pass
+    if Path("/dev/full").exists():
+        with pytest.raises(OSError, match=r"No space left on device: '.*note\.txt'$"):  # noqa: SIM117
+            with whole_file(tmp_path / "note.txt") as part:
+                fill(part)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("count", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 7])
+def test_a_spool_is_a_sequence(count):
+    items = [f"{number} \udcff\n" for number in range(count)]
+    spool = Spool(str, str, items)
+    assert len(spool) == count
+    assert list(spool) == items
+    assert spool == items and spool[1:-1] == items[1:-1] and list(reversed(spool)) == items[::-1]
+    assert spool != [*items, "more"] and spool != [*items[:-1], "other"]
+    for index in (-count - 1, count):
+        with pytest.raises(IndexError):
+            spool[index]
+    spool.append("last")
+    assert spool[-1] == spool[count] == "last"
+
+
+def test_a_spool_keeps_what_json_cannot_express():
+    items = [object() if number % 3 else number for number in range(2 * BLOCK)]
+    spool = Spool(lambda item: item if isinstance(item, int) else None, int, items)
+    assert all(mine is theirs or mine == theirs for mine, theirs in zip(spool, items, strict=True))
+
+
+def test_a_full_disk_under_a_spool_is_one_line(monkeypatch):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("w+b", 0))  # noqa: SIM115
+    with pytest.raises(GeaauError, match="Cannot write a temporary file in '.*': No space left on device. Free space"):
+        Spool(str, str, map(str, range(BLOCK)))

@@ -44,7 +44,7 @@ def test_patterns_lists_cameras_and_urls(tmp_path, monkeypatch):
 
 
 def test_names_with_spaces_line_breaks_other_scripts_and_raw_bytes(tmp_path):
-    names = ["a b.jpg", "zeile\numbruch.jpg", "Ольга 微笑.jpg", os.fsdecode(b"raw\xff.jpg")]
+    names = ["a b.jpg", "zeile\r\numbruch.jpg", "Ольга 微笑.jpg", os.fsdecode(b"raw\xff.jpg"), "a\u2028b.jpg"]
     for name in names:
         (tmp_path / name).touch()
     (tmp_path / "list.txt").write_bytes(b"\0".join(os.fsencode(tmp_path / name) for name in names))
@@ -54,7 +54,9 @@ def test_names_with_spaces_line_breaks_other_scripts_and_raw_bytes(tmp_path):
         assert Path(source.location).exists()
         source.name.encode("utf-8")  # any table can hold it
         assert "\n" not in source.shown
-    assert len({source.name for source in found.sources}) == 4
+    assert len({source.name for source in found.sources}) == 5
+    (tmp_path / "lines.txt").write_bytes(b"\r\n".join(map(os.fsencode, [names[0], "", *names[2:]])))
+    assert locations(find_sources([tmp_path / "lines.txt"])) == [names[0], *names[2:]]
 
 
 def test_a_folder_that_cannot_be_read_is_named_and_the_rest_goes_on(tmp_path, monkeypatch):
@@ -87,10 +89,11 @@ def test_shares_are_disjoint_complete_and_even(tmp_path):
         path.write_bytes(b"x" * size)
         sources += [Source("video", str(path)), Source("photo", f"{number}.jpg")]
     parts = [share(sources, rank, 2) for rank in range(2)]
-    assert sorted(parts[0] + parts[1], key=sources.index) == sources
+    assert sorted([*parts[0], *parts[1]], key=sources.index) == sources
     sizes = [sum(Path(s.location).stat().st_size for s in part if s.kind == "video") for part in parts]
     assert sorted(sizes) == [900, 1000]
     assert all(part == sorted(part, key=sources.index) for part in parts)
+    assert share(sources, 0, 1) == sources
 
 
 @pytest.mark.parametrize(("name", "expected"), [("a.mp4", True), ("A.MOV", True), ("a.jpg", False), (3, False)])
@@ -168,3 +171,9 @@ def test_names_in_tables_hold_no_secrets_and_no_formulas():
     assert Source("photo", "https://me:secret@host/a.jpg?token=secret#x").name == "https://host/a.jpg"
     for name in ("=1+1.jpg", "+a.jpg", "-a.jpg", "@a.jpg"):
         assert Source("photo", name).name == f"./{name}"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "utf-8"])
+def test_lists_as_powershell_writes_them(tmp_path, encoding):
+    (tmp_path / "list.txt").write_bytes("Ольга.jpg\r\nb c.jpg\r\n".encode(encoding))
+    assert locations(find_sources([tmp_path / "list.txt"])) == ["Ольга.jpg", "b c.jpg"]

@@ -1,9 +1,13 @@
 """Tables that survive a kill, a full disk and a restart."""
 
+import json
 import resource
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from hf_geaau.errors import TableError
@@ -13,10 +17,12 @@ from hf_geaau.video.tables import (
     clear_folder,
     columns,
     foreign_parts,
+    index_part,
+    merge_index,
     part_path,
+    read_index_part,
     read_table,
     unfinished,
-    write_index,
 )
 
 NAMES = columns(["AU01", "AU12"], has_intensities=True)
@@ -134,17 +140,173 @@ def test_parts_are_read_as_one_and_the_last_writes_the_index(tmp_path):
     for rank in range(2):
         path = part_path(tmp_path, rank, 2)
         writer = TableWriter(path, NAMES, {})
-        writer.add([row(rank, f"{rank}.mp4")])
+        writer.add([row(rank, f"{1 - rank}.mp4")])
+        writer.add_entry({"source": f"{1 - rank}.mp4", "error": "\udcff\n", "part": path.name})
         writer.commit({"done": 1, "checkpoint": None})
         if rank == 0:  # a part that is not finished is not read
             assert len(list(unfinished(path).glob("[!.]*"))) == 2
-        writer.finish()
-        assert write_index(tmp_path, rank, 2, [{"source": f"{rank}.mp4", "part": path.name}]) is (rank == 1)
+        writer.finish(index_part(tmp_path, rank))
+        assert merge_index(tmp_path, 2) is (rank == 1)
     assert sorted(read_table(tmp_path)[0].source) == ["0.mp4", "1.mp4"]
-    assert [entry["source"] for entry in pd.read_json(tmp_path / "_index.json").to_dict("records")] == [
-        "0.mp4",
-        "1.mp4",
+    assert [entry["source"] for entry in read_index_part(tmp_path, 0)] == ["1.mp4"]
+    index = json.loads((tmp_path / "_index.json").read_text())
+    assert [entry["source"] for entry in index] == ["0.mp4", "1.mp4"]  # sorted
+    assert index[0]["error"] == "\udcff\n"
+
+
+def test_an_entry_is_written_once_and_counts_toward_a_chunk(tmp_path):
+    path = tmp_path / "table.parquet"
+    writer = TableWriter(path, NAMES, {}, chunk_rows=3)
+    for number in range(10):  # sources without rows
+        writer.add_entry({"source": f"{number}.jpg"})
+        if writer.is_due:
+            writer.commit({"done": number + 1})
+    writer.close()
+    assert len(list(unfinished(path).glob("chunk-*"))) == 3
+    writer = TableWriter(path, NAMES, {}, chunk_rows=3, resume=True)
+    assert writer.progress == {"done": 9}
+    assert [entry["source"] for entry in writer.entries()] == [f"{number}.jpg" for number in range(9)]
+    writer.close()
+    with pytest.raises(TableError, match=r"other settings \(chunk was 3, is 4\)"):
+        TableWriter(path, NAMES, {}, chunk_rows=4, resume=True)
+
+
+def test_entries_in_a_chunk_are_limited_whatever_the_rows(tmp_path):
+    writer = TableWriter(tmp_path / "table.csv", NAMES, {}, chunk_rows=10**9)
+    for number in range(5000):
+        assert not writer.is_due
+        writer.add_entry({"source": f"{number}.jpg"})
+    assert writer.is_due
+    writer.close()
+
+
+def test_a_kill_while_the_chunks_are_removed_loses_no_row(tmp_path, monkeypatch):
+    path = tmp_path / "table.csv"
+    writer = write(path, 0, 1, 2)
+    unlink = type(path).unlink
+
+    def killed(self, missing_ok=False):
+        if self.name == "chunk-000001.parquet":
+            raise KeyboardInterrupt
+        unlink(self, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            writer.finish()
+    writer.close()
+    writer = write(path, resume=True)
+    assert writer.progress["checkpoint"] == {"frame": 2}  # the last chunk went first, so its rows come again
+    writer.add([row(2)])
+    writer.commit({"done": 1, "checkpoint": None})
+    writer.finish()
+    assert pd.read_csv(path).frame.tolist() == [0, 1, 2]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from hf_geaau.errors import TableError
+from hf_geaau.video.tables import TableWriter
+path, names = Path(sys.argv[1]), sys.argv[2].split(",")
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    writer = TableWriter(path, names, {}, overwrite=True)
+    for number in range(20):
+        writer.add([dict.fromkeys(names, 0) | {"source": sys.argv[3], "frame": number}])
+        writer.commit({"done": 0})
+    writer.finish()
+except TableError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_that_start_at_once_never_mix_their_rows(tmp_path):
+    path = tmp_path / "table.csv"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(path), ",".join(NAMES), name], **pipes) for name in "ab"
     ]
+    for writer in writers:
+        assert writer.stdout.readline() == "ready\n"
+    for writer in writers:
+        writer.stdin.write("\n")
+        writer.stdin.flush()
+    errors = [writer.communicate()[1] for writer in writers]
+    assert all(not error or "Another process is writing rows of a table" in error for error in errors), errors
+    table = pd.read_csv(path)
+    assert table.frame.tolist() == list(range(20))
+    assert table.source.nunique() == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_names_that_look_like_something_else_stay_names(tmp_path, suffix):
+    path, names = tmp_path / f"table{suffix}", ["0", "NA", "2024-01-01", "1e5", "null", "True"]
+    writer = TableWriter(path, NAMES, {})
+    writer.add([row(0, name, None) for name in names])
+    writer.commit({"done": 1})
+    writer.finish()
+    assert read_table(path)[0].source.tolist() == names
+
+
+def foreign(tmp_path, **columns):
+    path = tmp_path / "foreign.parquet"
+    frame = pd.DataFrame([row(0), row(1)]).assign(track_id=1)
+    frame.assign(**columns).to_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"AU12": ["much", "little"]}, "the column AU12 holds something else than numbers"),
+        ({"AU12": [0.5, None]}, "the column AU12 has gaps"),
+        ({"frame": [[1], [2]]}, "the column frame holds something else than numbers"),
+        ({"source": [1, 2]}, "the column source holds something else than names"),
+        ({"time_s": ["0:01", "0:02"]}, "the column time_s holds"),
+        ({"AU99": 0.5, "AU99_present": 1}, "'AU99' is no action unit"),
+        ({"smile": 0.5, "smile_present": 1}, "'smile' is no action unit"),
+    ],
+)
+def test_foreign_tables_are_one_line(tmp_path, columns, message):
+    with pytest.raises(TableError, match=message) as caught:
+        read_table(foreign(tmp_path, **columns))
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_tables_are_one_line(tmp_path):
+    path = foreign(tmp_path)
+    read_table(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    folder = tmp_path / "folder.parquet"
+    folder.mkdir()
+    (folder / "part-0.parquet").write_bytes(path.read_bytes())
+    empty = tmp_path / "empty.parquet"
+    empty.mkdir()
+    for each in (path, folder, empty, tmp_path / "table.csv" / "below", tmp_path):
+        with pytest.raises(TableError) as caught:
+            read_table(each)
+        assert "\n" not in str(caught.value), each
+
+
+def test_thresholds_of_another_program_are_not_believed(tmp_path):
+    path = foreign(tmp_path)
+    table = pq.read_table(path)
+    for content in (b"no json", b"[]", b'{"thresholds": {"AU12": 0.9}}', b'{"thresholds": {"AU01": "a", "AU12": 1}}'):
+        pq.write_table(table.replace_schema_metadata({b"hf_geaau": content}), path)
+        assert read_table(path)[1]["AU01"] == 0.5
+
+
+@pytest.mark.parametrize("name", ["x" * 250 + ".csv", "file/table.csv", "x" * 240 + ".csv"])
+def test_a_path_that_the_system_refuses_is_one_line(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(TableError, match="File name too long|Not a directory") as caught:
+        TableWriter(tmp_path / name, NAMES, {})
+    assert "\n" not in str(caught.value)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
 def test_starting_over_removes_what_would_count_twice(tmp_path):
@@ -152,5 +314,11 @@ def test_starting_over_removes_what_would_count_twice(tmp_path):
     for name in (*names, "_index-00000.json", "_index-00001.json", "_index.json"):
         (tmp_path / name).touch()
     assert sorted(path.name for path in foreign_parts(tmp_path, 2)) == names[1:]
+    clear_folder(tmp_path, 0, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {names[0], "_index-00001.json"}
+    writer = TableWriter(part_path(tmp_path, 0, 3), NAMES, {})
+    with pytest.raises(TableError, match="Another process is writing"):  # of a run that lives, nothing is removed
+        clear_folder(tmp_path, 0, 2)
+    writer.close()
     clear_folder(tmp_path, 0, 2)
     assert {path.name for path in tmp_path.iterdir()} == {names[0], "_index-00001.json"}

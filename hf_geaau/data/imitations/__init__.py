@@ -10,6 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from hf_geaau.errors import DatasetError
+from hf_geaau.files import FolderLock
+
 from ..base import choose
 from ..loading import DATASETS
 
@@ -26,7 +29,7 @@ def write_example(name: str, folder: str | os.PathLike[str], **quirks: Any) -> P
         The folder, ready for `load(name, folder)`.
 
     Raises:
-        DatasetError: For an unknown name or quirk.
+        DatasetError: For an unknown name or quirk, or if another process writes to the folder.
 
     Example:
         >>> import tempfile
@@ -39,6 +42,6 @@ def write_example(name: str, folder: str | os.PathLike[str], **quirks: Any) -> P
     for quirk in quirks:
         choose("quirk", quirk, [entry.name for entry in fields(module.Quirks)])
     root = Path(folder)
-    root.mkdir(parents=True, exist_ok=True)
-    module.write(root, module.Quirks(**quirks))
+    with FolderLock(root, content="an imitation", error=DatasetError):
+        module.write(root, module.Quirks(**quirks))
     return root
