@@ -94,21 +94,20 @@ def predict(
     from hf_geaau.video.tables import unfinished
 
     process = Process.from_environment()
-    device = device or process.device
-    batch_size = batch_size or (256 if device.startswith("cuda") else 16)
+    batch_size = batch_size or (256 if (device := device or process.device).startswith("cuda") else 16)
     # With blurring, no frame may be missed: a face that is only followed might be detected a few frames late.
     detect_every = 1 if blur else detect_every
     try:
         check_run(output, process, resume=resume, overwrite=overwrite)
-        workers = workers or process.workers
-        settings = Settings(every, fps, detect_every, smooth, batch_size, workers, annotate is not None, start, end)
+        settings = Settings(every, fps, detect_every, smooth, batch_size, workers or process.workers,
+                            annotate is not None, start, end)  # fmt: skip
     except TableError as error:
         if isinstance(error.__cause__, OSError):  # no wrong value, but what the system said
             raise
         raise typer.BadParameter(str(error), param_hint="--output") from error
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    keep = () if annotate is None else ("masks",)
+    keep = ("masks",) if annotate else ()
     analyzer = load_analyzer(model, device=device, keep=keep, aligned=aligned, min_score=min_score)
     observers: list[RunObserver] = [_Printer(is_alone=process.count == 1)]
     if annotate is not None:

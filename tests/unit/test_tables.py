@@ -214,7 +214,7 @@ sys.stdin.readline()
 try:
     writer = TableWriter(path, names, {}, overwrite=True)
     for number in range(20):
-        writer.add([dict.fromkeys(names, 0) | {"source": sys.argv[3], "frame": number}])
+        writer.add([dict.fromkeys(names, 0) | {"source": sys.argv[3], "quality": "", "frame": number}])
         writer.commit({"done": 0})
     writer.finish()
 except TableError as error:
