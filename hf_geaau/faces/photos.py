@@ -264,9 +264,7 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Photo:
     if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
         return _finish(_open_heif(content, name, max_pixels), name, max_pixels, content)
     try:
-        with _header_lock, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # max_pixels decides, below; odd metadata is no matter of ours
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = open_picture(io.BytesIO(content))
     except Image.DecompressionBombError as error:
         raise _too_large(name, int(re.findall(r"\d+", str(error))[0]), max_pixels) from error
     except Image.UnidentifiedImageError as error:
@@ -280,6 +278,16 @@ def _decode(content: bytes, name: str, max_pixels: int) -> Photo:
         raise _damaged(name) from error
     with image:
         return _finish(image, name, max_pixels, content)
+
+
+def open_picture(file: Any) -> Image.Image:
+    """Open a path or binary file as Pillow does, in the formats of photos only and without warnings.
+
+    Odd metadata is no matter of ours, and the limit on pixels is that of `read_photo`.
+    """
+    with _header_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(file, formats=FORMATS)
 
 
 def _refuse_slow(content: bytes, name: str) -> None:

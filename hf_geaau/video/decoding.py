@@ -328,10 +328,15 @@ class CameraReader:
 
         self.decoded, self.broken, self.notes = 0, 0, list[str]()
         self._is_wanted = Sampler(every, fps)
-        self._camera = cv2.VideoCapture(number)
-        if not self._camera.isOpened():
+        try:
+            self._camera = cv2.VideoCapture(number)
+            is_open = self._camera.isOpened()
+        except cv2.error:  # a number that no integer of C holds
+            is_open = False
+        if not is_open:
             raise VideoError(
-                f"Cannot open camera {number}: it is not connected or another program uses it. The first camera is 0."
+                f"Cannot open camera {str(number)[:20]}: it is not connected or another program uses it. The first"
+                " camera is 0."
             )
 
     def __iter__(self) -> Iterator[Frame]:

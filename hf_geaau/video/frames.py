@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from hf_geaau.errors import PhotoError, VideoError
-from hf_geaau.faces.photos import FORMATS, load_photo, source_name
+from hf_geaau.faces.photos import load_photo, open_picture, source_name
 from hf_geaau.faces.pixels import is_batch, split_batch
 from hf_geaau.video.decoding import Frame, Sampler, VideoReader
 from hf_geaau.video.kinds import is_animation
@@ -90,7 +90,7 @@ class PictureReader:
     def _animation(self) -> Iterator[tuple[float, Image.Image]]:
         name, elapsed_ms = source_name(self.frames), 0.0
         try:
-            with Image.open(self.frames, formats=FORMATS) as animation:
+            with open_picture(self.frames) as animation:
                 for frame in ImageSequence.Iterator(animation):
                     yield elapsed_ms / 1000, frame.copy()
                     shown_ms = frame.info.get("duration") or 0

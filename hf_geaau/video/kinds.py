@@ -8,9 +8,7 @@ from pathlib import PurePosixPath
 from typing import Literal
 from urllib.parse import urlsplit
 
-from PIL import Image
-
-from hf_geaau.faces.photos import FORMATS, is_picture
+from hf_geaau.faces.photos import is_picture, open_picture
 
 Kind = Literal["photo", "video"]
 
@@ -93,7 +91,7 @@ def _is_animated(path: str, head: bytes) -> bool:
     if not (head.startswith((b"GIF8", b"\x89PNG")) or head[8:12] in (b"WEBP", b"avis")):
         return False
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_picture(path) as image:
             return bool(getattr(image, "is_animated", False))
     except Exception:  # a damaged header can make a decoder raise anything
         return False

@@ -148,6 +148,8 @@ def test_a_camera_that_is_not_there_and_one_that_is(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     with pytest.raises(VideoError, match="Cannot open camera 7: it is not connected"):
         CameraReader(7)
+    with pytest.raises(VideoError, match="Cannot open camera 99999999999999999999: it is not"):
+        CameraReader(10**30 - 1)
     times = iter([10.0, 10.1, 10.2, 10.3, 10.4])
     monkeypatch.setattr("hf_geaau.video.decoding.monotonic", lambda: next(times))
     assert [frame.number for frame in CameraReader(0, fps=4)] == [0, 3]
