@@ -48,7 +48,9 @@ def exif_orientation(block: bytes) -> int:
     """
     block = re.sub(rb"^(Exif\0\0)+", b"", block)
     order = {b"II": "<", b"MM": ">"}.get(block[:2], "") if block[2:4] in (b"*\0", b"\0*", b"+\0", b"\0+") else ""
-    if block and not order:
+    if not block:
+        return 0
+    if not order:
         raise ValueError("it does not begin as TIFF does")
     is_big = b"+" in block[2:4]
     entry, directory = struct.Struct(order + ("HHQ" if is_big else "HHL")), order + ("Q" if is_big else "H")
