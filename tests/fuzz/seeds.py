@@ -102,7 +102,7 @@ _CODECS = {
 
 
 def videos(folder: Path) -> dict[str, bytes]:
-    """Return a video of eight frames, 64×48, in each container; keys are the suffixes."""
+    """Return a video of eight frames, 64×48, in each container, one of them interlaced; keys are suffixes."""
     from tests.clips import numbered, write_clip
 
     written = {}
@@ -110,4 +110,21 @@ def videos(folder: Path) -> dict[str, bytes]:
         noise = np.random.default_rng(len(written)).integers(0, 20, (8, 48, 64, 3))
         frames = [(frame + more).astype(np.uint8) for frame, more in zip(numbered(8), noise, strict=True)]
         written[suffix] = write_clip(folder / f"seed.{suffix}", frames, codec=codec).read_bytes()
-    return written
+    rich = folder / "seed.m2ts"
+    _write_interlaced_with_sound(rich, frames)
+    return written | {"m2ts": rich.read_bytes()}
+
+
+def _write_interlaced_with_sound(path: Path, frames: list[np.ndarray]) -> None:
+    import av
+
+    with av.open(str(path), "w", format="mpegts") as container:
+        picture = container.add_stream("mpeg2video", rate=25, options={"flags": "+ilme+ildct"})
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        sound = container.add_stream("mp2", rate=16000, layout="mono")
+        for frame in frames:
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(frame)))
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 5120), np.int16), "s16", "mono")
+        samples.sample_rate, samples.pts = 16000, 0
+        for stream, rest in ((sound, samples), (sound, None), (picture, None)):
+            container.mux(stream.encode(rest))
