@@ -1,5 +1,6 @@
 """One table of faces, frames and action units, written in chunks so that a kill loses the last one at most."""
 
+import csv
 import json
 import math
 import os
@@ -182,7 +183,10 @@ class TableWriter:
                 rows = pq.read_table(chunk, partitioning=None).to_pandas(integer_object_nulls=True)
                 rows["track_id"] = rows["track_id"].astype("Int64")
                 if self.path.suffix.lower() == ".csv":
-                    rows.to_csv(stream, index=False, header=False, lineterminator="\n")
+                    # A name with a carriage return, which a reader would take as the end of a row, is not quoted else.
+                    is_odd = rows["source"].str.contains("\r", regex=False).any()
+                    quoting = csv.QUOTE_NONNUMERIC if is_odd else csv.QUOTE_MINIMAL
+                    rows.to_csv(stream, index=False, header=False, lineterminator="\n", quoting=quoting)
                 elif len(rows):
                     stream.write(rows.to_json(orient="records", lines=True, force_ascii=False, double_precision=6))
 
@@ -257,7 +261,10 @@ def read_table(path: str | Path) -> "tuple[pd.DataFrame, dict[str, float]]":
     import pandas as pd
 
     path = Path(path)
-    readers = {".csv": pd.read_csv, ".jsonl": lambda path: pd.read_json(path, lines=True)}
+    readers = {  # a source is text, even if it looks like a number, a date or a missing value
+        ".csv": _read_csv,
+        ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
+    }
     try:
         table = readers.get(path.suffix.lower(), pd.read_parquet)(path)
     except FileNotFoundError as error:
@@ -272,6 +279,13 @@ def read_table(path: str | Path) -> "tuple[pd.DataFrame, dict[str, float]]":
             f"'{path}' is not a table of `hf-geaau predict`: it lacks {', '.join(missing) or 'action units'}."
         )
     return table, _thresholds(path, table)
+
+
+def _read_csv(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    gaps = {name: [""] for name in pd.read_csv(path, nrows=0) if name != "source"}
+    return pd.read_csv(path, dtype={"source": str}, keep_default_na=False, na_values=gaps)
 
 
 def action_units(table: "pd.DataFrame") -> list[str]:
