@@ -9,6 +9,7 @@ import stat
 import threading
 import urllib.request
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -20,6 +21,7 @@ from PIL import Image
 from hf_geaau.errors import PhotoError, PhotoWarning, hide_secrets
 
 from .fetching import fetch, is_url
+from .orientation import ORIENTATION, stored_orientation
 from .pixels import as_array, to_uint8
 
 MAX_PIXELS = 100_000_000
@@ -42,7 +44,6 @@ MAX_SCANS, MAX_SCANNED_PIXELS = 100, 10 * MAX_PIXELS
 MAX_PNM_HEADER = 65_536  # Pillow reads comments byte by byte
 MAX_PLAIN_PNM, MAX_PLAIN_COMMENTS = 16 * 2**20, 100  # numbers as text: 5 MB a second, and each comment starts over
 
-_ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -287,7 +288,12 @@ def open_picture(file: Any) -> Image.Image:
     """
     with _header_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Image.open(file, formats=FORMATS)
+        image = Image.open(file, formats=FORMATS)
+        if image.format == "TIFF":  # Pillow would turn it as it loads, by tags that it may misread
+            with suppress(Exception):
+                image.getexif()
+            image.getexif().clear()
+        return image
 
 
 def _refuse_slow(content: bytes, name: str) -> None:
@@ -330,7 +336,7 @@ def _open_heif(content: bytes, name: str, max_pixels: int) -> Image.Image:
     # libheif turns by the file's own properties; EXIF repeats them, and counts only where there are none.
     if not (b"irot" in content or b"imir" in content):
         exif = Image.Exif()
-        exif[_ORIENTATION] = image.info.get("original_orientation") or 1
+        exif[ORIENTATION] = image.info.get("original_orientation") or 1
         image.info["exif"] = exif.tobytes()
     return image
 
@@ -352,8 +358,10 @@ def _finish(image: Image.Image, name: str, max_pixels: int, content: bytes | Non
             f"Cannot read {name}: {scans} scans of {pixels / 1e6:.4g} megapixels take too long. Save it again."
         )
     notes = _first_frame_note(image)
-    deep = _deep_color(image, content)
+    is_deep = content is not None and image.mode in ("RGB", "RGBA") and ";16" in str(getattr(image, "tile", ""))
+    deep = _deep_color(image, content) if content and is_deep else None
     if deep is None:
+        notes += ["of its 16 bits only the upper 8 could be read"] if is_deep else []
         try:
             image.load()
         except MemoryError:
@@ -363,7 +371,7 @@ def _finish(image: Image.Image, name: str, max_pixels: int, content: bytes | Non
     else:
         deep, more = to_uint8(deep, name, is_file=True)
         notes += more
-    turn = _turn(image, notes)
+    turn = _turn(image, content, notes)
     image = image if deep is None else Image.fromarray(deep)
     result = _to_rgb(image if turn is None else image.transpose(turn), name, notes, is_file=content is not None)
     result.image.info.clear()  # its EXIF would have another reader turn it again
@@ -380,12 +388,12 @@ def _first_frame_note(image: Image.Image) -> list[str]:
     return [f"it has several {'pages' if image.format == 'TIFF' else 'frames'}, of which only the first was read"]
 
 
-def _deep_color(image: Image.Image, content: bytes | None) -> NDArray[Any] | None:
+def _deep_color(image: Image.Image, content: bytes) -> NDArray[Any] | None:
     """Return the (H, W, 3 or 4) uint16 pixels of a color file of 16 bits, of which Pillow drops the lower 8."""
-    if content is None or image.mode not in ("RGB", "RGBA") or ";16" not in str(getattr(image, "tile", "")):
-        return None
     import cv2
 
+    if image.format == "PNG" and _promises_more(content):
+        return None  # OpenCV would make room for up to 2 GiB that are not there
     flags = cv2.IMREAD_UNCHANGED  # as stored: 16 bits, with alpha, not turned
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != (image.height, image.width):
@@ -394,11 +402,19 @@ def _deep_color(image: Image.Image, content: bytes | None) -> NDArray[Any] | Non
     return np.asarray(cv2.cvtColor(pixels, order))
 
 
-def _turn(image: Image.Image, notes: list[str]) -> Image.Transpose | None:
-    """Return how to turn an image upright; only this tag is read, as any other may be damaged."""
+def _promises_more(png: bytes) -> bool:
+    """Return whether a chunk of a PNG is longer, by its own words, than what is left of the file."""
+    place = 8
+    while place + 8 <= len(png) and png[place + 4 : place + 8] != b"IEND":
+        place += 12 + int.from_bytes(png[place : place + 4], "big")
+    return place > len(png)
+
+
+def _turn(image: Image.Image, content: bytes | None, notes: list[str]) -> Image.Transpose | None:
+    """Return how to turn an image upright."""
     try:
-        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # struct.error, SyntaxError, AttributeError …
+        return _TURNS.get(stored_orientation(image, content) if content else image.getexif().get(ORIENTATION, 1))
+    except Exception:  # ValueError, and of images in memory whatever Pillow raises
         notes.append("its EXIF data is damaged, so it was taken as upright")
         return None
 

@@ -23,6 +23,7 @@ COMPLETE = 0.98
 TIMEOUT_S = 20.0  # for opening a URL, and for each further packet of it
 MAX_PIXEL_ASPECT = 8.0  # real anamorphic pixels are at most 2:1; a damaged header may say anything
 RESTART_S = 1.0  # a step back in time by more than this is the beginning of another recording
+JUMP_S = 3600.0  # as between two frames of no video but a damaged one
 LATE_S = 0.1  # a picture that starts later than this after the sound is worth a note
 
 
@@ -130,7 +131,7 @@ class VideoReader:
         while True:
             try:
                 packet = next(packets)
-            except StopIteration:
+            except (StopIteration, IndexError):  # IndexError: PyAV, after the end, of a stream that began in between
                 return
             except (av.error.FFmpegError, OSError) as error:
                 self.notes.append(f"reading broke off ({_reason(error)})")
@@ -193,7 +194,7 @@ class _Clock:
     def __init__(self, zero: float | None, rate: float) -> None:
         self._zero, self._rate = zero, rate
         self._last: float | None = None
-        self._restarts, self._late = 0, 0.0
+        self._restarts, self._late, self._jump = 0, 0.0, 0.0
 
     def __call__(self, stamp: float | None) -> float:
         """Return the time of the next frame in seconds, from its time stamp in seconds."""
@@ -207,6 +208,7 @@ class _Clock:
             self._restarts += 1
             self._zero -= self._last + 1 / self._rate - time
             time = self._last + 1 / self._rate
+        self._jump = max(self._jump, time - self._last)
         self._last = max(time, self._last + 1e-3)
         return self._last
 
@@ -215,6 +217,8 @@ class _Clock:
         notes = []
         if self._late > LATE_S:
             notes.append(f"its picture starts {self._late:.2f} s after its sound, and times are the player's")
+        if self._jump > JUMP_S:
+            notes.append(f"its clock jumps ahead by {self._jump:.0f} s, so its times may be wrong")
         if self._restarts:
             notes.append(f"its clock starts over {self._restarts} times, and times go on instead")
         return notes

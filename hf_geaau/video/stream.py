@@ -6,6 +6,7 @@ across frames, faces and sources. A pool with one thread per core works on group
 which they arrive, so that no core waits, whether detection or the network takes longer.
 """
 
+import math
 import os
 import threading
 from collections import deque
@@ -71,8 +72,8 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}.")
-        if self.fps is not None and not self.fps > 0:
-            raise ValueError(f"`fps` must be above 0, got {self.fps}.")
+        if self.fps is not None and not 0 < self.fps < math.inf:
+            raise ValueError(f"`fps` must be a number above 0, got {self.fps}.")
         if self.fps is not None and self.every != 1:
             raise ValueError(f"Pass `every` or `fps`, not both, got every={self.every} and fps={self.fps}.")
         if not self.smooth_s >= 0:

@@ -1,5 +1,6 @@
 """One table of faces, frames and action units, written in chunks so that a kill loses the last one at most."""
 
+import csv
 import json
 import math
 import sqlite3
@@ -202,7 +203,10 @@ class TableWriter:
                 rows = pq.read_table(chunk, partitioning=None).to_pandas(integer_object_nulls=True)
                 rows["track_id"] = rows["track_id"].astype("Int64")
                 if self.path.suffix.lower() == ".csv":
-                    rows.to_csv(stream, index=False, header=False, lineterminator="\n")
+                    # A name with a carriage return, which a reader would take as the end of a row, is not quoted else.
+                    is_odd = rows["source"].str.contains("\r", regex=False).any()
+                    quoting = csv.QUOTE_NONNUMERIC if is_odd else csv.QUOTE_MINIMAL
+                    rows.to_csv(stream, index=False, header=False, lineterminator="\n", quoting=quoting)
                 elif len(rows):
                     stream.write(rows.to_json(orient="records", lines=True, force_ascii=False, double_precision=6))
 

@@ -112,8 +112,45 @@ def test_exif_orientation_is_applied_once(gradient, orientation):
 
 
 def test_broken_exif_does_not_spoil_the_photo(gradient):
-    photo = read_photo(encoded(gradient, "JPEG", exif=b"Exif\x00\x00not a TIFF header", quality=95))
-    assert photo.size == gradient.size
+    photo = load_photo(encoded(gradient, "JPEG", exif=b"Exif\x00\x00not a TIFF header", quality=95))
+    assert photo.image.size == gradient.size
+    assert photo.notes == ["its EXIF data is damaged, so it was taken as upright"]
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_the_orientation_is_read_past_a_damaged_tag(gradient, file_format):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION], exif[0x010F] = 6, "the name of a maker"
+    damaged = exif.tobytes().replace(struct.pack("<HHL", 0x010F, 2, 20), struct.pack("<HHL", 0x010F, 2, 2000))
+    damaged = damaged.replace(struct.pack(">HHL", 0x010F, 2, 20), struct.pack(">HHL", 0x010F, 2, 2000))
+    if file_format == "TIFF":
+        content = encoded(gradient, "TIFF", tiffinfo={EXIF_ORIENTATION: 6, 0x010F: "the name of a maker"})
+        content = content.replace(struct.pack("<HHL", 0x010F, 2, 20), struct.pack("<HHL", 0x010F, 2, 20_000))
+    else:
+        content = encoded(gradient, file_format, exif=damaged)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_photo(content).image.size == (24, 40)
+        assert load_photo(content).notes == []
+
+
+@pytest.mark.parametrize("kind, stored, is_applied", [("B", 6, True), ("L", 6, True), ("H", 9, False), ("f", 6, False)])
+def test_an_orientation_of_another_type_is_applied_or_noted(gradient, kind, stored, is_applied):
+    types = {"B": 1, "H": 3, "L": 4, "f": 11}
+    entry = struct.pack(f"<HHL{kind}", EXIF_ORIENTATION, types[kind], 1, stored).ljust(12, b"\0")
+    block = b"Exif\0\0II*\0" + struct.pack("<LH", 8, 1) + entry + bytes(4)
+    photo = load_photo(encoded(gradient, "JPEG", exif=block))
+    assert (photo.image.size == (24, 40)) is is_applied
+    assert bool(photo.notes) is not is_applied
+
+
+def test_a_chunk_that_promises_gigabytes_takes_none(gradient):
+    import cv2
+
+    content = cv2.imencode(".png", np.asarray(gradient).astype(np.uint16) * 257)[1].tobytes()
+    start = time.perf_counter()
+    assert "truncated or damaged" in refusal(content[:-12] + struct.pack(">L", 2**31 - 1) + b"tEXt")
+    assert time.perf_counter() - start < 1
 
 
 def test_transparency_is_laid_on_white():

@@ -238,7 +238,7 @@ def test_decoding_waits_for_a_slow_consumer(clip, keep_images):
 def test_wrong_settings_are_refused():
     for wrong, message in (
         ({"every": 0}, "`every` must be at least 1, got 0"),
-        ({"fps": -1.0}, "`fps` must be above 0, got -1"),
+        ({"fps": -1.0}, "`fps` must be a number above 0, got -1"),
         ({"fps": 5.0, "every": 2}, "not both"),
         ({"smooth_s": -1.0}, "`smooth_s` must be at least 0 seconds, got -1"),
         ({"workers": 0}, "`workers` must be at least 1, got 0"),
