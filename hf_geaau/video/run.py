@@ -50,9 +50,9 @@ class Process:
         def number(default: int, least: int, *names: str) -> int:
             name = next((name for name in names if name in os.environ), None)
             text = str(default) if name is None else os.environ[name].strip()
-            if not (text.isascii() and text.isdecimal() and int(text) >= least):
+            if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
                 raise ProcessError(
-                    f"The environment variable {name} must be a whole number from {least}, got '{text}'. Unset it, or"
+                    f"The environment variable {name} must be a whole number from {least}, got {text[:20]!r}. Unset it, or"
                     " start the command with torchrun or accelerate launch."
                 )
             return int(text)
