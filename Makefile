@@ -4,7 +4,7 @@ BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: help demo test test-quick lint docs format clean
+.PHONY: help demo test test-quick lint docs fuzz format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +37,10 @@ lint: .venv/.dev ## style, names, types
 
 docs: .venv/.docs ## the site, in site/
 	$(BIN)/mkdocs build --strict
+
+fuzz: .venv/.dev ## more of the fuzz and fault tests: 20,000 damaged photos and EXIF blocks, 900 videos, 60 kills
+	HF_GEAAU_FUZZ_ROUNDS=15 HF_GEAAU_FUZZ_LOG=fuzz.log $(BIN)/python -m pytest tests/fuzz \
+		$(wildcard tests/integration/test_faults.py tests/unit/test_hostile_checkpoints.py)
 
 format: .venv/.dev ## sort imports and format
 	$(BIN)/ruff check --fix .
