@@ -30,9 +30,6 @@ test: .venv/.dev ## all tests and doctests
 test-quick: .venv/.test ## unit tests that take less than two seconds each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 tests/unit
 
-fuzz: .venv/.dev ## 60 kills at random moments, each resumed and compared; takes half an hour
-	HF_GEAAU_FUZZ_ROUNDS=15 $(BIN)/python -m pytest -s tests/integration/test_faults.py -k killed
-
 lint: .venv/.dev ## style, names, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,6 +37,10 @@ lint: .venv/.dev ## style, names, types
 
 docs: .venv/.docs ## the site, in site/
 	$(BIN)/mkdocs build --strict
+
+fuzz: .venv/.dev ## more of the fuzz and fault tests: 20,000 damaged photos and EXIF blocks, 900 videos, 60 kills
+	HF_GEAAU_FUZZ_ROUNDS=15 HF_GEAAU_FUZZ_LOG=fuzz.log $(BIN)/python -m pytest tests/fuzz \
+		$(wildcard tests/integration/test_faults.py tests/unit/test_hostile_checkpoints.py)
 
 format: .venv/.dev ## sort imports and format
 	$(BIN)/ruff check --fix .

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 RECIPES = Path(__file__).parent / "recipes"
 
 _NESTED = ("model", "options", "augmentation", "renders", "expression")
+MOST_CHARACTERS = 1200  # of a message; the list of all keys has 900
 _MOST_VALUES = 10_000  # of a recipe; ours have 60
 _RENAMED = {"augmentation.grey": "augmentation.gray"}  # keys of recipes written before, and what they are called now
 _CHECKS = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -337,6 +338,21 @@ def load_recipe(
         >>> load_recipe("bp4d", ["model.backbone=resnet18", "learning_rate=1e-3"]).model["backbone"]
         'resnet18'
     """
+    try:
+        return _loaded(source, overrides)
+    except TrainingError as error:
+        raise TrainingError(_printable(str(error))) from error.__cause__
+    except Exception as error:  # nesting without end, a date that cannot be, and whatever else the parts of YAML raise
+        raise TrainingError(_printable(f"Cannot read the recipe: {type(error).__name__}: {error}")) from error
+
+
+def _printable(text: str) -> str:
+    """Return a message on one line of bounded length, whatever a recipe holds."""
+    text = "".join(each if each.isprintable() else repr(each)[1:-1] for each in text[:MOST_CHARACTERS])
+    return text if len(text) < MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
+
+
+def _loaded(source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable[str] | Mapping[str, Any]) -> Recipe:
     if isinstance(source, Recipe):
         source = source.to_dict()
     values = dict(source) if isinstance(source, Mapping) else _read(source)
@@ -422,7 +438,7 @@ def _read(source: str | Path) -> dict[str, Any]:
     return values
 
 
-def _check_number_of_values(values: Any, path: Path) -> None:
+def _check_number_of_values(values: Any, path: Path | str) -> None:
     """Refuse a recipe whose aliases stand for more values than anybody writes, or for themselves."""
     waiting, count = [values], 0
     while waiting:
@@ -437,9 +453,11 @@ def _assignment(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise TrainingError(f"A setting must be KEY=VALUE, such as learning_rate=1e-3, got '{text}'.")
     try:
-        return key.strip(), yaml.load(value, Loader=_Loader)
+        parsed = yaml.load(value, Loader=_Loader)
     except yaml.YAMLError as error:
         raise TrainingError(f"Cannot read the value of '{key}' as YAML: '{value}'.") from error
+    _check_number_of_values(parsed, key)
+    return key.strip(), parsed
 
 
 def _set(values: dict[str, Any], key: str, value: Any) -> None:

@@ -52,8 +52,8 @@ class Process:
             text = str(default) if name is None else os.environ[name].strip()
             if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
                 raise ProcessError(
-                    f"The environment variable {name} must be a whole number from {least}, got {text[:20]!r}. Unset it, or"
-                    " start the command with torchrun or accelerate launch."
+                    f"The environment variable {name} must be a whole number from {least}, got {text[:20]!r}. Unset it,"
+                    " or start the command with torchrun or accelerate launch."
                 )
             return int(text)
 

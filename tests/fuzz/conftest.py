@@ -1,6 +1,6 @@
 """The hypothesis profiles: the same examples each time in short, other ones each time in long."""
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from tests.fuzz.mutate import FIGURES, ROUNDS
 
@@ -10,6 +10,7 @@ settings.register_profile(
     database=None,
     derandomize=ROUNDS == 1,
     print_blob=True,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("fuzz")

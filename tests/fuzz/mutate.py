@@ -24,8 +24,7 @@ LOG = Path(os.environ.get("HF_GEAAU_FUZZ_LOG", Path(tempfile.gettempdir(), f"hf_
 """The file that names the mutant that is being tried."""
 FIGURES: defaultdict[str, Counter[str]] = defaultdict(Counter)
 """What was tried and what came of it, for the summary at the end."""
-LONGEST_MESSAGE = 700
-HANG = 20  # times the limit of a mutant; then the process ends with a traceback of all threads
+HANG = 6  # times the limit of a mutant; then the process ends with a traceback of all threads
 
 Rng = np.random.Generator
 
@@ -148,6 +147,6 @@ def watched(mutant: str, limit_s: float) -> Iterator[None]:
     assert not escaped, f"{mutant}: {escaped[0].category.__name__}: {escaped[0].message}"
 
 
-def is_one_line(message: str, name: str = "") -> bool:
+def is_one_line(message: str, name: str = "", longest: int = 700) -> bool:
     """Return whether a message is a printable line of bounded length that names its source."""
-    return len(message) < LONGEST_MESSAGE and message.isprintable() and name in message
+    return len(message) < longest and message.isprintable() and name in message

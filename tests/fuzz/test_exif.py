@@ -17,7 +17,7 @@ from hf_geaau.faces.photos import load_photo
 from tests.fuzz import seeds
 from tests.fuzz.mutate import FIGURES, ROUNDS, is_one_line, mutant, watched
 
-COUNT, EXAMPLES, LIMIT_S = 1500, 300, 5.0
+COUNT, EXAMPLES, LIMIT_S = 1500, 200, 5.0
 DAMAGED = "its EXIF data is damaged, so it was taken as upright"
 ORIENTATION, SHORT = 0x0112, 3
 MOST = 60_000  # bytes of a block that fit a JPEG segment

@@ -23,7 +23,7 @@ from tests.fuzz import seeds
 from tests.fuzz.analyzer import BrightFace
 from tests.fuzz.mutate import FIGURES, ROUNDS, is_one_line
 
-EXAMPLES = 150
+EXAMPLES = 100
 PHOTO = seeds.encoded(seeds.picture(), "PNG")
 FORMULA = "=+-@\t\r"
 
