@@ -323,6 +323,8 @@ def _open_heif(content: bytes, name: str, max_pixels: int) -> Image.Image:
     """Open the primary picture of a HEIF file, whole and upright."""
     import pi_heif
 
+    if not _has_textual_items(content):
+        raise _damaged(name)
     try:
         primary = (heif := pi_heif.open_heif(io.BytesIO(content)))[heif.primary_index]
         width, height = primary.size
@@ -333,12 +335,27 @@ def _open_heif(content: bytes, name: str, max_pixels: int) -> Image.Image:
         raise
     except Exception as error:
         raise _damaged(name) from error
-    # libheif turns by the file's own properties; EXIF repeats them, and counts only where there are none.
-    if not (b"irot" in content or b"imir" in content):
-        exif = Image.Exif()
-        exif[ORIENTATION] = image.info.get("original_orientation") or 1
-        image.info["exif"] = exif.tobytes()
+    # libheif turns by the file's own properties; EXIF repeats them, and counts only where there are none. Of its
+    # copy in the Pillow image, pi_heif has reset the orientation.
+    image.info = {} if b"irot" in content or b"imir" in content else dict(primary.info)
     return image
+
+
+def _has_textual_items(heif: bytes) -> bool:
+    """Return whether the types and names of a HEIF file's items (ISO 14496-12, 8.11.6) are text.
+
+    pi_heif 1.4 crashes, and the process with it, while it makes Python strings of others.
+    """
+    for found in re.finditer(rb"infe[\0-\3]", heif):
+        start, version = found.start() - 4, heif[found.end() - 1]
+        size = int.from_bytes(heif[start : start + 4], "big")
+        try:
+            heif[found.end() + (9 if version == 3 else 7) : start + size].decode()
+        except UnicodeDecodeError:
+            return False
+        if size < 12:  # up to the end of the file, or of 64 bits
+            return False
+    return True
 
 
 def _finish(image: Image.Image, name: str, max_pixels: int, content: bytes | None = None) -> Photo:

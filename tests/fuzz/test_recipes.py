@@ -18,7 +18,10 @@ from tests.fuzz.mutate import FIGURES, ROUNDS, is_one_line, mutant, watched
 EXAMPLES, LIMIT_S, LONGEST = 60, 10.0, 1300
 WHOLE = {name: load_recipe(name).to_dict() for name in list_recipes()}
 KEYS = sorted({key for values in WHOLE.values() for key in values})
-INNER = ["model.backbone", "model.action_units", "model.image_size", "model.thresholds", "model.backbone_kwargs.a.b", "augmentation.mirror", "augmentation.grey", "options.camera", "renders.train", "expression.epochs"]
+INNER = [
+    *("model.backbone", "model.action_units", "model.image_size", "model.thresholds", "model.backbone_kwargs.a.b"),
+    *("augmentation.mirror", "augmentation.grey", "options.camera", "renders.train", "expression.epochs"),
+]
 
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20),

@@ -310,6 +310,17 @@ def test_heic_is_upright_by_its_own_properties_and_by_exif_alone(corners, orient
         assert np.abs(np.asarray(read_photo(alone), float) - expected).mean() < 4
 
 
+@pytest.mark.parametrize("odd", [b"\xfe\xff\xff\xff", b"mime\0\xff\xff\0"])
+def test_heic_items_whose_type_is_no_text_do_not_end_the_process(corners, odd):
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = 1
+    content = heic(corners, exif=exif.tobytes())
+    item = content.index(b"infe", content.index(b"infe") + 1)
+    assert content[item + 12 : item + 16] == b"Exif"
+    assert "truncated or damaged" in refusal(content[: item + 12] + odd + content[item + 12 + len(odd) :])
+    assert read_photo(content).size == corners.size
+
+
 def test_the_whole_grid_of_a_heic_is_read():
     path = Path("../shared/cases/heic_grid.heic")
     if not path.is_file():
