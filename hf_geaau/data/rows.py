@@ -1,7 +1,7 @@
 """Labeled rows before they are written: the frames of a recording, or triplets of faces."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,7 @@ class Recording:
         labels: (F, N) int8, 1 present, 0 absent, -1 not labeled.
         intensities: (F, N) int8 or float32, 0-5, -1 missing.
         images: F paths, or URLs that fsspec opens (frames in zips and videos).
+        split: As the dataset's own files divide it, or "" if they do not.
     """
 
     subject_id: str
@@ -41,6 +42,7 @@ class Recording:
     labels: NDArray[np.int8]
     intensities: NDArray[np.int8] | NDArray[np.float32]
     images: list[str]
+    split: str = ""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -48,9 +50,8 @@ class Recording:
     def select(self, keep: NDArray[np.bool_]) -> "Recording":
         """Return the frames where `keep` is true."""
         images = [image for image, kept in zip(self.images, keep, strict=True) if kept]
-        return Recording(
-            self.subject_id, self.sequence_id, self.frames[keep], self.labels[keep], self.intensities[keep], images
-        )
+        labels, intensities = self.labels[keep], self.intensities[keep]
+        return replace(self, frames=self.frames[keep], labels=labels, intensities=intensities, images=images)
 
     def in_ranges(self, ranges: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
         """Return which frames lie in ranges of frame numbers (first, last), ends included."""

@@ -14,6 +14,7 @@ from .recipe import (
     Recipe,
     RenderedRecipe,
     Renders,
+    bound_recipe,
     list_recipes,
     load_recipe,
 )
@@ -37,8 +38,8 @@ _LAZY = {
 }
 
 __all__ = [
-    "ActionUnitRecipe", "Augmentation", "ExpressionRecipe", "Recipe", "RenderedRecipe", "Renders", "list_recipes",
-    "load_recipe", *_LAZY,
+    "ActionUnitRecipe", "Augmentation", "ExpressionRecipe", "Recipe", "RenderedRecipe", "Renders", "bound_recipe",
+    "list_recipes", "load_recipe", *_LAZY,
 ]  # fmt: skip
 
 
