@@ -182,8 +182,9 @@ def _show_recipe(plan: "Recipe | RenderedRecipe") -> None:
 
 def _show_plan(plan: "Recipe", data_dir: Path, fold: int | None) -> None:
     """Print the resolved recipe, what the data holds, and the steps."""
-    from hf_geaau.training import describe
+    from hf_geaau.training import describe, resolved_recipe
 
+    plan = resolved_recipe(plan, data_dir)
     _show_recipe(plan)
     table = Table(show_header=False, box=None)
     for name, value in describe(plan, data_dir, fold).items():

@@ -135,8 +135,8 @@ class AUDataset(ABC):
             raise DatasetError(f"`drop_listed` must be False for {self.TITLE}, which has no drop list. Leave it out.")
 
     @property
-    def is_bound(self) -> bool:
-        """Whether all options are known; else `bound` fills them in."""
+    def is_resolved(self) -> bool:
+        """Whether all options are known; else `resolved` fills them in."""
         return True
 
     @property
@@ -149,7 +149,7 @@ class AUDataset(ABC):
         """The number of folds."""
         return len(self.PARTS)
 
-    def bound(self, data_dir: Any) -> tuple["AUDataset", Path]:
+    def resolved(self, data_dir: Any) -> tuple["AUDataset", Path]:
         """Find the data, and fill in the options that depend on it.
 
         Args:

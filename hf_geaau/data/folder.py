@@ -1,5 +1,6 @@
 """Own data: a table that names images and action units, through the columns of the benchmarks."""
 
+import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -85,11 +86,11 @@ Optional columns: subject, split, sequence, frame. The layout `imagefolder` of `
     def aus(self) -> tuple[int, ...]:
         """The AUs of the table."""
         if self.action_units is None:
-            raise DatasetError("The AUs of own data are those of its table. Call `bound(data_dir)` first.")
+            raise DatasetError("The AUs of own data are those of its table. Call `resolved(data_dir)` first.")
         return self.action_units
 
     @property
-    def is_bound(self) -> bool:
+    def is_resolved(self) -> bool:
         """Whether AUs and number of folds are known."""
         return self.action_units is not None and self.folds is not None
 
@@ -103,7 +104,7 @@ Optional columns: subject, split, sequence, frame. The layout `imagefolder` of `
         """The number of folds."""
         return self.folds or FOLDS
 
-    def bound(self, data_dir: Any) -> tuple["Folder", Path]:
+    def resolved(self, data_dir: Any) -> tuple["Folder", Path]:
         """Find the table, and fill in AUs and number of folds from it, or from the card of crops."""
         images = self.images
         if not isinstance(data_dir, str | Path):
@@ -221,8 +222,8 @@ Optional columns: subject, split, sequence, frame. The layout `imagefolder` of `
         if people is None and folds > 1:
             unit = "sequence" if "sequence" in columns.roles else "image"
             yield (
-                f"No column of {where} names the subject, so each {unit} counts as one: the same person may be in train "
-                "and test, and scores may be too high. Add a column 'subject'."
+                f"No column of {where} names the subject, so each {unit} counts as one: the same person may be in "
+                "train and test, and scores may be too high. Add a column 'subject'."
             )
         if people is not None and folds == 1:
             test, splits = self._test_name(table, columns), self._splits(table, columns) or []
@@ -260,12 +261,13 @@ Optional columns: subject, split, sequence, frame. The layout `imagefolder` of `
             key: stored_paths(*key, _cache())
             for key in dict.fromkeys((cell.file, cell.column) for cell in values if isinstance(cell, StoredImage))
         }
+        roots = {file: self.images or str(file.parent) for file in table.splits}
         paths: list[str | None] = []
         for value, (file, _) in zip(values, table.places, strict=True):
             text = stored[value.file, value.column][value.row] if isinstance(value, StoredImage) else plain_text(value)
             if text and "://" not in text:
                 # A table from Windows; no file name holds a backslash by intention.
-                text = str(Path(self.images or file.parent) / text.replace("\\", "/"))
+                text = os.path.normpath(os.path.join(roots[file], text.replace("\\", "/")))  # noqa: PTH118 - faster
             paths.append(text or None)
         return paths
 
@@ -274,7 +276,7 @@ Optional columns: subject, split, sequence, frame. The layout `imagefolder` of `
         first: dict[str, int] = {}
         missing, twice = [], []
         for row, path in enumerate(images):
-            if not path or ("://" not in path and not Path(path).is_file()):
+            if not path or ("://" not in path and not os.path.isfile(path)):  # noqa: PTH113 - 5 times faster than Path
                 missing.append(row)
             elif first.setdefault(path, row) != row:
                 twice.append(row)
@@ -305,11 +307,11 @@ Optional columns: subject, split, sequence, frame. The layout `imagefolder` of `
 
     def _names(self, table: Table, columns: Columns, images: Sequence[str | None], data_dir: Path) -> list[str]:
         """Name each image without the path of this machine, which crops that are passed on would carry."""
-        base = Path(self.images or (data_dir if data_dir.is_dir() else data_dir.parent))
+        base = os.path.join(self.images or (data_dir if data_dir.is_dir() else data_dir.parent), "")  # noqa: PTH118
         names = []
         for path, cell in zip(images, self._column(table, columns, "image") or [], strict=True):
-            if path and "://" not in path and Path(path).is_relative_to(base):
-                names.append(Path(path).relative_to(base).as_posix())
+            if path and path.startswith(base):
+                names.append(path.removeprefix(base).replace(os.sep, "/"))
             elif isinstance(cell, StoredImage):
                 names.append(f"{cell.file.stem}-{cell.row}")
             else:

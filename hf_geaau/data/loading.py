@@ -97,7 +97,7 @@ def load(
     Warns:
         DatasetWarning: If your copy has other frame counts than the published protocol.
     """
-    dataset, folder = get_dataset(name, **options).bound(data_dir)
+    dataset, folder = get_dataset(name, **options).resolved(data_dir)
     chosen = dataset.fold(fold, protocol)
     choose("split", split, [None, "train"] if fold is None else [None, "train", "test"])
     builder = require("datasets", ".builder", "hf_geaau.data")

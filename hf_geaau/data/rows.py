@@ -1,6 +1,6 @@
 """Labeled rows before they are written: the frames of a recording, or triplets of faces."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -66,19 +66,7 @@ class Recording:
         Args:
             contents: F encoded images to embed instead of paths.
         """
-        import pyarrow as pa
-
-        count = len(self)
-        return pa.table(
-            {
-                "image": image_column(self.images, contents),
-                "labels": fixed_lists(self.labels),
-                "intensities": fixed_lists(self.intensities),
-                "subject_id": pa.array([self.subject_id] * count, pa.string()),
-                "sequence_id": pa.array([self.sequence_id] * count, pa.string()),
-                "frame": pa.array(self.frames, pa.int32()),
-            }
-        )
+        return recordings_table([self], contents)
 
 
 @dataclass(eq=False)
@@ -149,6 +137,49 @@ class TripletBlock:
 
 Block = Recording | TripletBlock
 """A unit of work: rows that are read, cut and written together."""
+
+
+def recordings_table(recordings: Sequence[Recording], contents: list[bytes] | None = None) -> "pa.Table":
+    """Return the rows of recordings, one below the other.
+
+    Args:
+        recordings: At least one.
+        contents: An encoded image for each row, to embed instead of paths.
+    """
+    import pyarrow as pa
+
+    counts = [len(recording) for recording in recordings]
+    names = {
+        name: np.repeat(np.array([getattr(recording, name) for recording in recordings], dtype=object), counts)
+        for name in ("subject_id", "sequence_id")
+    }
+    images = [path for recording in recordings for path in recording.images]
+    return pa.table(
+        {
+            "image": image_column(images, contents),
+            "labels": fixed_lists(np.concatenate([recording.labels for recording in recordings])),
+            "intensities": fixed_lists(np.concatenate([recording.intensities for recording in recordings])),
+            **{name: pa.array(values, pa.string()) for name, values in names.items()},
+            "frame": pa.array(np.concatenate([recording.frames for recording in recordings]), pa.int32()),
+        }
+    )
+
+
+def tables(blocks: Iterable[Block]) -> Iterator["pa.Table"]:
+    """Yield the rows of blocks; short recordings are put together, as own data has one for each photo."""
+    waiting: list[Recording] = []
+    count = 0
+    for block in blocks:
+        if isinstance(block, Recording):
+            waiting.append(block)
+            count += len(block)
+        else:
+            yield block.table()
+        if count >= BLOCK_SIZE:
+            yield recordings_table(waiting)
+            waiting, count = [], 0
+    if waiting:
+        yield recordings_table(waiting)
 
 
 def triplet_features() -> "datasets.Features":

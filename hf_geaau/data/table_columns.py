@@ -234,17 +234,17 @@ def _coded(
     expected: str,
     advice: str,
 ) -> list[float]:
-    """Translate values; each text is looked up once."""
-    known: dict[str, float] = {}
+    """Translate values; equal ones are looked up once."""
+    known: dict[Any, float] = {}
     result = []
     for row, value in enumerate(values):
-        text = plain_text(value).lower()
-        if text not in known:
-            number = code(text)
+        key = str(value) if isinstance(value, list | dict) else value
+        if key not in known:
+            number = code(plain_text(value).lower())
             if number is None:
                 raise DatasetError(f"{name!r} must be {expected}, got {value!r} in {place(row)}{advice}.")
-            known[text] = number
-        result.append(known[text])
+            known[key] = number
+        result.append(known[key])
     return result
 
 

@@ -255,7 +255,7 @@ def open_pair(
     Raises:
         EvaluationError: If only one of dataset and network has triplets, or they share no AU.
     """
-    dataset, _ = get_dataset(name, **options).bound(data_dir)
+    dataset, _ = get_dataset(name, **options).resolved(data_dir)
     rows = open_aligned(name, data_dir, fold, part, protocol, **options)
     network, processor = load_checkpoint(None if model is None else os.fspath(model))
     is_encoder = not hasattr(network, "classifier")

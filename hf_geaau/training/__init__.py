@@ -14,9 +14,9 @@ from .recipe import (
     Recipe,
     RenderedRecipe,
     Renders,
-    bound_recipe,
     list_recipes,
     load_recipe,
+    resolved_recipe,
 )
 
 _LAZY = {
@@ -38,7 +38,7 @@ _LAZY = {
 }
 
 __all__ = [
-    "ActionUnitRecipe", "Augmentation", "ExpressionRecipe", "Recipe", "RenderedRecipe", "Renders", "bound_recipe",
+    "ActionUnitRecipe", "Augmentation", "ExpressionRecipe", "Recipe", "RenderedRecipe", "Renders", "resolved_recipe",
     "list_recipes", "load_recipe", *_LAZY,
 ]  # fmt: skip
 

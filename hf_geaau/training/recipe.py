@@ -175,11 +175,11 @@ class Recipe(BaseModel):
 
     @property
     def action_units(self) -> tuple[int, ...]:
-        """FACS numbers of the label columns, in the model's order; () in stage 1, and for unbound own data."""
+        """FACS numbers of the label columns, in the model's order; () in stage 1, and for unresolved own data."""
         if self.stage == "expression":
             return ()
         dataset = get_dataset(self.dataset, **self.options)
-        return tuple(self.model.get("action_units") or (dataset.aus if dataset.is_bound else ()))
+        return tuple(self.model.get("action_units") or (dataset.aus if dataset.is_resolved else ()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `load_recipe` takes them."""
@@ -218,7 +218,7 @@ class Recipe(BaseModel):
     def _check_labels(self) -> None:
         """Check that the dataset has what the stage learns from."""
         dataset = get_dataset(self.dataset, **self.options)
-        has_labels = not dataset.is_bound or bool(dataset.aus)
+        has_labels = not dataset.is_resolved or bool(dataset.aus)
         if self.stage == "expression" and has_labels:
             raise ValueError(
                 f"Stage 'expression' needs triplets, but '{self.dataset}' has AU labels. For rendered faces pass"
@@ -226,7 +226,7 @@ class Recipe(BaseModel):
             )
         if self.stage == "action_units" and not has_labels:
             raise ValueError(f"Stage 'action_units' needs AU labels, but '{self.dataset}' has triplets.")
-        if dataset.is_bound and (unknown := sorted(set(self.action_units) - set(dataset.aus))):
+        if dataset.is_resolved and (unknown := sorted(set(self.action_units) - set(dataset.aus))):
             raise ValueError(
                 f"`model.action_units` must be among those of {self.dataset}, {list(dataset.aus)}, got {unknown}."
             )
@@ -352,7 +352,7 @@ def load_recipe(
     return _validated(values)
 
 
-def bound_recipe(recipe: Recipe | str, data_dir: Any) -> Recipe:
+def resolved_recipe(recipe: Recipe | str, data_dir: Any) -> Recipe:
     """Load a recipe, and state as options what only the data says, such as the AUs of one's own table.
 
     Args:
@@ -365,10 +365,10 @@ def bound_recipe(recipe: Recipe | str, data_dir: Any) -> Recipe:
     """
     recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
     dataset = get_dataset(recipe.dataset, **recipe.options)
-    if dataset.is_bound:
+    if dataset.is_resolved:
         return recipe
-    bound, _ = dataset.bound(data_dir)
-    values = {entry.name: getattr(bound, entry.name) for entry in fields(bound)}
+    found, _ = dataset.resolved(data_dir)
+    values = {entry.name: getattr(found, entry.name) for entry in fields(found)}
     changed = {name: value for name, value in values.items() if value != getattr(dataset, name)}
     plain = {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
     return load_recipe(recipe, {f"options.{name}": value for name, value in plain.items()})

@@ -14,7 +14,7 @@ from hf_geaau.errors import TrainingError
 from hf_geaau.models.geaau import GeaauConfig
 
 from .data import CropDataset, label_targets
-from .recipe import Recipe, bound_recipe, geaau_config
+from .recipe import Recipe, geaau_config, resolved_recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -144,7 +144,7 @@ def describe(recipe: Recipe, data_dir: str | os.PathLike[str], fold: int | None)
     Raises:
         TrainingError, DatasetError, DatasetNotFoundError: As `train`.
     """
-    recipe = bound_recipe(recipe, data_dir)
+    recipe = resolved_recipe(recipe, data_dir)
     split = open_split(recipe, data_dir, fold, cut=False)
     per_epoch = max(1, len(split.train) // recipe.batch_size)
     counts: dict[str, int | str] = {"training rows": len(split.train)}

@@ -52,7 +52,7 @@ def open_aligned(
         DatasetError: If the folder holds frames that are not aligned, crops of something else, or no such fold.
         MissingExtraError: Without the extra "data".
     """
-    dataset, folder = get_dataset(name, **options).bound(data_dir)
+    dataset, folder = get_dataset(name, **options).resolved(data_dir)
     dataset.fold(fold, protocol)
     choose("split", split, ["train"] if fold is None else ["train", "test"])
     is_crops = holds_crops(folder)
@@ -79,7 +79,11 @@ def _cut(dataset: AUDataset, folder: Path) -> Path:
         The folder of the crops.
     """
     datasets = require("datasets", "datasets", "hf_geaau.data")
-    paths = [path for block in dataset.rows(folder, DatasetNotes("warn")) for path in np.ravel(block.images).tolist()]
+    paths = [
+        path
+        for block in dataset.rows(folder, DatasetNotes(dataset.problems))
+        for path in np.ravel(block.images).tolist()
+    ]
     key = datasets.fingerprint.Hasher.hash([fingerprint(dataset, folder), [(path, *_state(path)) for path in paths]])
     crops = Path(datasets.config.HF_DATASETS_CACHE) / f"hf_geaau-{dataset.NAME}-{key}"
     crops.parent.mkdir(parents=True, exist_ok=True)

@@ -127,7 +127,7 @@ def prepare(
     _check_range("quality", quality, 1, 95)
     _check_range("min_score", min_score, 0, 1)
     _check_range("workers", workers if workers is not None else 1, 1, 1024)
-    dataset, folder = get_dataset(name, **options).bound(data_dir)
+    dataset, folder = get_dataset(name, **options).resolved(data_dir)
     out = Path(out_dir).expanduser().absolute()
     settings = CropSettings(size, quality, faceless, min_score, dataset.is_aligned)
     with _disk_errors(out), _claimed(out, folder, dataset, settings):
