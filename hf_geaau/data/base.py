@@ -91,7 +91,7 @@ class AUDataset(ABC):
         NAME: The module's name; `load(NAME, ...)`.
         TITLE: What its owners call it.
         LICENSE, HOMEPAGE, CITATION: Of the data, for the dataset's info.
-        IS_LICENSED: Whether publishing it is forbidden.
+        IS_LICENSED: Whether publishing it is known to be forbidden. Of own data only its owner knows.
         IS_ALIGNED: Whether images are face crops already.
         IS_CUT_WHEN_OPENED: Whether `open_aligned` cuts the faces itself, into a cache; otherwise `prepare` has to.
         IS_OFTEN_INCOMPLETE: Whether copies lack images as a rule, for instance because links died; then each `load`
