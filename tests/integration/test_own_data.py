@@ -94,6 +94,15 @@ def test_bad_input_is_one_line(here):
     assert "is needed: one of bp4d" in here("evaluate", "--data-dir", "faces.csv", code=2).err
 
 
+@pytest.mark.slow
+def test_a_warning_is_shown_once(here):
+    here("example-data", "folder", "own", "--option", "subjects=4", "--option", "frames=1")
+    table = Path("own/faces.csv")
+    table.write_text(table.read_text().replace("subject", "who", 1))
+    errors = here("evaluate", "folder", "--data-dir", "own").err
+    assert errors.count("names the subject, so each image counts as one") == 1
+
+
 def test_weights_of_own_data_are_pushed_privately(tiny_model, tmp_path):
     tiny_model.config.trained_on = ["synthetic", "folder"]
     with pytest.raises(PermissionError, match="trained on folder"):
