@@ -98,16 +98,20 @@ def parsed(options: list[str] | None) -> dict[str, Any]:
 
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
-    """Show the package's warnings as one line, without the position in the code."""
+    """Show each of the package's warnings once and as one line, without the position in the code."""
     import warnings
 
     from hf_geaau.errors import DatasetWarning
 
     with warnings.catch_warnings():
         show = warnings.showwarning
+        shown: set[str] = set()  # a command reads a table more than once
 
         def show_short(message: Any, category: type[Warning], *position: Any, **arguments: Any) -> None:
             if issubclass(category, DatasetWarning):
+                if str(message) in shown:
+                    return
+                shown.add(str(message))
                 err.print(f"warning: {message}", style="yellow", markup=False, highlight=False, soft_wrap=True)
             else:
                 show(message, category, *position, **arguments)

@@ -55,8 +55,8 @@ def render(
 
 
 def prepare(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="bp4d, bp4d_plus, disfa, fec or synthetic.")],
-    data_dir: Annotated[Path, typer.Option(metavar="DIR", help="The directory that the dataset's owners sent you.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="bp4d, bp4d_plus, disfa, fec, synthetic or folder.")],
+    data_dir: Annotated[Path, typer.Option(metavar="DIR", help="What its owners sent you; for folder your table.")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where the crops go.")],
     size: Annotated[int, typer.Option(help="Side of the crops in pixels.")] = 224,
     faceless: Annotated[
@@ -91,7 +91,7 @@ def prepare(
 
 
 def example_data(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="bp4d, bp4d_plus, disfa, fec or synthetic.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="bp4d, bp4d_plus, disfa, fec, synthetic or folder.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     face_model: Annotated[Path | None, typer.Option(help="ICT-FaceKit, to render the faces. Default: drawn.")] = None,
     option: OptionList = None,

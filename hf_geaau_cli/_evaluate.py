@@ -12,8 +12,16 @@ from ._console import OptionList, complain, one_line_warnings, parsed, progress,
 ModelArgument = Annotated[
     str | None, typer.Argument(metavar="[MODEL]", help="Hub id or checkpoint directory. Default: bundled weights.")
 ]
-DatasetOption = Annotated[str, typer.Option(metavar="NAME", help="bp4d, bp4d_plus, disfa, fec or synthetic.")]
-DataDirOption = Annotated[Path, typer.Option(metavar="DIR", help="Crops made by hf-geaau prepare, or rendered faces.")]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="bp4d, bp4d_plus, disfa, fec, synthetic or folder. May stand in place of MODEL. Default: that of MODEL.",
+    ),
+]
+DataDirOption = Annotated[
+    Path, typer.Option(metavar="DIR", help="Crops made by hf-geaau prepare, rendered faces, or your own table.")
+]
 FoldOption = Annotated[
     int | None, typer.Option(help="Number of the fold. Default: the one the checkpoint was trained for, else 1.")
 ]
@@ -32,9 +40,9 @@ SHOWN_PROBLEMS = 20
 
 
 def evaluate(
-    dataset: DatasetOption,
     data_dir: DataDirOption,
     model: ModelArgument = None,
+    dataset: DatasetOption = None,
     fold: FoldOption = None,
     split: Annotated[str, typer.Option(help="test or train subjects of the fold, or all subjects.")] = "test",
     protocol: ProtocolOption = "jaanet",
@@ -65,6 +73,7 @@ def evaluate(
         if path is not None and not path.absolute().parent.is_dir():
             raise typer.BadParameter(f"its folder must exist, got '{path}'.", param_hint=hint)
     evaluation = _load_evaluation()
+    model, dataset = _pair(evaluation, model, dataset)
     folds = evaluation.fold_numbers(model) if model else []
     if folds and fold is not None:
         raise typer.BadParameter(f"leave it out for a directory of folds, got {fold}.", param_hint="--fold")
@@ -90,9 +99,9 @@ def evaluate(
 
 
 def calibrate(
-    dataset: DatasetOption,
     data_dir: DataDirOption,
     model: ModelArgument = None,
+    dataset: DatasetOption = None,
     fold: FoldOption = None,
     protocol: ProtocolOption = "jaanet",
     output: Annotated[
@@ -115,6 +124,7 @@ def calibrate(
     its test subjects. calibration.json beside the config holds the scores before and after.
     """
     evaluation = _load_evaluation()
+    model, dataset = _pair(evaluation, model, dataset)
     with one_line_warnings(), progress("frames", 1) as show_done:
         report = evaluation.calibrate(
             model,
@@ -178,6 +188,20 @@ def _load_evaluation() -> ModuleType:
     from hf_geaau import evaluation
 
     return evaluation
+
+
+def _pair(evaluation: ModuleType, model: str | None, dataset: str | None) -> tuple[str | None, str]:
+    """Return the checkpoint and the dataset's name, which may be the only argument or that of the training."""
+    from hf_geaau.data import list_datasets
+
+    if dataset is None and model in list_datasets() and not Path(model, "config.json").is_file():
+        return None, model
+    if dataset is None and model is not None:
+        folds = evaluation.fold_numbers(model)
+        dataset = evaluation.trained_dataset(Path(model) / f"fold{folds[0]}" if folds else model)
+    if dataset is None:
+        raise typer.BadParameter(f"is needed: one of {', '.join(list_datasets())}.", param_hint="--dataset")
+    return model, dataset
 
 
 def _computing(batch_size: int | None, device: str | None, workers: int, bf16: bool) -> dict[str, Any]:

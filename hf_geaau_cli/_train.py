@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from ._console import err, one_line_warnings, out, quiet_libraries, show_table
+from ._console import OptionList, err, one_line_warnings, out, parsed, quiet_libraries, show_table
 
 if TYPE_CHECKING:
     from hf_geaau.training import Recipe, RenderedRecipe
@@ -27,7 +27,7 @@ def train(
     recipe: _RecipeName = None,
     settings: _Settings = None,
     data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Crops that `prepare` wrote, or rendered faces.")
+        Path | None, typer.Option(metavar="DIR", help="Crops that `prepare` wrote, rendered faces, or your own table.")
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="DIR", help="Where the checkpoint goes.")] = None,
     fold: Annotated[
@@ -37,6 +37,7 @@ def train(
     keep_checkpoints: Annotated[bool, typer.Option("--keep-checkpoints", help="Keep those of the run.")] = False,
     cpu: _Cpu = False,
     show_list: Annotated[bool, typer.Option("--list", help="Show the recipes.")] = False,
+    option: OptionList = None,
 ) -> None:
     """Train GTLE-Net by a recipe, and score it on the test fold.
 
@@ -50,6 +51,7 @@ def train(
         _show_recipes(list_recipes())
         return
     plan = load_recipe(recipe, settings or [])
+    plan = load_recipe(plan, {f"options.{name}": value for name, value in parsed(option).items()})
     if isinstance(plan, RenderedRecipe):
         raise TrainingError(
             f"The recipe '{recipe}' renders its faces first. Use `hf-geaau train-rendered {recipe} --face-model …"
@@ -180,8 +182,9 @@ def _show_recipe(plan: "Recipe | RenderedRecipe") -> None:
 
 def _show_plan(plan: "Recipe", data_dir: Path, fold: int | None) -> None:
     """Print the resolved recipe, what the data holds, and the steps."""
-    from hf_geaau.training import describe
+    from hf_geaau.training import describe, resolved_recipe
 
+    plan = resolved_recipe(plan, data_dir)
     _show_recipe(plan)
     table = Table(show_header=False, box=None)
     for name, value in describe(plan, data_dir, fold).items():

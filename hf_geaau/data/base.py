@@ -16,7 +16,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hf_geaau.errors import DatasetError, DatasetNotFoundError, DatasetWarning, MissingExtraError
 
@@ -91,8 +91,9 @@ class AUDataset(ABC):
         NAME: The module's name; `load(NAME, ...)`.
         TITLE: What its owners call it.
         LICENSE, HOMEPAGE, CITATION: Of the data, for the dataset's info.
-        IS_LICENSED: Whether publishing it is forbidden.
+        IS_LICENSED: Whether publishing it is known to be forbidden. Of own data only its owner knows.
         IS_ALIGNED: Whether images are face crops already.
+        IS_CUT_WHEN_OPENED: Whether `open_aligned` cuts the faces itself, into a cache; otherwise `prepare` has to.
         IS_OFTEN_INCOMPLETE: Whether copies lack images as a rule, for instance because links died; then each `load`
             looks again and warns, also if the rows are cached.
         LAYOUT: The directory that its owners send, as text; `hf-geaau example-data` shows it.
@@ -117,6 +118,7 @@ class AUDataset(ABC):
     LAYOUT: ClassVar[str]
     IS_LICENSED: ClassVar[bool] = True
     IS_ALIGNED: ClassVar[bool] = False
+    IS_CUT_WHEN_OPENED: ClassVar[bool] = False
     IS_OFTEN_INCOMPLETE: ClassVar[bool] = False
     PARTS: ClassVar[tuple[tuple[str, ...], ...]] = ()
     HAS_MEGRAPHAU_FOLDS: ClassVar[bool] = False
@@ -131,6 +133,35 @@ class AUDataset(ABC):
         choose("problems", self.problems, ("raise", "warn"))
         if self.drop_listed and not self.DROP_LIST:
             raise DatasetError(f"`drop_listed` must be False for {self.TITLE}, which has no drop list. Leave it out.")
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether all options are known; else `resolved` fills them in."""
+        return True
+
+    @property
+    def is_aligned(self) -> bool:
+        """Whether images are face crops already."""
+        return self.IS_ALIGNED
+
+    @property
+    def fold_count(self) -> int:
+        """The number of folds."""
+        return len(self.PARTS)
+
+    def resolved(self, data_dir: Any) -> tuple["AUDataset", Path]:
+        """Find the data, and fill in the options that depend on it.
+
+        Args:
+            data_dir: A path; own data may also be a `datasets.Dataset` or `DatasetDict`.
+
+        Returns:
+            The dataset to read it with, and the absolute path.
+
+        Raises:
+            DatasetNotFoundError: If it is missing.
+        """
+        return self, existing_folder(self, data_dir)
 
     @property
     @abstractmethod
@@ -185,9 +216,9 @@ class AUDataset(ABC):
         choose("protocol", protocol, PROTOCOLS)
         if number is None:
             return Fold(None, protocol, None)
-        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= len(self.PARTS):
+        if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= self.fold_count:
             raise DatasetError(
-                f"`fold` must be from 1 to {len(self.PARTS)} for {self.TITLE}, got {number!r}. "
+                f"`fold` must be from 1 to {self.fold_count} for {self.TITLE}, got {number!r}. "
                 "Pass one of these, or None for all subjects in one split."
             )
         counts_backwards = protocol == "megraphau" and self.HAS_MEGRAPHAU_FOLDS
@@ -196,6 +227,12 @@ class AUDataset(ABC):
     def part_of(self, subject_id: str) -> int | None:
         """Return the index in `PARTS` of a subject's part, None if no part has the subject."""
         return next((index for index, part in enumerate(self.PARTS) if subject_id in part), None)
+
+    def parts(self, blocks: SequenceOf[Block]) -> list[list[Block]]:
+        """Divide rows by the part of their subject; the test set of a fold is one part."""
+        rows = [block for block in blocks if isinstance(block, Recording)]
+        parts = range(len(self.PARTS))
+        return [[block for block in rows if self.part_of(block.subject_id) == index] for index in parts]
 
     def splits(self, blocks: SequenceOf[Block], fold: Fold) -> dict[str, list[Block]]:
         """Divide rows into train and test by subject; all are train if the fold has no number."""

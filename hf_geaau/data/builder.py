@@ -21,7 +21,7 @@ from hf_geaau.errors import DatasetError, DatasetWarning, GeaauError
 
 from ._guard import guard
 from .base import ROWS_VERSION, AUDataset, DatasetNotes, Fold, count_warning, fingerprint
-from .rows import Block
+from .rows import Block, tables
 
 
 class AUBuilder(datasets.ArrowBasedBuilder):
@@ -57,10 +57,10 @@ class AUBuilder(datasets.ArrowBasedBuilder):
 
     def _generate_tables(self, blocks: list[Block]) -> Iterator[tuple[Key, pa.Table]]:
         schema = self.info.features.arrow_schema
-        for index, block in enumerate(blocks):
-            if self.dataset.check_images:
-                _decode_all(np.ravel(block.images).tolist())
-            yield Key(index, 0), block.table().cast(schema)
+        if self.dataset.check_images:
+            _decode_all(path for block in blocks for path in np.ravel(block.images).tolist())
+        for index, table in enumerate(tables(blocks)):
+            yield Key(index, 0), table.cast(schema)
 
 
 def build(

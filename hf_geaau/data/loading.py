@@ -3,11 +3,14 @@
 import os
 from dataclasses import fields
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .base import AUDataset, choose, existing_folder, require
+from .base import AUDataset, choose, require
 
-DATASETS = ("bp4d", "bp4d_plus", "disfa", "fec", "synthetic")
+if TYPE_CHECKING:
+    import datasets
+
+DATASETS = ("bp4d", "bp4d_plus", "disfa", "fec", "folder", "synthetic")
 """The modules of this package that read a dataset; each names its class `DATASET`."""
 
 
@@ -57,7 +60,7 @@ def get_dataset(name: str, **options: Any) -> AUDataset:
 
 def load(
     name: str,
-    data_dir: str | os.PathLike[str],
+    data_dir: "str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict",
     fold: int | None = 1,
     split: str | None = None,
     *,
@@ -67,11 +70,12 @@ def load(
     cache_dir: str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> Any:
-    """Load a benchmark from the directory that its owners sent you.
+    """Load a benchmark from the directory that its owners sent you, or your own data from a table.
 
     Args:
         name: One of `list_datasets()`.
-        data_dir: The directory; see `dataset_class(name).LAYOUT`.
+        data_dir: The directory; see `dataset_class(name).LAYOUT`. For "folder" a table, its directory, or a `Dataset`
+            or `DatasetDict` of `datasets`.
         fold: Number of the fold whose subjects are the test set, or None for all subjects as "train".
         split: "train" or "test"; None for both.
         protocol: Whose numbering `fold` follows: "jaanet", or "megraphau", which counts the same subject sets
@@ -93,8 +97,7 @@ def load(
     Warns:
         DatasetWarning: If your copy has other frame counts than the published protocol.
     """
-    dataset = get_dataset(name, **options)
-    folder = existing_folder(dataset, data_dir)
+    dataset, folder = get_dataset(name, **options).resolved(data_dir)
     chosen = dataset.fold(fold, protocol)
     choose("split", split, [None, "train"] if fold is None else [None, "train", "test"])
     builder = require("datasets", ".builder", "hf_geaau.data")

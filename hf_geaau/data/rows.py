@@ -1,7 +1,7 @@
 """Labeled rows before they are written: the frames of a recording, or triplets of faces."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,7 @@ class Recording:
         labels: (F, N) int8, 1 present, 0 absent, -1 not labeled.
         intensities: (F, N) int8 or float32, 0-5, -1 missing.
         images: F paths, or URLs that fsspec opens (frames in zips and videos).
+        split: As the dataset's own files divide it, or "" if they do not.
     """
 
     subject_id: str
@@ -41,6 +42,7 @@ class Recording:
     labels: NDArray[np.int8]
     intensities: NDArray[np.int8] | NDArray[np.float32]
     images: list[str]
+    split: str = ""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -48,9 +50,8 @@ class Recording:
     def select(self, keep: NDArray[np.bool_]) -> "Recording":
         """Return the frames where `keep` is true."""
         images = [image for image, kept in zip(self.images, keep, strict=True) if kept]
-        return Recording(
-            self.subject_id, self.sequence_id, self.frames[keep], self.labels[keep], self.intensities[keep], images
-        )
+        labels, intensities = self.labels[keep], self.intensities[keep]
+        return replace(self, frames=self.frames[keep], labels=labels, intensities=intensities, images=images)
 
     def in_ranges(self, ranges: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
         """Return which frames lie in ranges of frame numbers (first, last), ends included."""
@@ -65,19 +66,7 @@ class Recording:
         Args:
             contents: F encoded images to embed instead of paths.
         """
-        import pyarrow as pa
-
-        count = len(self)
-        return pa.table(
-            {
-                "image": image_column(self.images, contents),
-                "labels": fixed_lists(self.labels),
-                "intensities": fixed_lists(self.intensities),
-                "subject_id": pa.array([self.subject_id] * count, pa.string()),
-                "sequence_id": pa.array([self.sequence_id] * count, pa.string()),
-                "frame": pa.array(self.frames, pa.int32()),
-            }
-        )
+        return recordings_table([self], contents)
 
 
 @dataclass(eq=False)
@@ -148,6 +137,49 @@ class TripletBlock:
 
 Block = Recording | TripletBlock
 """A unit of work: rows that are read, cut and written together."""
+
+
+def recordings_table(recordings: Sequence[Recording], contents: list[bytes] | None = None) -> "pa.Table":
+    """Return the rows of recordings, one below the other.
+
+    Args:
+        recordings: At least one.
+        contents: An encoded image for each row, to embed instead of paths.
+    """
+    import pyarrow as pa
+
+    counts = [len(recording) for recording in recordings]
+    names = {
+        name: np.repeat(np.array([getattr(recording, name) for recording in recordings], dtype=object), counts)
+        for name in ("subject_id", "sequence_id")
+    }
+    images = [path for recording in recordings for path in recording.images]
+    return pa.table(
+        {
+            "image": image_column(images, contents),
+            "labels": fixed_lists(np.concatenate([recording.labels for recording in recordings])),
+            "intensities": fixed_lists(np.concatenate([recording.intensities for recording in recordings])),
+            **{name: pa.array(values, pa.string()) for name, values in names.items()},
+            "frame": pa.array(np.concatenate([recording.frames for recording in recordings]), pa.int32()),
+        }
+    )
+
+
+def tables(blocks: Iterable[Block]) -> Iterator["pa.Table"]:
+    """Yield the rows of blocks; short recordings are put together, as own data has one for each photo."""
+    waiting: list[Recording] = []
+    count = 0
+    for block in blocks:
+        if isinstance(block, Recording):
+            waiting.append(block)
+            count += len(block)
+        else:
+            yield block.table()
+        if count >= BLOCK_SIZE:
+            yield recordings_table(waiting)
+            waiting, count = [], 0
+    if waiting:
+        yield recordings_table(waiting)
 
 
 def triplet_features() -> "datasets.Features":

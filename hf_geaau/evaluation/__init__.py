@@ -23,6 +23,7 @@ from .reports import (
     score,
     score_columns,
     score_triplets,
+    trained_dataset,
     trained_fold,
 )
 
@@ -60,6 +61,7 @@ __all__ = [
     "score_columns",
     "score_triplets",
     "steadiness",
+    "trained_dataset",
     "trained_fold",
     "widest_gaps",
 ]

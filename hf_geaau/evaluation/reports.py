@@ -52,7 +52,7 @@ def evaluate(
     Args:
         model: Directory or Hub id; None for the bundled checkpoint.
         name: One of `hf_geaau.data.list_datasets()`.
-        data_dir: Aligned crops: a folder that `hf-geaau prepare` made, or rendered faces.
+        data_dir: Aligned crops: a folder that `hf-geaau prepare` made, or rendered faces. Own data as for `load`.
         fold: Number of the fold; None for all subjects.
         split: "test" or "train" of the fold, or "all" subjects.
         protocol: Numbering that `fold` follows: "jaanet" or "megraphau".
@@ -255,7 +255,7 @@ def open_pair(
     Raises:
         EvaluationError: If only one of dataset and network has triplets, or they share no AU.
     """
-    dataset = get_dataset(name, **options)
+    dataset, _ = get_dataset(name, **options).resolved(data_dir)
     rows = open_aligned(name, data_dir, fold, part, protocol, **options)
     network, processor = load_checkpoint(None if model is None else os.fspath(model))
     is_encoder = not hasattr(network, "classifier")
@@ -298,6 +298,11 @@ def trained_fold(model: str | os.PathLike[str] | None, name: str) -> int | None:
     """Return the fold of a dataset that a checkpoint was trained for; None if it is unknown."""
     trained = training_facts(model).get("dataset") or {}
     return trained.get("fold") if trained.get("name") == name else None
+
+
+def trained_dataset(model: str | os.PathLike[str] | None) -> str | None:
+    """Return the name of the dataset that a checkpoint was trained on; None if it is unknown."""
+    return (training_facts(model).get("dataset") or {}).get("name")
 
 
 def shared_subjects(

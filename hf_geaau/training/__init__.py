@@ -16,6 +16,7 @@ from .recipe import (
     Renders,
     list_recipes,
     load_recipe,
+    resolved_recipe,
 )
 
 _LAZY = {
@@ -37,8 +38,8 @@ _LAZY = {
 }
 
 __all__ = [
-    "ActionUnitRecipe", "Augmentation", "ExpressionRecipe", "Recipe", "RenderedRecipe", "Renders", "list_recipes",
-    "load_recipe", *_LAZY,
+    "ActionUnitRecipe", "Augmentation", "ExpressionRecipe", "Recipe", "RenderedRecipe", "Renders", "resolved_recipe",
+    "list_recipes", "load_recipe", *_LAZY,
 ]  # fmt: skip
 
 

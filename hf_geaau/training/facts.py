@@ -53,7 +53,7 @@ def _dataset(recipe: Recipe, fold: int | None, split: Split) -> dict[str, Any]:
         "citation": source.CITATION,
         "is_licensed": source.IS_LICENSED,
         "fold": fold,
-        "folds": len(source.PARTS),
+        "folds": source.fold_count,
         "protocol": recipe.protocol,
         "train_rows": train_rows,
         "validation_rows": validation_rows,

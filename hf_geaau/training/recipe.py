@@ -177,10 +177,11 @@ class Recipe(BaseModel):
 
     @property
     def action_units(self) -> tuple[int, ...]:
-        """FACS numbers of the label columns, in the model's order; () in stage 1."""
+        """FACS numbers of the label columns, in the model's order; () in stage 1, and for unresolved own data."""
         if self.stage == "expression":
             return ()
-        return tuple(self.model.get("action_units") or get_dataset(self.dataset, **self.options).aus)
+        dataset = get_dataset(self.dataset, **self.options)
+        return tuple(self.model.get("action_units") or (dataset.aus if dataset.is_resolved else ()))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as `load_recipe` takes them."""
@@ -218,18 +219,18 @@ class Recipe(BaseModel):
 
     def _check_labels(self) -> None:
         """Check that the dataset has what the stage learns from."""
-        available = get_dataset(self.dataset, **self.options).aus
-        if self.stage == "expression" and available:
+        dataset = get_dataset(self.dataset, **self.options)
+        has_labels = not dataset.is_resolved or bool(dataset.aus)
+        if self.stage == "expression" and has_labels:
             raise ValueError(
                 f"Stage 'expression' needs triplets, but '{self.dataset}' has AU labels. For rendered faces pass"
                 " options.triplets=20000; otherwise train on fec."
             )
-        if self.stage == "action_units" and not available:
+        if self.stage == "action_units" and not has_labels:
             raise ValueError(f"Stage 'action_units' needs AU labels, but '{self.dataset}' has triplets.")
-        unknown = sorted(set(self.action_units) - set(available))
-        if unknown:
+        if dataset.is_resolved and (unknown := sorted(set(self.action_units) - set(dataset.aus))):
             raise ValueError(
-                f"`model.action_units` must be among those of {self.dataset}, {list(available)}, got {unknown}."
+                f"`model.action_units` must be among those of {self.dataset}, {list(dataset.aus)}, got {unknown}."
             )
 
 
@@ -366,6 +367,28 @@ def _loaded(source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable
     for key, value in overrides.items():
         _set(values, _RENAMED.get(key, key), value)
     return _validated(values)
+
+
+def resolved_recipe(recipe: Recipe | str, data_dir: Any) -> Recipe:
+    """Load a recipe, and state as options what only the data says, such as the AUs of one's own table.
+
+    Args:
+        recipe: A recipe, its name, or the path of its file.
+        data_dir: The data; it is read only if the recipe's dataset depends on it.
+
+    Raises:
+        TrainingError: If recipe and data do not fit.
+        DatasetError, DatasetNotFoundError: As `hf_geaau.data.load`.
+    """
+    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    dataset = get_dataset(recipe.dataset, **recipe.options)
+    if dataset.is_resolved:
+        return recipe
+    found, _ = dataset.resolved(data_dir)
+    values = {entry.name: getattr(found, entry.name) for entry in fields(found)}
+    changed = {name: value for name, value in values.items() if value != getattr(dataset, name)}
+    plain = {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
+    return load_recipe(recipe, {f"options.{name}": value for name, value in plain.items()})
 
 
 def geaau_config(recipe: Recipe, **settings: Any) -> GeaauConfig:

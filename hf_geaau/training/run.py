@@ -37,7 +37,7 @@ from .curves import save_curves
 from .ema import load_average
 from .facts import FACTS, training_facts
 from .model import build_model
-from .recipe import Recipe, dotted, load_recipe
+from .recipe import Recipe, dotted, load_recipe, resolved_recipe
 from .splits import Split, datasets_of, open_split, training_config
 from .trainer import build_trainer
 
@@ -65,12 +65,12 @@ def train(
 
     Args:
         recipe: A recipe, its name, or the path of its file.
-        data_dir: Aligned crops: what `hf-geaau prepare` wrote, or rendered faces.
+        data_dir: Aligned crops: what `hf-geaau prepare` wrote, or rendered faces. Own data as for `load`.
         output: Becomes a checkpoint directory, with metrics.json, training_facts.json, curves.png and recipe.yaml.
         fold: Whose subjects are the test set; None trains on all subjects and tests on none.
         model: A prepared model instead of the recipe's. It is trained as it is: build it from
             `training_config(recipe, open_split(recipe, data_dir, fold))`, whose class weights and `trained_on` the
-            recipe and the data decide.
+            recipe and the data decide. Own data needs `resolved_recipe(recipe, data_dir)` first, which knows its AUs.
         callbacks: Further callbacks of the Trainer.
         keep_checkpoints: Keep the checkpoints of the run.
         use_cpu: Stay on the CPU; None: only if there is nothing else.
@@ -86,7 +86,7 @@ def train(
         ProcessError: If the environment says wrongly which of several processes this is.
         DatasetError, DatasetNotFoundError: As `hf_geaau.data.load`.
     """
-    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
+    recipe = resolved_recipe(recipe, data_dir)
     folder = Path(output)
     if is_finished(folder):
         refuse_another_recipe(folder, recipe)
@@ -135,8 +135,8 @@ def train_folds(
     Raises:
         TrainingError: If the dataset has no folds; and as `train`.
     """
-    recipe = load_recipe(recipe) if isinstance(recipe, str) else recipe
-    count = len(get_dataset(recipe.dataset, **recipe.options).PARTS)
+    recipe = resolved_recipe(recipe, data_dir)
+    count = get_dataset(recipe.dataset, **recipe.options).fold_count
     if recipe.stage == "expression" or not count:
         raise TrainingError(f"All folds need AU data with folds, got {recipe.dataset} in stage '{recipe.stage}'.")
     folder = Path(output)

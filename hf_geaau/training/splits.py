@@ -14,7 +14,7 @@ from hf_geaau.errors import TrainingError
 from hf_geaau.models.geaau import GeaauConfig
 
 from .data import CropDataset, label_targets
-from .recipe import Recipe, geaau_config
+from .recipe import Recipe, geaau_config, resolved_recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -40,16 +40,21 @@ class Split:
         return [len(self.train), 0 if self.validation is None else len(self.validation)]
 
 
-def open_split(recipe: Recipe, data_dir: str | os.PathLike[str], fold: int | None) -> Split:
+def open_split(recipe: Recipe, data_dir: str | os.PathLike[str], fold: int | None, *, cut: bool = True) -> Split:
     """Open the train side of a fold and hold out validation subjects. The test side stays closed.
 
     Triplets name no people; a share of their rows is held out, which may show the same photos.
+
+    Args:
+        recipe: Decides data and share.
+        data_dir, fold: As for `train`.
+        cut: As for `open_aligned`.
 
     Raises:
         TrainingError: If there are too few subjects to hold one out.
         DatasetError, DatasetNotFoundError: As `open_aligned`.
     """
-    rows = open_aligned(recipe.dataset, data_dir, fold, "train", recipe.protocol, **recipe.options)
+    rows = open_aligned(recipe.dataset, data_dir, fold, "train", recipe.protocol, cut=cut, **recipe.options)
     named = "subject_id" in rows.column_names
     groups = np.array(rows["subject_id"][:], dtype=np.str_) if named else np.arange(len(rows))
     members = np.unique(groups)
@@ -139,7 +144,8 @@ def describe(recipe: Recipe, data_dir: str | os.PathLike[str], fold: int | None)
     Raises:
         TrainingError, DatasetError, DatasetNotFoundError: As `train`.
     """
-    split = open_split(recipe, data_dir, fold)
+    recipe = resolved_recipe(recipe, data_dir)
+    split = open_split(recipe, data_dir, fold, cut=False)
     per_epoch = max(1, len(split.train) // recipe.batch_size)
     counts: dict[str, int | str] = {"training rows": len(split.train)}
     if split.train_subjects:
@@ -149,7 +155,7 @@ def describe(recipe: Recipe, data_dir: str | os.PathLike[str], fold: int | None)
     if split.validation_subjects:
         counts["validation subjects"] = ", ".join(split.validation_subjects)
     if fold is not None:
-        test = open_aligned(recipe.dataset, data_dir, fold, "test", recipe.protocol, **recipe.options)
+        test = open_aligned(recipe.dataset, data_dir, fold, "test", recipe.protocol, cut=False, **recipe.options)
         counts["test rows"] = len(test)
     steps = recipe.max_steps or math.ceil((recipe.epochs or 1) * per_epoch)
     return {**counts, "steps per epoch": per_epoch, "steps": steps}

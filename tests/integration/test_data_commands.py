@@ -32,7 +32,7 @@ def test_from_an_imitation_to_crops(tmp_path):
     assert {name: len(split) for name, split in data.items()} == {"train": 4, "test": 2}
 
 
-@pytest.mark.parametrize("name", ["bp4d", "bp4d_plus", "disfa", "fec", "synthetic"])
+@pytest.mark.parametrize("name", ["bp4d", "bp4d_plus", "disfa", "fec", "folder", "synthetic"])
 def test_every_dataset_has_an_imitation(name, tmp_path):
     printed = run_command("example-data", name, tmp_path / name).stdout
     assert f"An imitation of {name}" in printed

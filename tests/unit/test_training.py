@@ -59,7 +59,7 @@ def crops(rows, **arguments) -> CropDataset:
 
 def test_every_recipe_loads_and_states_its_sources():
     assert list(list_recipes()) == [
-        "base", "bp4d", "bp4d_plus", "bundled", "disfa", "fec", "synthetic", "synthetic_gee",
+        "base", "bp4d", "bp4d_plus", "bundled", "disfa", "fec", "folder", "synthetic", "synthetic_gee",
     ]  # fmt: skip
     for name in list_recipes():
         recipe = load_recipe(name)

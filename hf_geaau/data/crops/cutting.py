@@ -111,7 +111,7 @@ class Cropper:
         size = self.settings.size
         crop = photo
         if points is not None or photo.size != (size, size):
-            pixels = np.asarray(self.processor(photo, points=points).pixel_values[0])
+            pixels = np.asarray(self.processor(photo, points=points, aligned=points is None).pixel_values[0])
             crop = Image.fromarray(np.ascontiguousarray(np.moveaxis(pixels, 0, -1).astype(np.uint8)))
         content = io.BytesIO()
         crop.save(content, "JPEG", quality=self.settings.quality)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hf_geaau import facs
 from hf_geaau.errors import DatasetError
 from hf_geaau.files import whole_file
 
@@ -109,6 +110,12 @@ def read_card(folder: Path) -> dict[str, Any]:
         return {}
 
 
+def holds_crops(folder: Path) -> bool:
+    """Return whether a folder is that of crops, finished or not. Other datasets may have cards as well."""
+    card = read_card(folder)
+    return (folder / RECORD).is_file() or ("configs" in card and card.get("license_name") in DATASETS)
+
+
 def write_shard(table: "pa.Table", dataset: AUDataset, target: Path) -> None:
     """Write a parquet file whose metadata hold the features for `datasets`."""
     import pyarrow.parquet as pq
@@ -132,7 +139,7 @@ def _configurations(dataset: AUDataset, rows: Mapping[str, int]) -> dict[str, di
         return {"default": {name: [name] for name in groups}}
     folds = {}
     for protocol in PROTOCOLS if dataset.HAS_MEGRAPHAU_FOLDS else PROTOCOLS[:1]:
-        for number in range(1, len(dataset.PARTS) + 1):
+        for number in range(1, dataset.fold_count + 1):
             test = part_name(dataset.fold(number, protocol).part)
             if test in groups and len(groups) > 1:
                 train = [name for name in groups if name != test]
@@ -171,7 +178,10 @@ _LICENSED = """\
 **Do not publish, upload or pass on these files, in whole or in part.** They are derived from data that
 is not yours to share: crops show the same people as the originals, and the same terms bind them.
 A dataset loaded from this folder has no guard of its own: do not call `push_to_hub` on it."""
-_RENDERED = "These faces are rendered; no license of face data restricts them."
+_TERMS = {
+    "synthetic": "These faces are rendered; no license of face data restricts them.",
+    "folder": "These crops show the people of your own images. Their consent and your terms decide who may have them.",
+}
 
 
 def write_card(dataset: AUDataset, settings: CropSettings, rows: Mapping[str, int], problems: int, path: Path) -> None:
@@ -190,10 +200,12 @@ def write_card(dataset: AUDataset, settings: CropSettings, rows: Mapping[str, in
         for number, (name, splits) in enumerate(_configurations(dataset, rows).items())
     ]
     header = {"license": "other", "license_name": dataset.NAME, "viewer": False, "configs": configs}
+    if dataset.aus:
+        header["action_units"] = facs.labels(dataset.aus)  # the order of labels and intensities
     text = _CARD.format(
         header=yaml.safe_dump(header, sort_keys=False),
         dataset=dataset,
-        terms=_LICENSED if dataset.IS_LICENSED else _RENDERED,
+        terms=_LICENSED if dataset.IS_LICENSED else _TERMS[dataset.NAME],
         counts=", ".join(f"{name} {count}" for name, count in rows.items()),
         settings=settings,
         problems=problems,

@@ -30,7 +30,6 @@ from ..base import (
     DatasetNotes,
     choose,
     count_warning,
-    existing_folder,
     fingerprint,
     require,
 )
@@ -128,9 +127,9 @@ def prepare(
     _check_range("quality", quality, 1, 95)
     _check_range("min_score", min_score, 0, 1)
     _check_range("workers", workers if workers is not None else 1, 1, 1024)
-    dataset = get_dataset(name, **options)
-    folder, out = existing_folder(dataset, data_dir), Path(out_dir).expanduser().absolute()
-    settings = CropSettings(size, quality, faceless, min_score, dataset.IS_ALIGNED)
+    dataset, folder = get_dataset(name, **options).resolved(data_dir)
+    out = Path(out_dir).expanduser().absolute()
+    settings = CropSettings(size, quality, faceless, min_score, dataset.is_aligned)
     with _disk_errors(out), _claimed(out, folder, dataset, settings):
         if (out / SHARDS).is_dir() and (out / CARD).is_file():
             return _summary(out)
@@ -200,8 +199,7 @@ def _groups(dataset: AUDataset, folder: Path, notes: DatasetNotes) -> dict[str, 
         everybody = dataset.fold(None)
         if message := count_warning(dataset, {"train": sum(map(len, blocks))}, everybody):
             warnings.warn(message, DatasetWarning, stacklevel=3)
-        folds = [dataset.fold(number) for number in range(1, len(dataset.PARTS) + 1)]
-        groups = {part_name(fold.part): dataset.splits(blocks, fold)["test"] for fold in folds}
+        groups = {part_name(index): part for index, part in enumerate(dataset.parts(blocks))}
     return {name: members for name, members in groups.items() if members}
 
 
