@@ -17,6 +17,11 @@ from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
 FACE_MODEL = Path(__file__).parents[2] / "shared" / "face_model" / "ict_facekit.npz"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    for name in ("accelerate_tests", "torch_compile_test", "flash_attn_test", "flash_attn_3_test", "flash_attn_4_test"):
+        config.addinivalue_line("markers", f"{name}: of transformers' own tests; see transformers_suite.py")
+
+
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.set_num_threads(1)

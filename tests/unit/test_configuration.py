@@ -79,3 +79,15 @@ def test_a_file_of_another_version_loads_but_a_misspelt_one_does_not(tmp_path):
 def test_a_wrong_type_is_named():
     with pytest.raises(StrictDataclassFieldValidationError, match="image_size"):
         GeaauConfig(image_size="224")
+
+
+def test_labels_that_name_action_units_set_them():
+    config = GeaauConfig(id2label={1: "AU25", 0: "AU12"})
+    assert config.action_units == [12, 25]
+    config.id2label = {0: "AU04"}
+    assert (config.action_units, config.label2id, config.thresholds) == ([4], {"AU04": 0}, [0.5])
+    with pytest.raises(ValueError, match=r"`num_labels` follows from `action_units` \(AU04\), got 3"):
+        config.num_labels = 3
+    with pytest.raises(ValueError, match="must name action units, such as AU12, got 'smile'"):
+        config.id2label = {0: "smile"}
+    assert config.action_units == [4]

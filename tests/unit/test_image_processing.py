@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +9,7 @@ from PIL import Image
 from transformers import AutoImageProcessor
 
 from hf_geaau import GeaauImageProcessor, GeaauImageProcessorPil
+from hf_geaau.hub import export_remote_code
 from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
 
 BACKENDS = [GeaauImageProcessor, GeaauImageProcessorPil]
@@ -191,3 +196,25 @@ def test_thresholds_of_the_caller_win(tiny_model):
     assert not processor.post_process_action_units(outputs, thresholds=[1.0, 1.0, 1.0])[0]["present"].any()
     with pytest.raises(ValueError, match="`thresholds` must be one number or 3, one per AU, got 2"):
         processor.post_process_action_units(outputs, thresholds=[0.1, 0.2])
+
+
+@pytest.mark.slow
+def test_remote_code_needs_no_torchvision_for_the_pil_backend(tiny_checkpoint, tmp_path):
+    export_remote_code(tiny_checkpoint)
+    code = f"""
+import sys
+sys.modules["torchvision"] = None
+import numpy as np
+from transformers import AutoImageProcessor
+processor = AutoImageProcessor.from_pretrained({str(tiny_checkpoint)!r}, trust_remote_code=True)
+print(type(processor).__name__, processor(np.zeros((64, 64, 3), np.uint8)).pixel_values[0].shape)
+"""
+    environment = {**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert result.stdout.split(maxsplit=1)[0] == "GeaauImageProcessorPil", result.stderr
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_none_switches_a_step_off_as_false_does(backend):
+    photo = np.zeros((90, 120, 3), np.uint8)
+    assert backend(**{**RAW, "do_resize": None})(photo, aligned=True).pixel_values[0].shape == (3, 90, 120)

@@ -386,6 +386,31 @@ def test_classes_and_the_files_that_evaluate_can_read():
         _ = metrics.AUF2
 
 
+def test_evaluate_combine_gives_the_same_scores(drawn):
+    evaluate = pytest.importorskip("evaluate")
+    from hf_geaau.metrics import AUAUC, AUF1, AUAccuracy
+
+    labels, chances = drawn[0], drawn[1].astype(np.float64)
+    combined = evaluate.combine([AUF1(), AUAUC(), AUAccuracy()])
+    for part in (slice(0, 150), slice(150, None)):
+        combined.add_batch(predictions=chances[part].tolist(), references=labels[part].tolist())
+    found = combined.compute()
+    for function in (metrics.au_f1, metrics.au_auc, metrics.au_accuracy):
+        for name, value in function(labels, chances)["mean"].items():
+            assert found[name] == pytest.approx(value), name
+
+
+def test_torchmetrics_gives_the_same_scores():
+    classification = pytest.importorskip("torchmetrics.classification")
+    rng = np.random.default_rng(0)
+    labels, chances = rng.integers(-1, 2, (FRAMES, UNITS)), rng.random((FRAMES, UNITS))
+    kinds = {"f1": ("F1Score", "au_f1"), "auc": ("AUROC", "au_auc"), "accuracy": ("Accuracy", "au_accuracy")}
+    for name, (theirs, ours) in kinds.items():
+        metric = getattr(classification, f"Multilabel{theirs}")(UNITS, average=None, ignore_index=-1)
+        expected = metric(torch.tensor(chances), torch.tensor(labels)).numpy()
+        np.testing.assert_allclose(getattr(metrics, ours)(labels, chances)[name], expected, atol=1e-6)
+
+
 def test_functions_need_no_torch_and_no_evaluate():
     folder = Path(hf_geaau.metrics.__file__).parent
     for path in folder.glob("*.py"):

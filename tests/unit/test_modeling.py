@@ -1,4 +1,5 @@
 import copy
+import inspect
 import subprocess
 import sys
 
@@ -6,10 +7,11 @@ import pytest
 import timm
 import torch
 from torch import nn
-from transformers import AutoModel, AutoModelForImageClassification
+from transformers import AutoModel, AutoModelForImageClassification, PreTrainedModel
 
-from hf_geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauModel
+from hf_geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauImageProcessor, GeaauModel
 from hf_geaau.models.geaau.losses_geaau import dice_loss, intensity_loss, mask_share, occurrence_loss, triplet_loss
+from hf_geaau.models.loading import load_checkpoint
 
 # One tiny variant of each family: CNN, hierarchical and plain transformers.
 SWIN = {"embed_dim": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1), "window_size": 2}
@@ -441,3 +443,92 @@ def test_activation_checkpointing_refuses_batch_norm(tiny_model):
     expected = model(images(), labels=torch.ones(2, 3)).loss
     model.activation_checkpointing_enable()
     torch.testing.assert_close(model(images(), labels=torch.ones(2, 3)).loss, expected)
+    assert model.is_activation_checkpointing
+    model.activation_checkpointing_disable()
+    assert not model.is_activation_checkpointing
+
+
+def test_hidden_states_are_the_stages_up_to_the_expression_map(tiny_model):
+    assert tiny_model(images()).hidden_states is None
+    output = tiny_model(images(), output_hidden_states=True)
+    assert [states.shape[-1] for states in output.hidden_states] == [32, 16, 8, 4, 2]
+    assert output.hidden_states[-1] is output.expression_map
+    torch.testing.assert_close(output.logits, tiny_model(images()).logits)
+    encoder = GeaauForExpressionEmbedding(tiny_model.config).eval()
+    triplets = torch.stack([images()] * 3, dim=1)
+    assert encoder(triplets, output_hidden_states=True).hidden_states[0].shape[:2] == (2, 3)
+
+
+def test_the_config_chooses_tuples_and_hidden_states(tiny_model):
+    tiny_model.config.return_dict = False
+    tiny_model.config.output_hidden_states = True
+    output = tiny_model(images())
+    assert isinstance(output, tuple)
+    assert len(output[-1]) == 5
+
+
+def test_an_unknown_keyword_is_refused(tiny_model):
+    with pytest.raises(TypeError, match=r"GeaauModel got an unknown keyword 'lables'\. Did you mean 'labels'\?"):
+        tiny_model(images(), lables=torch.ones(2, 3))
+    with pytest.raises(ValueError, match="`output_attentions` must be False"):
+        tiny_model(images(), output_attentions=True)
+    assert tiny_model(images(), output_attentions=False, use_cache=False).loss is None
+
+
+def test_labels_may_be_booleans_but_not_255(tiny_model):
+    labels = torch.tensor([[True, False, True], [False, True, True]])
+    expected = tiny_model(images(), labels=labels.float()).loss
+    torch.testing.assert_close(tiny_model(images(), labels=labels).loss, expected)
+    with pytest.raises(ValueError, match="`labels` must be"):
+        tiny_model(images(), labels=torch.full((2, 3), 255, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("backbone", ["swin_tiny_patch4_window7_224", "test_vit", "eva02_tiny_patch14_224"])
+@pytest.mark.parametrize("include_buffers", [False, True])
+def test_a_model_built_without_memory_takes_a_state_dict(backbone, include_buffers):
+    accelerate = pytest.importorskip("accelerate")
+    model = build(backbone)
+    with accelerate.init_empty_weights(include_buffers=include_buffers):
+        empty = build(backbone)
+    empty.load_state_dict(model.state_dict(), assign=True)
+    assert_same_tensors(model, empty)
+    with torch.no_grad():
+        torch.testing.assert_close(empty(images()).logits, model(images()).logits)
+
+
+@pytest.mark.slow
+def test_tied_weights_inside_a_backbone_are_saved_once(tmp_path):
+    settings = {**SMALL, "backbone": "coat_tiny", "backbone_kwargs": {"embed_dims": [16, 16, 16, 16]}}
+    config = GeaauConfig(**settings, action_units=[1, 12])
+    model = GeaauModel(config).eval()
+    model.save_pretrained(tmp_path)
+    GeaauImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path)
+    for again in (GeaauModel.from_pretrained(tmp_path), load_checkpoint(tmp_path)[0]):
+        torch.testing.assert_close(again(images()).logits, model(images()).logits)
+        blocks = again.gee.backbone.model
+        assert blocks.serial_blocks1[0].cpe.proj.weight is blocks.cpe1.proj.weight
+
+
+def test_a_checkpoint_takes_labels_only_in_its_own_order(tiny_checkpoint):
+    labels = {0: "AU01", 1: "AU12", 2: "AU25"}
+    model = AutoModelForImageClassification.from_pretrained(tiny_checkpoint, id2label=labels, num_labels=3)
+    assert model.config.id2label == labels
+    with pytest.raises(ValueError, match="`action_units` must be those of the checkpoint"):
+        GeaauModel.from_pretrained(tiny_checkpoint, id2label={0: "AU12", 1: "AU01", 2: "AU25"})
+
+
+def test_attention_and_embeddings_are_those_of_a_vision_model(tiny_checkpoint):
+    model = AutoModel.from_pretrained(tiny_checkpoint, attn_implementation="sdpa")
+    assert model.get_input_embeddings() is None
+    with pytest.raises(NotImplementedError, match="no token embeddings"):
+        model.set_input_embeddings(nn.Embedding(2, 2))
+
+
+def test_pushing_and_saving_have_the_signature_of_transformers():
+    for name in ("push_to_hub", "save_pretrained"):
+        assert inspect.signature(getattr(GeaauModel, name)) == inspect.signature(getattr(PreTrainedModel, name))
+
+
+def test_the_model_takes_a_state_dict_without_a_folder(tiny_model):
+    again = GeaauModel.from_pretrained(None, config=tiny_model.config, state_dict=tiny_model.state_dict())
+    assert_same_tensors(tiny_model, again)

@@ -1,5 +1,6 @@
 """Configuration of GTLE-Net: one flat, typed, self-contained file, so that it also travels as remote code."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from difflib import get_close_matches
@@ -88,6 +89,26 @@ def action_unit_name(number: int) -> str:
     return f"AU{number:02d}"
 
 
+def action_unit_numbers(id2label: Mapping[Any, str]) -> list[int]:
+    """Return the FACS numbers of a config's labels, in output order.
+
+    Raises:
+        ValueError: If a label is not the name of an action unit.
+
+    Example:
+        >>> action_unit_numbers({0: "AU12", 1: "AU25"})
+        [12, 25]
+    """
+    names = [id2label[index] for index in sorted(id2label, key=int)]
+    wrong = [name for name in names if not re.fullmatch(r"AU[0-9]{2}", name)]
+    if wrong:
+        raise ValueError(
+            "`id2label` follows from `action_units` and must name action units, such as AU12, got"
+            f" '{_short(wrong[0])}'. Pass `action_units=[...]` instead."
+        )
+    return [int(name[2:]) for name in names]
+
+
 def check_crop_template(points: Any) -> None:
     """Check that a crop template has five points that span an upright face.
 
@@ -164,7 +185,8 @@ class GeaauConfig(PreTrainedConfig):
         image_size: Side of the square input in pixels.
         embedding_dim: Length D of the expression embedding (16 in FECNet and in the code of the paper's group).
         action_units: FACS numbers of the predicted AUs, in output order. `id2label` and `label2id` follow from it;
-            assigning another list also resets the per-AU settings whose length no longer fits.
+            assigning another list also resets the per-AU settings whose length no longer fits. `id2label` may be
+            passed or assigned instead, if it names action units.
         head: "lam" is GTLE-Net; "pooled" reads the mean of the expression map by one linear layer, the baseline
             that LAM is measured against.
         lam_hidden_channels: Width of the projections that the two local extractors share out among the AUs; rounded
@@ -197,8 +219,8 @@ class GeaauConfig(PreTrainedConfig):
         initializer_range: Standard deviation of the heads' initial weights.
 
     Raises:
-        ValueError: For an unknown keyword, a number of labels that contradicts `action_units`, a per-AU list of the
-            wrong length, or a value out of range.
+        ValueError: For an unknown keyword, labels or a number of labels that contradict `action_units`, a per-AU list
+            of the wrong length, or a value out of range.
 
     Example:
         >>> config = GeaauConfig(backbone="resnet18", action_units=[12, 25])
@@ -215,6 +237,7 @@ class GeaauConfig(PreTrainedConfig):
         "expression_map",
         "temperature",
         "thresholds",
+        "hidden_states",
     ]
 
     backbone: str = "resnet50"
@@ -253,19 +276,15 @@ class GeaauConfig(PreTrainedConfig):
                 near = get_close_matches(name, sorted(known), n=1)
                 hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(sorted(known))}."
                 raise ValueError(f"GeaauConfig got an unknown keyword '{name}'.{hint}")
+        if self.action_units is BP4D_ACTION_UNITS and self.id2label:  # the default: only labels were passed
+            self.action_units = action_unit_numbers(self.id2label)
         self.action_units = list(self.action_units)
         self._check_action_units()
         names = [action_unit_name(number) for number in self.action_units]
-        asked = {
-            "id2label": self.id2label and list(self.id2label.values()),
-            "num_labels": kwargs.pop("num_labels", None),
-        }
-        for keyword, value in asked.items():
+        labels = self.id2label and [self.id2label[index] for index in sorted(self.id2label, key=int)]
+        for keyword, value in {"id2label": labels, "num_labels": kwargs.pop("num_labels", None)}.items():
             if value not in (None, names, len(names)):
-                raise ValueError(
-                    f"`{keyword}` follows from `action_units` ({', '.join(names)}), got {value}."
-                    " Pass `action_units=[...]` instead."
-                )
+                raise self._contradiction(keyword, value)
         self._follow_action_units()
         self.triplet_margins = list(self.triplet_margins)
         self.crop_template = [list(point) for point in self.crop_template]
@@ -293,12 +312,24 @@ class GeaauConfig(PreTrainedConfig):
         return super().from_dict(kept, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        settled = getattr(self, "_post_init_done", False)
+        if settled and name == "num_labels" and value != len(self.action_units):
+            raise self._contradiction(name, value)
+        if settled and name == "id2label" and (numbers := action_unit_numbers(value)) != self.action_units:
+            self.action_units = numbers
         super().__setattr__(name, value)
-        if name == "action_units" and getattr(self, "_post_init_done", False):
+        if settled and name == "action_units":
             for setting in _PER_ACTION_UNIT:
                 if len(getattr(self, setting) or value) != len(value):
                     setattr(self, setting, None)
             self._follow_action_units()
+
+    def _contradiction(self, keyword: str, value: object) -> ValueError:
+        names = ", ".join(action_unit_name(number) for number in self.action_units)
+        return ValueError(
+            f"`{keyword}` follows from `action_units` ({names}), got {_short(value)}."
+            " Pass `action_units=[...]` instead."
+        )
 
     def _follow_action_units(self) -> None:
         self.id2label = {index: action_unit_name(number) for index, number in enumerate(self.action_units)}

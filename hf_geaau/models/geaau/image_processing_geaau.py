@@ -24,8 +24,12 @@ from transformers.image_utils import (
     make_flat_list_of_images,
 )
 from transformers.processing_utils import ImagesKwargs
+from transformers.utils import is_torchvision_available
 
 from .configuration_geaau import CROP_TEMPLATE, MAX_IMAGE_SIZE, check_crop_template
+
+if is_torchvision_available():  # as remote code the PIL backend works without
+    from torchvision.transforms.v2 import functional as tvF
 
 # A photo is shrunk with antialiasing to this many times the crop's resolution before the bilinear warp: at 1 the warp
 # would blur, at 2 it would start to alias.
@@ -139,7 +143,7 @@ class _GeaauImageProcessing(BaseImageProcessor):
                     f" {str(value)[:80]}."
                 )
         for name in ("do_resize", "do_rescale", "do_normalize", "do_convert_rgb"):
-            if not isinstance(getattr(self, name), bool):
+            if not isinstance(getattr(self, name), bool | None):  # transformers takes None for false
                 raise ValueError(f"`{name}` must be true or false, got {str(getattr(self, name))[:80]}.")
         if self.resample not in tuple(PILImageResampling):
             raise ValueError(f"`resample` must be a number from 0 to 5, got {str(self.resample)[:80]}.")
@@ -334,8 +338,6 @@ class GeaauImageProcessor(_GeaauImageProcessing, TorchvisionBackend):
     def _cut(
         self, photo: torch.Tensor, box: Box, new: tuple[int, int], inverse: NDArray[np.float64], size: tuple[int, int]
     ) -> torch.Tensor:
-        from torchvision.transforms.v2 import functional as tvF
-
         left, top, right, bottom = box
         height, width = photo.shape[-2:]
         inside = photo[..., max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]

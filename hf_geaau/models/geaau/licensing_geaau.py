@@ -5,11 +5,14 @@ code, so that the rule also holds where the package is not installed. It is a gu
 other means pass it, and the license binds all the same.
 """
 
+import inspect
 from collections.abc import Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
+from transformers import PreTrainedModel
 
 FREE_DATA = frozenset({"synthetic"})
 """Datasets whose license lets anybody publish weights trained on them. All others count as bound, also unknown ones."""
@@ -68,16 +71,19 @@ class LicensedWeights:
 
     config: Any
 
-    def push_to_hub(self, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+    @wraps(PreTrainedModel.push_to_hub, assigned=())  # its signature
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
         """Push as every transformers model does; bound weights to private repositories only, see `keep_private`."""
         keep_private(self.config, repo_id, kwargs.get("private"), kwargs.get("token"))
-        return super().push_to_hub(repo_id, *args, **kwargs)  # type: ignore[misc]
+        return super().push_to_hub(repo_id, **kwargs)  # type: ignore[misc]
 
+    @wraps(PreTrainedModel.save_pretrained, assigned=())
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
         """Save as every transformers model does; `push_to_hub=True` is checked by `keep_private`."""
-        if kwargs.get("push_to_hub"):
+        bound = inspect.signature(PreTrainedModel.save_pretrained).bind(self, save_directory, *args, **kwargs).arguments
+        if bound.get("push_to_hub"):
             repo_id = kwargs.get("repo_id") or Path(save_directory).name
-            keep_private(self.config, repo_id, kwargs.get("private"), kwargs.get("token"))
+            keep_private(self.config, repo_id, kwargs.get("private"), bound.get("token"))
         return super().save_pretrained(save_directory, *args, **kwargs)  # type: ignore[misc]
 
 

@@ -9,7 +9,9 @@ reproduced here, because its data are licensed.
 """
 
 import copy
+import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .configuration_geaau import GeaauConfig
+from .configuration_geaau import GeaauConfig, action_unit_numbers
 from .licensing_geaau import LicensedWeights
 from .losses_geaau import intensity_loss, mask_region_loss, occurrence_loss, triplet_loss
 
@@ -41,6 +43,7 @@ class GeaauOutput(ModelOutput):
         expression_map: (B, C, h, w), the backbone's feature map of the configured stage.
         temperature: (B, 1) float32, by which logits are divided before the sigmoid; the config's, in every row.
         thresholds: (B, N) float32, probability from which an AU counts as present; the config's, in every row.
+        hidden_states: The backbone's feature maps (B, C, h, w) up to the expression map; with `output_hidden_states`.
     """
 
     loss: Tensor | None = None
@@ -52,6 +55,7 @@ class GeaauOutput(ModelOutput):
     expression_map: Tensor | None = None
     temperature: Tensor | None = None
     thresholds: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
 
 
 @dataclass
@@ -63,12 +67,14 @@ class GeaauExpressionOutput(ModelOutput):
         distances: (B, 3), squared L2 distances d12, d13, d23 of the embeddings; only for triplets.
         expression_embedding: (B, D), or (B, 3, D) for triplets, L2-normalized.
         expression_map: (B, C, h, w), or (B, 3, C, h, w) for triplets.
+        hidden_states: The backbone's feature maps up to the expression map; with `output_hidden_states`.
     """
 
     loss: Tensor | None = None
     distances: Tensor | None = None
     expression_embedding: Tensor | None = None
     expression_map: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
 
 
 def create_backbone(config: GeaauConfig, pretrained: bool = False) -> Any:
@@ -108,6 +114,8 @@ class GeaauExpressionEncoder(nn.Module):
     Pooling by the mean, a LayerNorm that makes any backbone's scale fit, and one linear map are our choice.
     """
 
+    gradient_checkpointing = False  # where transformers looks whether activation checkpointing is on
+
     def __init__(self, config: GeaauConfig, pretrained_backbone: bool = False):
         super().__init__()
         self.backbone: Any = create_backbone(config, pretrained_backbone)
@@ -115,11 +123,16 @@ class GeaauExpressionEncoder(nn.Module):
         self.norm = nn.LayerNorm(self.num_channels)
         self.projection = nn.Linear(self.num_channels, config.embedding_dim, bias=False)
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        expression_map = self.backbone(pixel_values)[-1]  # (B, C, h, w)
-        pooled = self.norm(expression_map.mean(dim=(2, 3)))  # (B, C)
+    def feature_maps(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        """Return the backbone's feature maps (B, C, h, w) of every stage up to the configured one."""
+        timm_model, stages = self.backbone.model, range(self.backbone.out_indices[-1] + 1)
+        return tuple(timm_model.forward_intermediates(pixel_values, indices=list(stages), intermediates_only=True))
+
+    def forward(self, pixel_values: Tensor, all_maps: bool = False) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        maps = self.feature_maps(pixel_values) if all_maps else tuple(self.backbone(pixel_values))  # last: (B, C, h, w)
+        pooled = self.norm(maps[-1].mean(dim=(2, 3)))  # (B, C)
         embedding = F.normalize(self.projection(pooled), dim=-1)  # (B, D)
-        return expression_map, pooled, embedding
+        return maps, pooled, embedding
 
 
 class GeaauLocalFeatures(nn.Module):
@@ -169,6 +182,17 @@ class GeaauLocalFeatures(nn.Module):
         return features, masks.view_as(scores)
 
 
+# What transformers hands over to every model's forward.
+_IGNORED_KEYWORDS = frozenset({"output_attentions", "use_cache", "return_loss", "num_items_in_batch"})
+
+
+def _restore_buffers(module: nn.Module) -> None:
+    """Compute anew the buffers of a timm module that are not saved, such as indices of relative positions."""
+    restore = getattr(module, "init_non_persistent_buffers", None)
+    if callable(restore):
+        restore()
+
+
 class GeaauPreTrainedModel(LicensedWeights, PreTrainedModel):
     """Loading, saving, sharing and initialising, common to the two models."""
 
@@ -179,6 +203,7 @@ class GeaauPreTrainedModel(LicensedWeights, PreTrainedModel):
     input_modalities = ("image",)
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
+    _supports_sdpa = True  # timm's attention uses it by itself
     _no_split_modules = ["GeaauExpressionEncoder", "GeaauLocalFeatures"]
 
     def __init__(self, config: GeaauConfig, pretrained_backbone: bool = False):
@@ -192,6 +217,11 @@ class GeaauPreTrainedModel(LicensedWeights, PreTrainedModel):
         if not any(parameter.is_meta for parameter in self.gee.parameters()):
             for module in self.gee.backbone.modules():
                 module._is_hf_initialized = True  # timm has initialized (or loaded) them; post_init must not redo it
+        # Some backbones of timm, such as coat, use one module in several places. Of such names only the first is saved.
+        first: dict[int, str] = {}
+        named = self.named_parameters(remove_duplicate=False)
+        shared = {name: first[id(p)] for name, p in named if first.setdefault(id(p), name) != name}
+        self._tied_weights_keys = shared or None
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -203,13 +233,25 @@ class GeaauPreTrainedModel(LicensedWeights, PreTrainedModel):
             )
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        """Return which parameters share a tensor: for each name, the one it is saved as."""
+        return dict(self._tied_weights_keys or {})
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load tensors as every module does, also into a model that was built on the meta device."""
+        result = super().load_state_dict(state_dict, strict, assign)
+        for module in self.gee.backbone.modules():
+            for name, buffer in module.named_buffers(recurse=False):
+                if buffer.is_meta:
+                    setattr(module, name, torch.empty_like(buffer, device=self.device))
+            _restore_buffers(module)
+        return result
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        # from_pretrained builds on the meta device, where non-persistent buffers lose their values; timm restores them.
-        restore = getattr(module, "init_non_persistent_buffers", None)
-        if callable(restore):
-            restore()
+        # from_pretrained builds on the meta device, where non-persistent buffers lose their values.
+        _restore_buffers(module)
 
     def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
         backbone = self.gee.backbone
@@ -218,10 +260,36 @@ class GeaauPreTrainedModel(LicensedWeights, PreTrainedModel):
                 f"Cannot use activation checkpointing with '{self.config.backbone}', which has batch norm: its"
                 " running statistics would be updated twice a step. Choose a backbone with layer norm, or leave it off."
             )
-        backbone.model.set_grad_checkpointing(enable)
+        backbone.model.set_grad_checkpointing(enable)  # of its blocks, by timm's own means
+        self.gee.gradient_checkpointing = enable
 
     def get_input_embeddings(self) -> None:
         """Return None: images have no token embeddings."""
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Refuse, as images have no token embeddings.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads images. It has no token embeddings to replace.")
+
+    def _resolve(
+        self, return_dict: bool | None, output_hidden_states: bool | None, others: dict[str, Any]
+    ) -> tuple[bool, bool]:
+        """Return both options, by default the config's, and refuse other keywords than those of transformers."""
+        unknown = sorted(others.keys() - _IGNORED_KEYWORDS)
+        if unknown:
+            near = get_close_matches(unknown[0], inspect.signature(self.forward).parameters, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else " Leave it out."
+            raise TypeError(f"{type(self).__name__} got an unknown keyword '{unknown[0]}'.{hint}")
+        if others.get("output_attentions"):
+            raise ValueError("`output_attentions` must be False: backbones of timm give no attention. See `au_masks`.")
+        config = self.config
+        return (
+            bool(config.return_dict if return_dict is None else return_dict),
+            bool(config.output_hidden_states if output_hidden_states is None else output_hidden_states),
+        )
 
     def _checked(self, pixel_values: Tensor) -> Tensor:
         channels = (self.config.backbone_kwargs or {}).get("in_chans", 3)
@@ -285,6 +353,8 @@ class GeaauModel(GeaauPreTrainedModel):
         """
         config = kwargs.get("config")
         wanted = kwargs.get("action_units") if config is None else getattr(config, "action_units", None)
+        if "id2label" in kwargs:
+            wanted = action_unit_numbers(kwargs["id2label"])
         if wanted is not None and pretrained_model_name_or_path is not None:
             names = ("revision", "token", "cache_dir", "local_files_only", "subfolder", "force_download")
             hub = {name: kwargs[name] for name in names if name in kwargs}
@@ -363,21 +433,26 @@ class GeaauModel(GeaauPreTrainedModel):
         labels: Tensor | None = None,
         intensities: Tensor | None = None,
         return_dict: bool | None = None,
+        output_hidden_states: bool | None = None,
         **kwargs: Any,
     ) -> GeaauOutput | tuple[Tensor, ...]:
         """Predict action units.
 
         Args:
             pixel_values: (B, 3, H, W), normalized crops from `GeaauImageProcessor`.
-            labels: (B, N): 1 present, 0 absent, -1 not labeled.
+            labels: (B, N): 1 present, 0 absent, -1 not labeled; or booleans.
             intensities: (B, N): 0 to 5, -1 missing. Without effect unless the config has `predict_intensity`.
-            return_dict: False for a plain tuple.
-            **kwargs: Ignored; `transformers` hands over its own.
+            return_dict: False for a plain tuple. None: what the config says.
+            output_hidden_states: Return the backbone's feature maps. None: what the config says.
+            **kwargs: What `transformers` hands over to every model; ignored.
 
         Raises:
+            TypeError: If a keyword is unknown.
             ValueError: If an input has the wrong shape, or a label is none of -1, 0, 1.
         """
-        expression_map, pooled, embedding = self.gee(self._checked(pixel_values))
+        return_dict, output_hidden_states = self._resolve(return_dict, output_hidden_states, kwargs)
+        maps, pooled, embedding = self.gee(self._checked(pixel_values), output_hidden_states)
+        expression_map = maps[-1]
         features, masks = self.lam(expression_map) if self.config.head == "lam" else (None, None)
         read = self.dropout(pooled) if features is None else self.dropout(features).flatten(1).unsqueeze(-1)
         logits = self.classifier(read).flatten(1)  # (B, N)
@@ -390,9 +465,10 @@ class GeaauModel(GeaauPreTrainedModel):
             au_masks=masks,
             au_features=features,
             expression_map=expression_map,
+            hidden_states=maps if output_hidden_states else None,
             **self._calibration(logits),
         )
-        return output if return_dict is not False else output.to_tuple()
+        return output if return_dict else output.to_tuple()
 
     def _calibration(self, logits: Tensor) -> dict[str, Tensor]:
         """Return the config's temperature and thresholds for each row, so that outputs can be post-processed alone."""
@@ -417,6 +493,7 @@ class GeaauModel(GeaauPreTrainedModel):
         )
         losses = []
         if labels is not None:
+            labels = labels if labels.is_floating_point() else labels.long()  # so that 255 is not taken for -1
             self._check_targets("labels", labels, logits)
             smoothing, gamma = config.label_smoothing, config.focal_gamma
             losses.append(occurrence_loss(logits, labels, config.loss, au_weights, pos_weight, smoothing, gamma))
@@ -467,6 +544,7 @@ class GeaauForExpressionEmbedding(GeaauPreTrainedModel):
         triplet_types: Tensor | None = None,
         return_dict: bool | None = None,
         return_loss: bool = True,
+        output_hidden_states: bool | None = None,
         **kwargs: Any,
     ) -> GeaauExpressionOutput | tuple[Tensor, ...]:
         """Embed expressions.
@@ -474,29 +552,36 @@ class GeaauForExpressionEmbedding(GeaauPreTrainedModel):
         Args:
             pixel_values: (B, 3, H, W) crops, or (B, 3, 3, H, W) triplets in the order similar, similar, odd.
             triplet_types: (B,) 0 one-class, 1 two-class, 2 three-class; chooses the margin. None: two-class.
-            return_dict: False for a plain tuple.
+            return_dict: False for a plain tuple. None: what the config says.
             return_loss: Whether triplets give a loss.
-            **kwargs: Ignored; `transformers` hands over its own.
+            output_hidden_states: Return the backbone's feature maps. None: what the config says.
+            **kwargs: What `transformers` hands over to every model; ignored.
 
         Raises:
+            TypeError: If a keyword is unknown.
             ValueError: If `pixel_values` has neither shape.
         """
+        return_dict, output_hidden_states = self._resolve(return_dict, output_hidden_states, kwargs)
         is_triplet = pixel_values.ndim == 5
         if is_triplet and pixel_values.shape[1] != 3:
             raise ValueError(f"Triplets must have shape (B, 3, 3, H, W), got {tuple(pixel_values.shape)}.")
         images = pixel_values.flatten(0, 1) if is_triplet else pixel_values
-        expression_map, _, embedding = self.gee(self._checked(images))
+        maps, _, embedding = self.gee(self._checked(images), output_hidden_states)
         loss = distances = None
         if is_triplet:
-            embedding, expression_map = embedding.unflatten(0, (-1, 3)), expression_map.unflatten(0, (-1, 3))
+            embedding, maps = embedding.unflatten(0, (-1, 3)), tuple(map_.unflatten(0, (-1, 3)) for map_ in maps)
             distances = (embedding.float()[:, [0, 0, 1]] - embedding.float()[:, [1, 2, 2]]).pow(2).sum(-1)
             if return_loss:
                 margins = torch.tensor(self.config.triplet_margins, device=embedding.device)
                 loss = triplet_loss(distances, margins[1] if triplet_types is None else margins[triplet_types.long()])
         output = GeaauExpressionOutput(
-            loss=loss, distances=distances, expression_embedding=embedding, expression_map=expression_map
+            loss=loss,
+            distances=distances,
+            expression_embedding=embedding,
+            expression_map=maps[-1],
+            hidden_states=maps if output_hidden_states else None,
         )
-        return output if return_dict is not False else output.to_tuple()
+        return output if return_dict else output.to_tuple()
 
 
 __all__ = ["GeaauForExpressionEmbedding", "GeaauModel", "GeaauPreTrainedModel"]
