@@ -255,6 +255,7 @@ def test_the_process_comes_from_the_environment(monkeypatch):
         monkeypatch.setenv("RANK", value)
         with pytest.raises(ProcessError, match=r"RANK must be (a whole number from 0|below the number of processes)"):
             Process.from_environment()
+    monkeypatch.delenv("RANK")
     monkeypatch.setenv("PMI_SIZE", "0")
     with pytest.raises(ProcessError, match="PMI_SIZE must be a whole number from 1, got '0'"):
         Process.from_environment()
