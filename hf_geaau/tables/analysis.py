@@ -83,7 +83,11 @@ def summarize(table: "pd.DataFrame") -> "pd.DataFrame":
         parts.append(pd.DataFrame(values))
     if not parts:
         return pd.DataFrame(columns=["source", "track_id", "AU", "name", "frames", *_MEASURES])
-    return pd.concat(parts, ignore_index=True).round(dict.fromkeys(_MEASURES, 4)).astype({"track_id": "Int64"})
+    return (
+        pd.concat(parts, ignore_index=True)
+        .round(dict.fromkeys(_MEASURES, 4))
+        .astype({"track_id": "Int64", "onsets": "Int64"})
+    )
 
 
 _TIMED = ("onsets", "mean_duration_s", "longest_s")

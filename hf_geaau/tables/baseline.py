@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # How much of the resting face is subtracted, and how far below its threshold an action unit then rests, in logits.
-# Chosen on rendered clips of seed 900; `benchmarks/baseline.py` measures them on other people.
+# Our choice, on rendered clips of seed 900; `benchmarks/baseline.py` measures it on other people.
 SHARE, REST = 0.6, 3.5
 _SMALLEST = 1e-6  # probabilities are kept this far from 0 and 1, so that their logits are finite
 _FIRST = re.compile(r"first\s+(\d+(?:\.\d+)?)\s*s")

@@ -1,9 +1,12 @@
 """Tables in the formats of OpenFace and py-feat, read by scripts as users of these tools write them."""
 
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from hf_geaau.tables import Finishing, to_openface, to_pyfeat
@@ -140,3 +143,14 @@ def test_unknown_choices_are_refused():
         Finishing("excel")
     with pytest.raises(ValueError, match="`faces` must be one of all, largest, longest, got 'first'."):
         Finishing(faces="first")
+
+
+def test_the_data_dictionary_has_every_column_in_order_with_its_type(tmp_path):
+    """docs/tables.md promises names and types; whoever changes them must change it."""
+    page = (Path(__file__).parents[2] / "docs" / "tables.md").read_text(encoding="utf-8")
+    lines = page.split("## Data dictionary")[1].split("\n## ")[0].splitlines()
+    cells = [line.split(" | ") for line in lines if line.startswith("| `")]
+    documented = [(name, cell[1].strip()) for cell in cells for name in re.findall(r"`(\w+)`", cell[0])]
+    path = tmp_path / "table.parquet"
+    TableWriter(path, columns(["AU01"], has_intensities=True), {}).finish()
+    assert documented == [(field.name, str(field.type)) for field in pq.read_schema(path)]
