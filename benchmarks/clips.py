@@ -35,6 +35,7 @@ class Actor:
         eye_distance: Pixels between the eyes, were the face frontal.
         acts: For each action unit's number, when it acts.
         sway: Amplitude of the head's yaw in radians; roll follows with a third of it.
+        resting: Factor of the person's resting look: 0 for a neutral face, 2 for one that looks like an expression.
     """
 
     identity_id: int
@@ -42,6 +43,7 @@ class Actor:
     eye_distance: float = 60.0
     acts: Mapping[int, Sequence[Act]] = field(default_factory=dict)
     sway: float = 0.25
+    resting: float = 1.0
 
 
 class Presence(NamedTuple):
@@ -79,7 +81,7 @@ def render_clip(
         size: Width and height in pixels.
         seed: Decides the room, the light and what `identity_id` looks like.
     """
-    scenes = [_studio(sample_scene(seed, actor.identity_id, actor.identity_id)) for actor in actors]
+    scenes = [_studio(sample_scene(seed, actor.identity_id, actor.identity_id), actor.resting) for actor in actors]
     scenes = [replace(scene, light=scenes[0].light) for scene in scenes]
     room = background(np.random.default_rng(seed), size[1], size[0])
     for number in range(round(seconds * fps)):
@@ -102,9 +104,10 @@ def render_clip(
         yield ClipFrame(image, people)
 
 
-def _studio(scene: Scene) -> Scene:
+def _studio(scene: Scene, resting: float) -> Scene:
     """Take out what would change between two people of one shot: the camera's faults, and things before the face."""
-    return replace(scene, camera=Camera(), occluder="", pitch=0.0)
+    person = replace(scene.identity, resting=resting * scene.identity.resting)
+    return replace(scene, identity=person, camera=Camera(), occluder="", pitch=0.0)
 
 
 def _acting(scene: Scene, actor: Actor, time: float) -> Scene:

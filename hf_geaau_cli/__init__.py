@@ -17,6 +17,7 @@ from ._hub import models, push
 from ._plot import plot
 from ._predict import predict
 from ._similar import similar
+from ._table import table
 from ._train import train, train_rendered
 
 app = typer.Typer(
@@ -27,8 +28,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
-    predict, plot, similar, render, prepare, example_data, download_fec, train, train_rendered, evaluate, calibrate,
-    evidence, push, models,
+    predict, table, plot, similar, render, prepare, example_data, download_fec, train, train_rendered, evaluate,
+    calibrate, evidence, push, models,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)

@@ -1,7 +1,8 @@
 """`hf-geaau predict`: the action units of every face of photos, folders, videos and cameras."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from ._console import complain, err, out, progress, quiet_libraries, say
 
 if TYPE_CHECKING:
     from hf_geaau.faces import Face
+    from hf_geaau.inference import FaceAnalyzer
+    from hf_geaau.tables import Finishing
     from hf_geaau.video.run import Report, SourceReport, Tally
     from hf_geaau.video.sources import Source
     from hf_geaau.video.stream import AnalyzedFrame
@@ -52,6 +55,22 @@ WorkersOption = Annotated[
 HeatMapOption = Annotated[
     str | None, typer.Option(metavar="AU", help="Show in annotated videos where the model looks for this AU.")
 ]
+FormatOption = Annotated[
+    str,
+    typer.Option("--format", metavar="NAME", help="Columns of the table: geaau, or those of openface or pyfeat."),
+]
+FacesOption = Annotated[
+    str,
+    typer.Option(
+        metavar="WHICH", help="all, longest (the face with most frames of each video), or largest (of each frame)."
+    ),
+]
+BaselineOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT", help='Subtract the resting face: "first 2 s" or median of each face, or the path of a photo.'
+    ),
+]
 ChunkOption = Annotated[int, typer.Option("--chunk", min=1, help="Rows written at a time; a kill loses no more.")]
 
 
@@ -71,6 +90,9 @@ def predict(
     detect_every: DetectOption = None,
     smooth: SmoothOption = 0.0,
     workers: WorkersOption = None,
+    table_format: FormatOption = "geaau",
+    faces: FacesOption = "all",
+    baseline: BaselineOption = None,
     heat_map: HeatMapOption = None,
     blur: Annotated[bool, typer.Option("--blur", help="Make faces unrecognizable in what --annotate writes.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
@@ -84,11 +106,10 @@ def predict(
     """
     if (blur or heat_map) and annotate is None:
         raise typer.BadParameter("needs --annotate DIR.", param_hint="--blur" if blur else "--heat-map")
-    if output is not None and output.suffix.lower() not in SUFFIXES:
-        raise typer.BadParameter(f"must end in {', '.join(SUFFIXES)}, got '{output}'.", param_hint="--output")
+    _check_output(output, is_finished=(table_format, faces, baseline) != ("geaau", "all", None))
     quiet_libraries()
-    from hf_geaau.errors import TableError
     from hf_geaau.inference import load_analyzer
+    from hf_geaau.tables import Finishing
     from hf_geaau.video.run import Process, RunObserver, check_run, predict_to_table
     from hf_geaau.video.stream import Settings
     from hf_geaau.video.tables import unfinished
@@ -97,18 +118,14 @@ def predict(
     batch_size = batch_size or (256 if (device := device or process.device).startswith("cuda") else 16)
     # With blurring, no frame may be missed: a face that is only followed might be detected a few frames late.
     detect_every = 1 if blur else detect_every
-    try:
+    with _bad_parameters():
         check_run(output, process, resume=resume, overwrite=overwrite)
+        finishing = Finishing(table_format, faces, baseline)
         settings = Settings(every, fps, detect_every, smooth, batch_size, workers or process.workers,
                             annotate is not None, start, end)  # fmt: skip
-    except TableError as error:
-        if isinstance(error.__cause__, OSError):  # no wrong value, but what the system said
-            raise
-        raise typer.BadParameter(str(error), param_hint="--output") from error
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     keep = ("masks",) if annotate else ()
     analyzer = load_analyzer(model, device=device, keep=keep, aligned=aligned, min_score=min_score)
+    finishing = with_neutral_photo(finishing, analyzer)
     observers: list[RunObserver] = [_Printer(is_alone=process.count == 1)]
     if annotate is not None:
         from ._annotate import Annotator
@@ -117,7 +134,8 @@ def predict(
     try:
         report = predict_to_table(
             inputs, output, analyzer, settings,
-            resume=resume, overwrite=overwrite, chunk_rows=chunk_rows, process=process, observers=observers,
+            resume=resume, overwrite=overwrite, chunk_rows=chunk_rows, finishing=finishing, process=process,
+            observers=observers,
         )  # fmt: skip
     except KeyboardInterrupt:
         if output is not None:
@@ -125,6 +143,37 @@ def predict(
             say(f"Interrupted. What was written is in '{folder}'; continue with --resume.", err)
         raise typer.Exit(INTERRUPTED) from None
     _conclude(report, process.count, min_score)
+
+
+def _check_output(output: Path | None, is_finished: bool) -> None:
+    if output is not None and output.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(f"must end in {', '.join(SUFFIXES)}, got '{output}'.", param_hint="--output")
+    if output is None and is_finished:
+        raise typer.BadParameter("needs --output.", param_hint="--format, --faces or --baseline")
+
+
+@contextmanager
+def _bad_parameters() -> Iterator[None]:
+    """Turn what the library says about a value into the error of an option."""
+    from hf_geaau.errors import TableError
+
+    try:
+        yield
+    except TableError as error:
+        if isinstance(error.__cause__, OSError):  # no wrong value, but what the system said
+            raise
+        raise typer.BadParameter(str(error), param_hint="--output") from error
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def with_neutral_photo(finishing: "Finishing", analyzer: "FaceAnalyzer") -> "Finishing":
+    """Return the same with the face of the neutral photo, if `--baseline` names one."""
+    from hf_geaau.video.run import neutral_photo
+
+    if not finishing.needs_photo:
+        return finishing
+    return replace(finishing, baseline=neutral_photo(str(finishing.baseline), analyzer))
 
 
 class _Printer:

@@ -8,11 +8,12 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hf_geaau.errors import CheckpointError, ProcessError, TableError
 from hf_geaau.files import Spool, reason_of
 from hf_geaau.inference import FaceAnalyzer, best_device, load_analyzer
+from hf_geaau.tables import Finishing
 from hf_geaau.video.sources import Source, find_sources, share, source_spool
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, SourceEnd, cores
 from hf_geaau.video.tables import (
@@ -28,6 +29,9 @@ from hf_geaau.video.tables import (
     part_path,
     read_index_part,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -254,6 +258,7 @@ def predict_to_table(
     resume: bool = False,
     overwrite: bool = False,
     chunk_rows: int = CHUNK_ROWS,
+    finishing: Finishing | None = None,
     process: Process | None = None,
     observers: Sequence[RunObserver] = (),
 ) -> Report:
@@ -271,6 +276,7 @@ def predict_to_table(
         resume: Continue an interrupted run with the same inputs, model, settings and `chunk_rows`.
         overwrite: Replace an existing table, and drop what an interrupted run left.
         chunk_rows: Approximate number of rows per chunk.
+        finishing: Which faces the table shows, less which baseline, in whose format; None for all faces as they are.
         process: This process among those that share the inputs; None for what the environment says.
         observers: Hooks for frames and ends.
 
@@ -299,7 +305,7 @@ def predict_to_table(
     run = _Run(inputs, _analyzer(model, process), settings or Settings(), process, observers)
     try:
         if path is not None:
-            run.open_table(path, resume=resume, overwrite=overwrite, chunk_rows=chunk_rows)
+            run.open_table(path, finishing or Finishing(), resume=resume, overwrite=overwrite, chunk_rows=chunk_rows)
         run.go()
     finally:
         run.close()
@@ -362,7 +368,7 @@ class _Run:
         if process.rank == 0:
             self.report.unusable, self.report.skipped = found.problems, found.skipped
 
-    def open_table(self, path: Path, *, resume: bool, overwrite: bool, chunk_rows: int) -> None:
+    def open_table(self, path: Path, finishing: Finishing, *, resume: bool, overwrite: bool, chunk_rows: int) -> None:
         """Claim the table, and restore what an interrupted run had done."""
         process, analyzer = self.process, self.analyzer
         if resume and any(source.kind == "webcam" for source in self.sources):
@@ -377,6 +383,8 @@ class _Run:
             **{name: getattr(self.stream.settings, name) for name in _RECORDED},
             "inputs": _digest(self.sources),
         }
+        if finishing.format != "geaau":  # then frames without a face have rows
+            must_be_same["format"] = finishing.format
         self.writer = TableWriter(
             process.output(path),
             columns(units, bool(getattr(config, "predict_intensity", False))),
@@ -385,6 +393,7 @@ class _Run:
             resume=resume,
             overwrite=overwrite,
             chunk_rows=chunk_rows,
+            finishing=finishing,
         )
         if process.count > 1 and overwrite and not resume:
             clear_folder(path, process.rank, process.count)
@@ -435,6 +444,8 @@ class _Run:
         self.tally.add(frame)
         if self.writer is not None:
             self.writer.add([face_row(frame, index, face) for index, face in enumerate(frame.faces)])
+            if not frame.faces and _keeps_empty(self.writer.finishing.format, frame.source.kind):
+                self.writer.add([{"source": frame.source.name, "frame": frame.number, "time_s": frame.time_s}])
             if self.writer.is_due and frame.checkpoint is not None:
                 self._commit(self.writer, frame.source_index, frame.checkpoint())
 
@@ -469,6 +480,32 @@ class _Run:
             observer.close()
         if self.writer is not None:
             self.writer.close()
+
+
+def _keeps_empty(table_format: str, kind: str) -> bool:
+    """Return whether a frame without a face has a row: in py-feat's tables, and in OpenFace's but for photos."""
+    return table_format == "pyfeat" or (table_format == "openface" and kind != "photo")
+
+
+def neutral_photo(photo: str | os.PathLike[str], model: FaceAnalyzer | HasAnalyzer) -> "pd.DataFrame":
+    """Return the table of a photo of one person's resting face, for `Finishing.baseline`.
+
+    Raises:
+        PhotoError: If the photo cannot be read.
+        TableError: If it does not show exactly one face.
+    """
+    import pandas as pd
+
+    analyzer = model if isinstance(model, FaceAnalyzer) else model.analyzer()
+    rows: list[dict[str, Any]] = []
+    for item in FaceStream(analyzer, Settings()).run([Source("photo", os.fspath(photo))]):
+        if isinstance(item, AnalyzedFrame):
+            rows += [face_row(item, index, face) for index, face in enumerate(item.faces)]
+        elif item.error is not None:
+            raise item.error
+    if len(rows) != 1:
+        raise TableError(f"A neutral photo must show one face, got {len(rows)} in '{os.fspath(photo)}'.")
+    return pd.DataFrame(rows)
 
 
 def _make_folder(path: Path) -> None:

@@ -1,6 +1,5 @@
 """One table of faces, frames and action units, written in chunks so that a kill loses the last one at most."""
 
-import csv
 import json
 import math
 import sqlite3
@@ -8,6 +7,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from hf_geaau.errors import TableError
 from hf_geaau.faces import Face
 from hf_geaau.facs import ACTION_UNITS
 from hf_geaau.files import FolderClaim, reason_of, whole_file
+from hf_geaau.tables import Finishing, action_units
+from hf_geaau.tables.finishing import write_blocks
 from hf_geaau.video.stream import AnalyzedFrame
 from hf_geaau.video.tracking import head_pose
 
@@ -84,6 +86,7 @@ class TableWriter:
         resume: Continue an interrupted run.
         overwrite: Replace an existing table, and drop what an interrupted run left.
         chunk_rows: Approximate number of rows per chunk; belongs to the settings.
+        finishing: What makes the table from the rows, one source after the other.
 
     Attributes:
         progress: What was passed to the last `commit`, also by the run that is resumed; empty at first.
@@ -103,11 +106,13 @@ class TableWriter:
         resume: bool = False,
         overwrite: bool = False,
         chunk_rows: int = CHUNK_ROWS,
+        finishing: Finishing = Finishing(),  # noqa: B008 (immutable)
     ) -> None:
         check_output(path, overwrite=overwrite, resume=resume)
         self.path, self.names, self.chunk_rows = path, list(names), chunk_rows
         self.folder = unfinished(path)
         self.progress: dict[str, Any] = {}
+        self.finishing = finishing
         self._thresholds = dict(thresholds or {})
         self._rows: list[dict[str, Any]] = []
         self._entries: list[Mapping[str, Any]] = []
@@ -176,7 +181,7 @@ class TableWriter:
         """
         try:
             with whole_file(self.path) as part:
-                self._write_all(part)
+                self._write_all(part, is_part=index is not None)
             if index is not None:
                 _write_list((json.dumps(entry, ensure_ascii=False) for entry in self.entries()), index)
         except OSError as error:
@@ -187,28 +192,26 @@ class TableWriter:
         """Let other processes resume the table; rows that were not committed are lost."""
         self._claim.release()
 
-    def _write_all(self, target: Path) -> None:
+    def _write_all(self, target: Path, is_part: bool) -> None:
+        kinds = [entry.get("kind") for entry in self.entries()] if self.finishing.format == "openface" else []
+        tables = self._tables() if self.finishing.changes_nothing else _whole_sources(self._tables())
+        blocks = self.finishing.blocks(
+            tables,
+            self._thresholds,
+            with_source=is_part or len(kinds) > 1,  # the parts of several processes are alike
+            as_sequence=is_part or set(kinds) != {"photo"},
+        )
+        has_own_columns = self.finishing.format == "geaau"
+        schema = self._schema({"thresholds": self._thresholds}) if has_own_columns else None
+        write_blocks(blocks, target, self.path.suffix.lower(), schema)
+
+    def _tables(self) -> "Iterator[pd.DataFrame]":
+        """Yield the rows of each chunk; without chunks, a table of no rows."""
         import pyarrow.parquet as pq
 
-        if self.path.suffix.lower() == ".parquet":
-            schema = self._schema({"thresholds": self._thresholds})
-            with pq.ParquetWriter(target, schema) as writer:
-                for chunk in self._chunks:
-                    writer.write_table(pq.read_table(chunk, partitioning=None).cast(schema))
-            return
-        with target.open("w", encoding="utf-8", newline="") as stream:
-            if self.path.suffix.lower() == ".csv":
-                stream.write(",".join(self.names) + "\n")
-            for chunk in self._chunks:
-                rows = pq.read_table(chunk, partitioning=None).to_pandas(integer_object_nulls=True)
-                rows["track_id"] = rows["track_id"].astype("Int64")
-                if self.path.suffix.lower() == ".csv":
-                    # A name with a carriage return, which a reader would take as the end of a row, is not quoted else.
-                    is_odd = rows["source"].str.contains("\r", regex=False).any()
-                    quoting = csv.QUOTE_NONNUMERIC if is_odd else csv.QUOTE_MINIMAL
-                    rows.to_csv(stream, index=False, header=False, lineterminator="\n", quoting=quoting)
-                elif len(rows):
-                    stream.write(rows.to_json(orient="records", lines=True, force_ascii=False, double_precision=6))
+        empty = [] if self._chunks else [self._schema({}).empty_table()]
+        for table in chain(empty, (pq.read_table(chunk, partitioning=None) for chunk in self._chunks)):
+            yield table.to_pandas().astype({"track_id": "Int64"})
 
     def _schema(self, metadata: Mapping[str, Any]) -> "pa.Schema":
         import pyarrow as pa
@@ -224,6 +227,24 @@ class TableWriter:
         kinds |= {name: "int8" for name in self.names if name.endswith("_present")}
         fields = [(name, pa.type_for_alias(kinds.get(name, "float32"))) for name in self.names]
         return pa.schema(fields, metadata={_KEY: json.dumps(metadata).encode()})
+
+
+def _whole_sources(tables: "Iterable[pd.DataFrame]") -> "Iterator[pd.DataFrame]":
+    """Yield the same rows in parts that end with a source, so that one source is the most that memory holds."""
+    import pandas as pd
+
+    held: list[pd.DataFrame] = []
+    for table in tables:
+        if table.empty:
+            held = held or [table]
+            continue
+        is_last = table["source"] == table["source"].iloc[-1]
+        goes_on = bool(is_last.all()) and (not held or held[-1]["source"].isin(table["source"].iloc[-1:]).all())
+        if not goes_on:
+            yield pd.concat([*held, table[~is_last]], ignore_index=True)
+            held = []
+        held.append(table[is_last])
+    yield pd.concat(held, ignore_index=True)
 
 
 def _packed(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -318,6 +339,33 @@ def read_table(path: str | Path) -> "tuple[pd.DataFrame, dict[str, float]]":
     return table, _thresholds(path, table)
 
 
+def read_events(path: str | Path) -> "pd.DataFrame":
+    """Read a table of events for `hf_geaau.tables.join_events`: a .csv file, or one with tabs, as BIDS and ELAN write.
+
+    Raises:
+        TableError: If it cannot be read.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    try:
+        return pd.read_csv(path, sep="," if path.suffix.lower() == ".csv" else "\t")
+    except OSError as error:
+        raise TableError(f"Cannot read the events '{path}': {reason_of(error)}. Check the path.") from error
+    except Exception as error:  # a foreign file can make a reader raise anything
+        raise TableError(f"Cannot read the events '{path}': {' '.join(str(error).split())[:200]}") from error
+
+
+def write_table(rows: "pd.DataFrame", path: Path, thresholds: Mapping[str, float]) -> None:
+    """Write a table at once, from its rows, as .csv, .jsonl or .parquet; `read_table` reads it."""
+    import pyarrow as pa
+
+    metadata = {_KEY: json.dumps({"thresholds": dict(thresholds)}).encode()}
+    schema = pa.Schema.from_pandas(rows, preserve_index=False).with_metadata(metadata)
+    with whole_file(path) as part:
+        write_blocks([rows], part, path.suffix.lower(), schema)
+
+
 def _read_csv(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
@@ -346,11 +394,6 @@ def _problem(table: "pd.DataFrame") -> str | None:
         if name in always and table[name].isna().any():
             return f"the column {name} has gaps"
     return None
-
-
-def action_units(table: "pd.DataFrame") -> list[str]:
-    """Return the names of a table's action units, in its order."""
-    return [name for name in table.columns if f"{name}_present" in table.columns]
 
 
 def _thresholds(path: Path, table: "pd.DataFrame") -> dict[str, float]:

@@ -23,7 +23,7 @@ LAYERS = [
     {"models", "metrics"},
     {"synthetic"},
     {"faces"},
-    {"data", "plots", "inference"},
+    {"data", "plots", "inference", "tables"},
     {"video"},
     {"pipeline", "evaluation", "model_card"},
     {"hub", "search"},
