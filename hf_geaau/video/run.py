@@ -381,10 +381,9 @@ class _Run:
             "aligned": analyzer.aligned,
             "min_score": analyzer.min_score,
             **{name: getattr(self.stream.settings, name) for name in _RECORDED},
+            "format": finishing.format,  # decides whether frames without a face have rows
             "inputs": _digest(self.sources),
         }
-        if finishing.format != "geaau":  # then frames without a face have rows
-            must_be_same["format"] = finishing.format
         self.writer = TableWriter(
             process.output(path),
             columns(units, bool(getattr(config, "predict_intensity", False))),
