@@ -4,6 +4,7 @@ It lies beside the package, not in it: importing `hf_geaau` registers the model 
 which `hf-geaau --help` must not pay for. Each command imports what it needs when it runs.
 """
 
+import io
 import sys
 from typing import Annotated
 
@@ -37,6 +38,9 @@ def main() -> None:
     """Run the command; an expected error is one line and exit code 1, not a traceback."""
     from importlib import import_module
 
+    for stream in (sys.stdout, sys.stderr):  # a console or pipe of Windows in cp1252 has no bars and no arrows
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except Exception as error:
