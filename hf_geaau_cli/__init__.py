@@ -4,6 +4,7 @@ It lies beside the package, not in it: importing `hf_geaau` registers the model 
 which `hf-geaau --help` must not pay for. Each command imports what it needs when it runs.
 """
 
+import io
 import os
 import sys
 from typing import Annotated
@@ -40,6 +41,9 @@ _FULL = ("No space left", "os error 28", "PytorchStreamWriter failed", "file wri
 
 def main() -> None:
     """Run the command; an expected error, or one of the disk, is one line and exit code 1, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):  # a console or pipe of Windows in cp1252 has no bars and no arrows
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except Exception as error:

@@ -1,5 +1,6 @@
 """The command on photos: what it prints and writes, and what it says about wrong input."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,15 @@ def test_a_photo_is_printed_as_a_table(photo, tiny_checkpoint):
     assert "face 1 of 1" in text
     for words in ("AU01", "Inner brow raiser", "AU12", "Lip corner puller", "AU25", "Lips part"):
         assert words in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_console_without_unicode_gets_the_table_too(photo, encoding):
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "hf_geaau", "predict", str(photo)]
+    text = subprocess.run(command, capture_output=True, check=True, env=environment).stdout.decode(encoding)
+    assert "Lip corner puller" in text
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

@@ -86,6 +86,29 @@ class CommonTests(modeling.ModelTesterMixin):
     def test_config(self):
         self.config_tester.run_common_tests()
 
+    @not_ours("labels are names of action units, which a number does not give")
+    def test_can_load_ignoring_mismatched_shapes(self):
+        super().test_can_load_ignoring_mismatched_shapes()
+
+    @not_ours("a vision model has no token embeddings")
+    def test_model_get_set_embeddings(self):
+        super().test_model_get_set_embeddings()
+
+    @not_ours("timm initializes the weights of its backbones, not transformers")
+    def test_can_init_all_missing_weights(self):
+        super().test_can_init_all_missing_weights()
+
+
+class VisionTransformerTest(CommonTests, unittest.TestCase):
+    backbone = ("test_vit", 6, 4)
+
+    def setUp(self):
+        super().setUp()
+        # Whether a model supports it depends on its backbone, so the class says no, as that of timm_wrapper.
+        for model_class in self.all_model_classes:
+            patch = mock.patch.object(model_class, "supports_gradient_checkpointing", True)
+            self.enterContext(patch)
+
     def test_gradient_checkpointing_enable_disable(self):
         with mock.patch.object(modeling, "GradientCheckpointingLayer", nn.Module):  # timm checkpoints its own blocks
             super().test_gradient_checkpointing_enable_disable()
@@ -105,22 +128,6 @@ class CommonTests(modeling.ModelTesterMixin):
             torch.testing.assert_close(*gradients)
             self.assertEqual(len(runs), 3)  # forward; forward and once more backward
 
-    @not_ours("labels are names of action units, which a number does not give")
-    def test_can_load_ignoring_mismatched_shapes(self):
-        super().test_can_load_ignoring_mismatched_shapes()
-
-    @not_ours("a vision model has no token embeddings")
-    def test_model_get_set_embeddings(self):
-        super().test_model_get_set_embeddings()
-
-    @not_ours("timm initializes the weights of its backbones, not transformers")
-    def test_can_init_all_missing_weights(self):
-        super().test_can_init_all_missing_weights()
-
-
-class VisionTransformerTest(CommonTests, unittest.TestCase):
-    backbone = ("test_vit", 6, 4)
-
     @not_ours("the feature maps that timm gives of a transformer are reshaped copies, not what the next block reads")
     def test_retain_grad_hidden_states_attentions(self):
         super().test_retain_grad_hidden_states_attentions()
@@ -128,18 +135,6 @@ class VisionTransformerTest(CommonTests, unittest.TestCase):
 
 class ConvolutionalTest(CommonTests, unittest.TestCase):
     backbone = ("test_resnet", 5, 32)
-
-    def test_checkpointing_is_refused(self, **kwargs):
-        """Batch norm would update its running statistics twice a step."""
-        config, _ = self.model_tester.prepare_config_and_inputs_for_common()
-        for model_class in self.all_model_classes:
-            with self.assertRaisesRegex(ValueError, "batch norm"):
-                model_class(config).activation_checkpointing_enable()
-
-    test_gradient_checkpointing_backward_compatibility = test_checkpointing_is_refused
-    test_gradient_checkpointing_enable_disable = test_checkpointing_is_refused
-    test_peft_gradient_checkpointing_enable_disable = test_checkpointing_is_refused
-    check_training_gradient_checkpointing = test_checkpointing_is_refused
 
 
 class GeaauImageProcessingTester(processing.ImageProcessingTester):

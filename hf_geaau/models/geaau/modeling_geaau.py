@@ -193,6 +193,18 @@ def _restore_buffers(module: nn.Module) -> None:
         restore()
 
 
+def _can_checkpoint(timm_model: Any) -> bool:
+    """Return whether activations can be computed anew: not with batch norm, whose statistics would be updated twice."""
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in timm_model.modules()):
+        return False
+    try:
+        timm_model.set_grad_checkpointing(True)
+        timm_model.set_grad_checkpointing(False)
+    except (AssertionError, AttributeError):  # timm's answer for models without it
+        return False
+    return True
+
+
 class GeaauPreTrainedModel(LicensedWeights, PreTrainedModel):
     """Loading, saving, sharing and initialising, common to the two models."""
 
@@ -201,7 +213,6 @@ class GeaauPreTrainedModel(LicensedWeights, PreTrainedModel):
     base_model_prefix = "geaau"
     main_input_name = "pixel_values"
     input_modalities = ("image",)
-    supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _supports_sdpa = True  # timm's attention uses it by itself
     _no_split_modules = ["GeaauExpressionEncoder", "GeaauLocalFeatures"]
@@ -217,6 +228,7 @@ class GeaauPreTrainedModel(LicensedWeights, PreTrainedModel):
         if not any(parameter.is_meta for parameter in self.gee.parameters()):
             for module in self.gee.backbone.modules():
                 module._is_hf_initialized = True  # timm has initialized (or loaded) them; post_init must not redo it
+        self.supports_gradient_checkpointing = _can_checkpoint(self.gee.backbone.model)  # as in timm_wrapper
         # Some backbones of timm, such as coat, use one module in several places. Of such names only the first is saved.
         first: dict[int, str] = {}
         named = self.named_parameters(remove_duplicate=False)
@@ -253,14 +265,22 @@ class GeaauPreTrainedModel(LicensedWeights, PreTrainedModel):
         # from_pretrained builds on the meta device, where non-persistent buffers lose their values.
         _restore_buffers(module)
 
-    def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
-        backbone = self.gee.backbone
-        if enable and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in backbone.modules()):
+    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Compute the backbone's activations anew on the way back, which saves memory.
+
+        Raises:
+            ValueError: If the backbone has batch norm, or timm cannot do so with it.
+        """
+        if not self.supports_gradient_checkpointing:
             raise ValueError(
-                f"Cannot use activation checkpointing with '{self.config.backbone}', which has batch norm: its"
-                " running statistics would be updated twice a step. Choose a backbone with layer norm, or leave it off."
+                f"Cannot use activation checkpointing with '{self.config.backbone}': it has batch norm, whose running"
+                " statistics would be updated twice a step, or timm cannot split it. Choose a backbone with layer"
+                " norm, or leave it off."
             )
-        backbone.model.set_grad_checkpointing(enable)  # of its blocks, by timm's own means
+        super().activation_checkpointing_enable(*args, **kwargs)
+
+    def _set_gradient_checkpointing(self, enable: bool = True, *args: Any, **kwargs: Any) -> None:
+        self.gee.backbone.model.set_grad_checkpointing(enable)  # of its blocks, by timm's own means
         self.gee.gradient_checkpointing = enable
 
     def get_input_embeddings(self) -> None:
