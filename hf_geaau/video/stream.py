@@ -180,6 +180,7 @@ class FaceStream:
             done: Number of sources to skip because they are done.
             checkpoint: Where to continue in the first source that is left, from `AnalyzedFrame.checkpoint`.
         """
+        self._failed.clear()  # of an earlier run that nobody saw to its end
         ahead = _Ahead(2 * self.settings.batch_size + 2 * self.workers)
         with _single_threaded_libraries():
             pool = ThreadPoolExecutor(self.workers, "faces", initializer=torch.set_num_threads, initargs=(1,))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hf_geaau.errors import VideoError
 from hf_geaau.faces import Face
 from hf_geaau.faces.five_points import upright_points
 from hf_geaau.inference import FaceAnalyzer
@@ -167,6 +168,14 @@ def test_whatever_one_source_raises_is_its_own_error(clip, tmp_path, step, error
     assert "bad.png" in message
     assert "\n" not in message
     assert [item.source_index for item in frames_of(items)] == [0, 2] + [3] * 30
+
+
+def test_a_failure_of_an_abandoned_run_does_not_reach_the_next(clip):
+    stream = FaceStream(BrightFace(), Settings())
+    stream._failed[0] = VideoError("of a run that was closed")
+    *frames, end = stream.run([Source("video", str(clip))])
+    assert end.error is None
+    assert len(frames) == 30
 
 
 def test_a_video_that_fails_half_way_ends_with_its_error(clip):
