@@ -36,6 +36,10 @@ OutputOption = Annotated[
 AnnotateOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Write annotated photos, mask heat maps and videos there.")
 ]
+BackendOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="torch, onnx or openvino. Default: onnx if the model has been exported."),
+]
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Faces per forward pass. Default: 16, or 256 on a GPU.")]
 FpsOption = Annotated[
     float | None, typer.Option(help="Take this many frames per second of a video; of numbered files, their rate.")
@@ -79,7 +83,8 @@ def predict(
     model: Annotated[str | None, typer.Option(help="Hub id or checkpoint directory. Default: bundled weights.")] = None,
     output: OutputOption = None,
     annotate: AnnotateOption = None,
-    device: Annotated[str | None, typer.Option(help="Such as cpu, cuda or cuda:1. Default: the accelerator.")] = None,
+    backend: BackendOption = None,
+    device: Annotated[str | None, typer.Option(help="Of torch, such as cuda:1. Default: its best.")] = None,
     aligned: Annotated[bool, typer.Option("--aligned", help="The inputs are already aligned face crops.")] = False,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Drop faces with a lower detector score.")] = 0.6,
     batch_size: BatchOption = None,
@@ -108,6 +113,7 @@ def predict(
         raise typer.BadParameter("needs --annotate DIR.", param_hint="--blur" if blur else "--heat-map")
     _check_output(output, is_finished=(table_format, faces, baseline) != ("geaau", "all", None))
     quiet_libraries()
+    from hf_geaau.backends import choose_backend
     from hf_geaau.inference import load_analyzer
     from hf_geaau.tables import Finishing
     from hf_geaau.video.run import Process, RunObserver, check_run, predict_to_table
@@ -115,16 +121,18 @@ def predict(
     from hf_geaau.video.tables import unfinished
 
     process = Process.from_environment()
-    batch_size = batch_size or (256 if (device := device or process.device).startswith("cuda") else 16)
     # With blurring, no frame may be missed: a face that is only followed might be detected a few frames late.
     detect_every = 1 if blur else detect_every
     with _bad_parameters():
         check_run(output, process, resume=resume, overwrite=overwrite)
         finishing = Finishing(table_format, faces, baseline)
-        settings = Settings(every, fps, detect_every, smooth, batch_size, workers or process.workers,
+        settings = Settings(every, fps, detect_every, smooth, batch_size or 1, workers or process.workers,
                             annotate is not None, start, end)  # fmt: skip
-    keep = ("masks",) if annotate else ()
-    analyzer = load_analyzer(model, device=device, keep=keep, aligned=aligned, min_score=min_score)
+        if backend is not None:
+            choose_backend(model, backend)
+    keep, device = ("masks",) if annotate else (), device or process.device
+    analyzer = load_analyzer(model, backend=backend, device=device, keep=keep, aligned=aligned, min_score=min_score)
+    settings = replace(settings, batch_size=batch_size or analyzer.runner.batch_size)
     finishing = with_neutral_photo(finishing, analyzer)
     observers: list[RunObserver] = [_Printer(is_alone=process.count == 1)]
     if annotate is not None:

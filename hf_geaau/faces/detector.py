@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import CheckpointError, MissingExtraError
-from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.models.geaau.cropping_geaau import similarity_transform
 
 from .face import Face, can_be_aligned
 from .five_points import find_five_points, upright_points

@@ -8,6 +8,7 @@ which they arrive, so that no core waits, whether detection or the network takes
 
 import math
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -19,7 +20,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hf_geaau.errors import GeaauError, PhotoError, VideoError
@@ -148,7 +148,7 @@ class _Group:
 class _DetectedFrame:
     frame: Frame
     faces: list[Face]
-    crops: torch.Tensor | None
+    crops: NDArray[np.uint8] | None
     looks: list[NDArray[np.float32]]
 
 
@@ -183,7 +183,7 @@ class FaceStream:
         self._failed.clear()  # of an earlier run that nobody saw to its end
         ahead = _Ahead(2 * self.settings.batch_size + 2 * self.workers)
         with _single_threaded_libraries():
-            pool = ThreadPoolExecutor(self.workers, "faces", initializer=torch.set_num_threads, initargs=(1,))
+            pool = ThreadPoolExecutor(self.workers, "faces", initializer=_use_one_thread)
             groups = self._groups(sources, done, checkpoint)
             decoding = threading.Thread(target=self._decode, args=(groups, ahead, pool), name="decoding", daemon=True)
             decoding.start()
@@ -371,10 +371,10 @@ class _Batches:
         self.pool, self.smoother, self.failed = pool, smoother, stream._failed
         self._source_index = -1
         self._waiting: list[AnalyzedFrame | SourceEnd] = []
-        self._crops: list[torch.Tensor] = []
+        self._crops: list[NDArray[np.uint8]] = []
         self._sent: deque[tuple[list[AnalyzedFrame | SourceEnd], Future[list[Face | Exception]]]] = deque()
 
-    def add(self, item: AnalyzedFrame | SourceEnd, crops: torch.Tensor | None = None) -> None:
+    def add(self, item: AnalyzedFrame | SourceEnd, crops: NDArray[np.uint8] | None = None) -> None:
         self._waiting.append(item)
         if crops is not None:
             self._crops.append(crops)
@@ -401,13 +401,13 @@ class _Batches:
         held = sum(_bytes(waiting) for waiting, _ in self._sent)
         return len(self._sent) > self.workers + 1 or held > BYTES_IN_FLIGHT
 
-    def _analyzed(self, faces: list[Face], waiting: list[torch.Tensor]) -> list[Face | Exception]:
+    def _analyzed(self, faces: list[Face], waiting: list[NDArray[np.uint8]]) -> list[Face | Exception]:
         """Analyze a batch; if that fails, each face by itself, so that one cannot spoil the others."""
         if not waiting:
             return []
-        crops = torch.cat(waiting)
+        crops = np.concatenate(waiting)
         analyzed: list[Face | Exception] = []
-        for part in crops.tensor_split(max(1, round(len(crops) / self.size))):
+        for part in np.array_split(crops, max(1, round(len(crops) / self.size))):
             these = faces[len(analyzed) : len(analyzed) + len(part)]
             try:
                 analyzed += self.analyzer.analyze(these, part)
@@ -415,7 +415,7 @@ class _Batches:
                 analyzed += [self._alone(face, crop) for face, crop in zip(these, part, strict=True)]
         return analyzed
 
-    def _alone(self, face: Face, crop: torch.Tensor) -> Face | Exception:
+    def _alone(self, face: Face, crop: NDArray[np.uint8]) -> Face | Exception:
         try:
             return self.analyzer.analyze([face], crop[None])[0]
         except Exception as error:
@@ -462,23 +462,31 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _use_one_thread() -> None:
+    """Keep torch, if it is there, from using further threads in this thread of the pool."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
 @contextmanager
 def _single_threaded_libraries() -> Iterator[None]:
     """Keep OpenCV and torch from using further threads: with one task per core, these only compete."""
     import cv2
 
-    threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
+    torch = sys.modules.get("torch")  # not needed by exported networks
+    threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads() if torch else 0
     cv2.setNumThreads(1)
     try:
         yield
     finally:
         cv2.setNumThreads(threads)
-        torch.set_num_threads(torch_threads)  # the pool's initializer also changed it for threads to come
+        if torch:
+            torch.set_num_threads(torch_threads)  # the pool's initializer also changed it for threads to come
 
 
 def _identified(
     group: _Group, detected: list[_DetectedFrame], tracker: Tracker
-) -> Iterator[tuple[AnalyzedFrame | SourceEnd, torch.Tensor | None]]:
+) -> Iterator[tuple[AnalyzedFrame | SourceEnd, NDArray[np.uint8] | None]]:
     """Turn detected frames into frames whose faces have identities, with the crops of these faces."""
     if group.is_cut:
         tracker.cut()

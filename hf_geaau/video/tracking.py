@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hf_geaau.faces import Face
 from hf_geaau.faces.face import box_iou
 from hf_geaau.faces.five_points import upright_points
-from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.models.geaau.cropping_geaau import similarity_transform
 
 Image = NDArray[np.uint8]
 Points = NDArray[Any]  # (5, 2), x then y, in pixels of the frame

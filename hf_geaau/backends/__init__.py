@@ -1,0 +1,159 @@
+"""What runs a network behind `hf_geaau.inference.Runner`: torch, ONNX Runtime or OpenVINO.
+
+Exported networks, which need no torch, lie in the checkpoint's folder where Optimum looks for them. They carry the
+digest of the weights and settings that they were exported from, and are not used once these have changed.
+"""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hf_geaau.errors import CheckpointError, DeviceError, MissingExtraError
+from hf_geaau.inference import Runner
+from hf_geaau.models.zoo import find_checkpoint, local_checkpoint, quoted
+
+BACKENDS = ("torch", "onnx", "openvino")
+"""Their names."""
+
+ONNX_FILE, OPENVINO_FILE = Path("onnx", "model.onnx"), Path("openvino", "openvino_model.xml")
+"""Where the folder of a checkpoint holds its exported networks: the layout of Optimum and Transformers.js."""
+
+NETWORKS = {".onnx": "onnx", ".xml": "openvino"}
+"""The backend of an exported network, by the end of its name."""
+
+_PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
+_SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
+_VOLATILE = ("transformers_version", "torch_dtype", "dtype", "_name_or_path")  # what saving again may change
+
+
+def load_runner(
+    model: str | Path | None = None,
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    keep: Sequence[str] = (),
+    must_predict: bool = True,
+    revision: str | None = None,
+    token: str | bool | None = None,
+) -> Runner:
+    """Load a checkpoint.
+
+    Args:
+        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint. Or an exported network: a file
+            that ends in .onnx or .xml.
+        backend: One of BACKENDS. None: ONNX Runtime if a directory holds a current `onnx/model.onnx` and no other
+            device than the CPU is asked for, because it is the fastest there (benchmarks/backends.py); else torch.
+        device: For torch, such as "cuda:1"; None for the accelerator if there is one.
+        keep: Which of "embedding" and "masks" to keep.
+        must_predict: Refuse expression encoders, which predict no AUs.
+        revision: Branch, tag or commit of a Hub repository, such as "fold2".
+        token: Hub token; None for the one that `hf auth login` stored.
+
+    Raises:
+        CheckpointError: If the checkpoint does not load, predicts no AUs, or has no current network for the backend.
+        DeviceError: If the backend cannot use the device.
+        MissingExtraError: If the package of the backend is not installed.
+        ValueError: If the backend is unknown.
+    """
+    backend = choose_backend(model, backend, device)
+    if model is not None and Path(model).suffix in NETWORKS:
+        return _load_file(Path(model), backend, device, keep)
+    folder = find_checkpoint(model, revision, token, exported=backend != "torch")
+    if backend == "torch":
+        _require(backend)
+        from .torch_runner import load_torch
+
+        return load_torch(folder, device, keep, must_predict)
+    path = _current(folder, OPENVINO_FILE) if backend == "openvino" else None
+    path = path or _current(folder, ONNX_FILE)  # which OpenVINO reads as well
+    if path is None:
+        raise CheckpointError(
+            f"{quoted(folder)} has no network for the backend '{backend}' that fits its weights and settings. Make one"
+            f" with `hf-geaau export {folder} --format {backend}`."
+        )
+    return _load_file(path, backend, device, keep, name=str(folder))
+
+
+def choose_backend(model: str | Path | None = None, backend: str | None = None, device: str | None = None) -> str:
+    """Return the backend that `load_runner` takes for these arguments.
+
+    Raises:
+        ValueError: If the backend is unknown.
+    """
+    if backend is not None:
+        if backend not in BACKENDS:
+            raise ValueError(f"`backend` must be one of {', '.join(BACKENDS)}, got '{backend}'.")
+        return backend
+    if model is not None and Path(model).suffix in NETWORKS:
+        return NETWORKS[Path(model).suffix]
+    if device not in (None, "cpu") or not _is_installed("onnx"):
+        return "torch"
+    # A network of the Hub comes from anybody, and nobody has compared it with the weights: only if it is asked for.
+    folder = local_checkpoint(model)
+    return "torch" if folder is None or _current(folder, ONNX_FILE) is None else "onnx"
+
+
+def _load_file(path: Path, backend: str, device: str | None, keep: Sequence[str], name: str | None = None) -> Runner:
+    if backend == "torch" or (backend == "onnx" and path.suffix == ".xml"):
+        raise CheckpointError(f"The backend '{backend}' cannot run {quoted(path)}. Pass the directory of a checkpoint.")
+    if device not in (None, "cpu"):
+        raise DeviceError(f"The backend '{backend}' runs on the CPU, got the device '{device}'. Use the backend torch.")
+    if not path.is_file():
+        raise CheckpointError(f"Cannot find {quoted(path)}. Check the path.")
+    _require(backend)
+    from .exported import OnnxRunner, OpenVinoRunner
+
+    return (OpenVinoRunner if backend == "openvino" else OnnxRunner)(path, keep, name=name)
+
+
+def source_digest(folder: Path) -> str:
+    """Return the digest of a checkpoint's weights and settings, which an exported network carries.
+
+    Args:
+        folder: The checkpoint.
+    """
+    digest = hashlib.sha256()
+    for name in _SETTINGS:
+        if (folder / name).is_file():
+            digest.update(_canonical((folder / name).read_text(encoding="utf-8")))
+    for path in sorted(folder.glob("model*.safetensors")):
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _canonical(text: str) -> bytes:
+    """Return settings without what depends on the writer, such as the order of keys and line ends."""
+    try:
+        content: Any = json.loads(text)
+    except ValueError:
+        return text.encode()
+    if isinstance(content, dict):
+        content = {name: value for name, value in content.items() if name not in _VOLATILE}
+    return json.dumps(content, sort_keys=True).encode()
+
+
+def _current(folder: Path, name: Path) -> Path | None:
+    """Return the path of an exported network if it fits the weights and settings beside it."""
+    path = folder / name
+    if not path.is_file():
+        return None
+    # The digest stands in the metadata, at the end of either file.
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 65536))
+        return path if source_digest(folder).encode() in file.read() else None
+
+
+def _is_installed(backend: str) -> bool:
+    return importlib.util.find_spec(_PACKAGES[backend]) is not None
+
+
+def _require(backend: str) -> None:
+    if not _is_installed(backend):
+        package = "hf_geaau" if backend == "torch" else _PACKAGES[backend]
+        raise MissingExtraError(
+            f"The backend '{backend}' needs {_PACKAGES[backend]}. Install it with `pip install {package}`."
+        )

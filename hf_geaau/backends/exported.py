@@ -1,0 +1,157 @@
+"""Run a network that `hf_geaau.export` wrote, with ONNX Runtime or OpenVINO; neither needs torch."""
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hf_geaau.errors import CheckpointError
+from hf_geaau.inference import ModelFacts, Prediction, Runner
+from hf_geaau.models.zoo import quoted
+
+METADATA = "hf_geaau"
+"""Key of the metadata of an exported network, JSON: see `hf_geaau.export.metadata`."""
+
+INPUT = "pixel_values"
+
+
+class ExportedRunner(Runner):
+    """Run an exported network: (B, 3, height, width) float32 pixels from 0 to 255 in, what a `Prediction` holds out.
+
+    Args:
+        path: The file.
+        metadata: JSON of its metadata.
+        outputs: The names of its outputs.
+        keep: Which of "embedding" and "masks" to return.
+        name: The checkpoint; None for the path.
+
+    Raises:
+        CheckpointError: If the file is not one that `hf_geaau.export` wrote.
+    """
+
+    def __init__(
+        self, path: Path, metadata: str, outputs: Sequence[str], keep: Sequence[str], name: str | None = None
+    ) -> None:
+        super().__init__(keep=keep)
+        self.metadata = parse_metadata(path, metadata)
+        self._outputs = outputs
+        self._facts = facts_of(name or str(path), self.metadata, outputs)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the file says of itself."""
+        return self._facts
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the outputs to compute."""
+        return [output for output in self._outputs if output in self.keep or output not in ("embedding", "masks")]
+
+    def __call__(self, crops: NDArray[np.uint8]) -> Prediction:
+        """Run the network over (B, height, width, 3) RGB crops."""
+        pixels = np.ascontiguousarray(np.moveaxis(crops, -1, 1), np.float32)
+        return Prediction(**dict(zip(self.outputs, self._run(pixels), strict=True)))
+
+    def _run(self, pixels: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+        """Return the values of `self.outputs`."""
+        raise NotImplementedError
+
+
+class OnnxRunner(ExportedRunner):
+    """Run an ONNX file with ONNX Runtime, on one core a call: streams call it from one thread per core."""
+
+    def __init__(self, path: Path, keep: Sequence[str], name: str | None = None) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own, of no common class
+            raise CheckpointError(
+                f"Cannot load '{path}': {' '.join(str(error).split())[:200]} Export it again."
+            ) from error
+        metadata = self._session.get_modelmeta().custom_metadata_map.get(METADATA, "")
+        super().__init__(path, metadata, [output.name for output in self._session.get_outputs()], keep, name)
+
+    def _run(self, pixels: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+        return self._session.run(self.outputs, {INPUT: pixels})
+
+
+class OpenVinoRunner(ExportedRunner):
+    """Run an exported network with OpenVINO, on one core a call; it reads its own .xml files and .onnx files."""
+
+    def __init__(self, path: Path, keep: Sequence[str], name: str | None = None) -> None:
+        import openvino
+
+        options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
+        try:
+            model = openvino.Core().read_model(path)
+            metadata = model.get_rt_info(_rt_path(model)).astype(str) if _rt_path(model) else ""
+            names = [output.any_name for output in model.outputs]
+            self._model, self._options = model, options
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"Cannot load '{path}': {' '.join(str(error).split())[:200]} Export it again."
+            ) from error
+        super().__init__(path, metadata, names, keep, name)
+        self._thread = threading.local()
+
+    def _run(self, pixels: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
+        import openvino
+
+        if not hasattr(self._thread, "request"):  # one each, as a request holds its results
+            compiled = openvino.Core().compile_model(self._model, "CPU", self._options)
+            self._thread.request = compiled.create_infer_request()
+        results = self._thread.request.infer({INPUT: pixels})
+        return [np.array(results[name]) for name in self.outputs]
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"Cannot load {quoted(path)}: {' '.join(str(error).split())[:200]} Export it again.")
+
+
+def _rt_path(model: Any) -> list[str]:
+    """Return where OpenVINO keeps our metadata: its own files directly, ONNX files below "framework"."""
+    for path in ([METADATA], ["framework", METADATA]):
+        if model.has_rt_info(path):
+            return path
+    return []
+
+
+def parse_metadata(path: Path, text: str) -> dict[str, Any]:
+    """Return the metadata of an exported network.
+
+    Raises:
+        CheckpointError: If it is not that of `hf_geaau.export`.
+    """
+    try:
+        content = json.loads(text)
+        count, points = len(content["action_units"]), np.asarray(content["crop_template"], float)
+        is_whole = len(content["thresholds"]) == count and points.shape == (5, 2) and len(content["size"]) == 2
+    except (ValueError, KeyError, TypeError):
+        is_whole = False
+    if not is_whole:
+        raise CheckpointError(
+            f"Cannot use '{path}': it lacks the metadata that `hf-geaau export` writes. Export it again."
+        )
+    return dict(content)
+
+
+def facts_of(name: str, metadata: Mapping[str, Any], outputs: Sequence[str]) -> ModelFacts:
+    """Return what the metadata says."""
+    height, width = metadata["size"]
+    return ModelFacts(
+        name=name,
+        action_units=tuple(metadata["action_units"]),
+        thresholds=np.asarray(metadata["thresholds"], np.float32),
+        size=(int(height), int(width)),
+        crop_template=np.asarray(metadata["crop_template"], np.float64),
+        predicts_intensities="intensities" in outputs,
+        has_masks="masks" in outputs,
+    )
