@@ -26,10 +26,11 @@ import numpy as np
 import torch
 from skimage import data
 
+from hf_geaau.detection import ActionUnitDetector
 from hf_geaau.faces import Face
 from hf_geaau.faces.five_points import upright_points
 from hf_geaau.inference import FaceAnalyzer
-from hf_geaau.pipeline import FacialActionUnitPipeline, load_pipeline
+from hf_geaau.pipeline import load_pipeline
 from hf_geaau.video.decoding import Frame, VideoReader
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, cores
@@ -75,7 +76,7 @@ def measured(tasks: Sequence[Task], threads: int) -> tuple[float, float]:
         return time.perf_counter() - start, time.process_time() - cpu
 
 
-def detected(pipe: FacialActionUnitPipeline, frames: Sequence[Frame]) -> list[list[Face]]:
+def detected(pipe: ActionUnitDetector, frames: Sequence[Frame]) -> list[list[Face]]:
     """Detect in the first of some frames and follow through the others, as a stream does."""
     found = [pipe.face_detector(frames[0].image)]
     for before, after in pairwise(frames):
@@ -86,32 +87,28 @@ def detected(pipe: FacialActionUnitPipeline, frames: Sequence[Frame]) -> list[li
     return found
 
 
-def aligned(pipe: FacialActionUnitPipeline, frame: Frame, faces: list[Face]) -> torch.Tensor:
+def aligned(pipe: ActionUnitDetector, frame: Frame, faces: list[Face]) -> np.ndarray:
     """Cut the crops, and compute the appearance that tracks are matched by."""
     for face in faces:
         appearance_of(frame.image, face.points)
-    points = np.stack([face.points for face in faces])
-    return pipe.image_processor(frame.image, points=points, return_tensors="pt").pixel_values
+    return pipe.analyzer().crop(frame.image, faces)
 
 
-def analyzed(pipe: FacialActionUnitPipeline, crops: torch.Tensor) -> Any:
-    with torch.inference_mode():
-        return pipe.model(pixel_values=crops)
-
-
-def stages(pipe: FacialActionUnitPipeline, clip: Path, settings: Settings) -> dict[str, list[Task]]:
+def stages(pipe: ActionUnitDetector, clip: Path, settings: Settings) -> dict[str, list[Task]]:
     """Return the work of each stage over the same frames, in parts that threads can share."""
     frames = list(VideoReader(clip))
     groups = [frames[start : start + settings.stride] for start in range(0, len(frames), settings.stride)]
     faces = [each for group in groups for each in detected(pipe, group)]
-    crops = torch.cat([aligned(pipe, frame, here) for frame, here in zip(frames, faces, strict=True)])
+    crops = np.concatenate([aligned(pipe, frame, here) for frame, here in zip(frames, faces, strict=True)])
     return {
         "decode only": [lambda: list(VideoReader(clip))],
         "detector only": [lambda group=group: detected(pipe, group) for group in groups],
         "alignment only": [
             lambda frame=frame, here=here: aligned(pipe, frame, here) for frame, here in zip(frames, faces, strict=True)
         ],
-        "network only": [lambda part=part: analyzed(pipe, part) for part in crops.split(settings.batch_size)],
+        "network only": [
+            lambda part=part: pipe.runner(part) for part in np.array_split(crops, len(crops) // settings.batch_size)
+        ],
     }
 
 
@@ -199,11 +196,11 @@ class _StubAnalyzer(FaceAnalyzer):
         points = upright_points(64, 24).astype(np.float32)
         return [Face(np.float32([0, 0, 64, 64]), 0.9, points)]
 
-    def crop(self, image: np.ndarray, faces: Sequence[Face]) -> torch.Tensor:
-        return torch.zeros(len(faces), 3, 112, 112)
+    def crop(self, image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
+        return np.zeros((len(faces), 112, 112, 3), np.uint8)
 
-    def analyze(self, faces: Sequence[Face], crops: torch.Tensor) -> list[Face]:
-        values = crops[:, 0, 0, : len(self.action_units)].numpy()
+    def analyze(self, faces: Sequence[Face], crops: np.ndarray) -> list[Face]:
+        values = crops[:, 0, : len(self.action_units), 0].astype(np.float32)
         thresholds = np.full(len(self.action_units), 0.5, np.float32)
         return [replace(face, action_units=self.action_units, probabilities=row, thresholds=thresholds)
                 for face, row in zip(faces, values, strict=True)]  # fmt: skip

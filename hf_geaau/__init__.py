@@ -13,7 +13,7 @@ from hf_geaau import facs
 from hf_geaau.models.geaau import register_auto_classes
 
 if TYPE_CHECKING:
-    from hf_geaau.detection import ActionUnitDetector, load_pipeline, predict_video
+    from hf_geaau.detection import ActionUnitDetector
     from hf_geaau.faces import Face, FaceDetector, read_photo
     from hf_geaau.models.geaau import (
         GeaauConfig,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         GeaauImageProcessorPil,
         GeaauModel,
     )
+    from hf_geaau.pipeline import load_pipeline, predict_video
     from hf_geaau.video.run import predict_to_table
 
 __version__ = "0.1.0"
@@ -37,9 +38,9 @@ _LAZY = {
     "GeaauImageProcessor": "hf_geaau.models.geaau",
     "GeaauImageProcessorPil": "hf_geaau.models.geaau",
     "GeaauModel": "hf_geaau.models.geaau",
-    "load_pipeline": "hf_geaau.detection",
+    "load_pipeline": "hf_geaau.pipeline",
     "predict_to_table": "hf_geaau.video.run",
-    "predict_video": "hf_geaau.detection",
+    "predict_video": "hf_geaau.pipeline",
     "read_photo": "hf_geaau.faces",
 }
 
@@ -62,7 +63,7 @@ __all__ = [
 
 
 register_auto_classes()
-register_post_import_hook(lambda _: importlib.import_module("hf_geaau.pipeline"), "transformers.pipelines")
+register_post_import_hook(lambda _: importlib.import_module("hf_geaau.transformers_pipeline"), "transformers.pipelines")
 
 
 def __getattr__(name: str) -> Any:

@@ -5,24 +5,19 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from hf_geaau.errors import CheckpointError, GeaauError, PhotoWarning, VideoError
+from hf_geaau.errors import CheckpointError, GeaauError, PhotoWarning
 from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.faces.photos import load_photo, source_name
 from hf_geaau.faces.pixels import is_batch, split_batch
 from hf_geaau.inference import FaceAnalyzer, Runner
 from hf_geaau.video.kinds import is_video
-from hf_geaau.video.sources import Source, find_sources
+from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, failure
-from hf_geaau.video.tables import face_row
 from hf_geaau.video.tracking import head_pose
-
-if TYPE_CHECKING:
-    from hf_geaau.pipeline import FacialActionUnitPipeline
 
 BATCH_SIZE = 16
 _STREAM = ("every", "fps", "detect_every", "smooth_s", "batch_size", "start_s", "end_s")
@@ -210,116 +205,6 @@ def _result(frame: AnalyzedFrame, face: Face) -> dict[str, Any]:
         return face.to_dict()
     where = {"frame": frame.number, "time_s": frame.time_s, "track_id": face.track_id}
     return {**where, **face.to_dict(), **dict(zip(("roll", "yaw"), head_pose(face.points), strict=True))}
-
-
-def predict_video(
-    video: Any,
-    model: "str | Path | ActionUnitDetector | FacialActionUnitPipeline | None" = None,
-    *,
-    every: int = 1,
-    fps: float | None = None,
-    detect_every: int | None = None,
-    smooth: float = 0.0,
-    batch_size: int = 16,
-    workers: int | None = None,
-    min_score: float = 0.6,
-    start: float = 0.0,
-    end: float | None = None,
-    device: str | None = None,
-    backend: str | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Predict the action units of a video's faces, frame by frame, in bounded memory.
-
-    Args:
-        video: A video, anything else that `hf-geaau predict` takes, or the number of a camera; the content of a video
-            as bytes or an open file; or its frames: a list, generator, array or tensor (NHWC or NCHW) of what
-            `hf_geaau.read_photo` takes, or the pattern of numbered files, such as "frames/%04d.png".
-        model: Hub id or directory, or a loaded pipeline; None for the bundled checkpoint.
-        every: Take every n-th frame.
-        fps: Take about this many frames per second instead; of frames, their rate, 25 if it is None.
-        detect_every: Detect faces in every k-th of these frames and carry them on in between. None: every third, or,
-            with `every` or `fps`, every one.
-        smooth: Time constant in seconds of the smoothing of probabilities over time; 0 for none.
-        batch_size: Faces per forward pass.
-        workers: Threads that detect and analyze; None for one per core.
-        min_score: Faces with a lower detector score are dropped.
-        start: Leave out what comes before this time, in seconds.
-        end: Stop at this time.
-        device, backend: See `hf_geaau.backends.load_runner`.
-
-    Yields:
-        A row per face and frame, as in the table of `hf-geaau predict`: `pandas.DataFrame(predict_video(path))`.
-
-    Raises:
-        VideoError: If the video cannot be read.
-
-    Example:
-        >>> for row in predict_video("clip.mp4", fps=5):  # doctest: +SKIP
-        ...     print(row["time_s"], row["track_id"], row["AU12"])
-    """
-    is_path = model is None or isinstance(model, str | os.PathLike)
-    detector: Any = load_pipeline(model, device=device, backend=backend) if is_path else model  # type: ignore[arg-type]
-    choices = _given({"fps": fps, "workers": workers, "detect_every": detect_every, "end_s": end})
-    settings = Settings(every=every, smooth_s=smooth, batch_size=batch_size, start_s=start, **choices)
-    for item in FaceStream(detector.analyzer(min_score=min_score), settings).run(_video_sources(video)):
-        if isinstance(item, AnalyzedFrame):
-            for index, face in enumerate(item.faces):
-                yield face_row(item, index, face)
-        elif item.error is not None:
-            raise item.error
-
-
-def _video_sources(video: Any) -> list[Source]:
-    if not isinstance(video, str | os.PathLike | int):
-        return [Source("video", video)]
-    found = find_sources([str(video) if isinstance(video, int) else video])
-    if not found.sources:
-        raise VideoError(" ".join(found.problems))
-    return list(found.sources)
-
-
-def load_pipeline(
-    model: str | Path | None = None,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    *,
-    backend: str | None = None,
-    device: Any = None,
-    dtype: Any = None,
-    **options: Any,
-) -> "ActionUnitDetector | FacialActionUnitPipeline":
-    """Load a detector with the bundled checkpoint or another one.
-
-    Args:
-        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint. Or an exported network, a file
-            that ends in .onnx or .xml.
-        revision: Branch, tag or commit of a Hub repository, such as "fold2".
-        token: Hub token; None for the one that `hf auth login` stored.
-        backend: "torch", "onnx" or "openvino"; None for the fastest, see `hf_geaau.backends.load_runner`.
-        device: For torch, such as "cuda"; None for the accelerator if there is one.
-        dtype: Of torch's weights, such as "bfloat16"; None for the checkpoint's own.
-        **options: Those of a call of `ActionUnitDetector`, such as `batch_size` and `min_score`.
-
-    Returns:
-        A `FacialActionUnitPipeline` of transformers for torch, else an `ActionUnitDetector`. Both are called alike.
-
-    Raises:
-        CheckpointError: If the checkpoint is missing, of another model type, or not in safetensors, the Hub does not
-            serve it, or it has no network for the backend.
-        DeviceError: If the backend cannot use the device.
-        MissingExtraError: If the package of the backend is not installed.
-    """
-    from hf_geaau.backends import choose_backend, load_runner
-
-    if backend is None and (dtype is not None or not isinstance(device, str | None)):
-        backend = "torch"
-    if choose_backend(model, backend, device) == "torch":
-        from hf_geaau.pipeline import load_torch_pipeline
-
-        return load_torch_pipeline(model, revision, token, device=device, dtype=dtype, **options)
-    keep = ("embedding", "masks")
-    runner = load_runner(model, backend=backend, device=device, keep=keep, revision=revision, token=token)
-    return ActionUnitDetector(runner, **options)
 
 
 def _given(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_geaau.backends import ONNX_FILE, OPENVINO_FILE, load_runner, source_digest
+from hf_geaau import facs
+from hf_geaau.backends import ONNX_FILE, OPENVINO_FILE, load_analyzer, load_runner, source_digest
 from hf_geaau.backends.exported import INPUT, METADATA
 from hf_geaau.backends.torch_runner import TorchRunner, normalization
-from hf_geaau.errors import CheckpointError, MissingExtraError
+from hf_geaau.data import get_dataset, load, open_aligned
+from hf_geaau.errors import CheckpointError, DatasetWarning, FaceNotFoundError, MissingExtraError, PhotoError
+from hf_geaau.faces import read_photo
 from hf_geaau.files import whole_file
-from hf_geaau.inference import Prediction, Runner
+from hf_geaau.inference import FaceAnalyzer, Prediction, Runner
 from hf_geaau.metrics import au_auc
 from hf_geaau.models.geaau.licensing_geaau import bound_data
 from hf_geaau.models.loading import load_checkpoint
 from hf_geaau.models.zoo import find_checkpoint, quoted
+from hf_geaau.video.sources import find_sources
 
 FORMATS, DTYPES = ("onnx", "openvino"), ("fp32", "fp16", "int8")
 
@@ -144,6 +148,61 @@ def export(
     return report
 
 
+def faces_for(
+    model: str | os.PathLike[str] | None, source: str | os.PathLike[str], *, aligned: bool = False, limit: int = 2000
+) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+    """Return crops to compare an exported network on, and their labels if they have any.
+
+    Args:
+        model: The checkpoint whose crops and AUs are meant.
+        source: Rendered faces (`hf-geaau render`), a table of your own (the dataset `folder`), a photo, or a folder
+            of photos, of which the largest faces are taken.
+        aligned: The images of a table or the photos are aligned crops.
+        limit: Largest number of faces, spread evenly over the source.
+
+    Returns:
+        (F, height, width, 3) crops; and (F, N) labels in the order of the model's AUs, or None for photos.
+
+    Raises:
+        DatasetError, DatasetNotFoundError: If a table or rendered faces cannot be read.
+        FaceNotFoundError: If there is no face.
+    """
+    analyzer = load_analyzer(None if model is None else os.fspath(model), aligned=aligned)
+    path = Path(source)
+    if (path / "labels.parquet").is_file() or path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet"):
+        return _labeled_faces(analyzer, path, aligned, limit)
+    crops = []
+    photos = [found for found in find_sources([path]).sources if found.kind == "photo"]
+    for photo in _spread(photos, limit):
+        with contextlib.suppress(PhotoError):  # a file that cannot be read is no face
+            image = np.asarray(read_photo(photo.location))
+            crops += [analyzer.crop(image, [face]) for face in analyzer.find(image)[:1]]
+    if not crops:
+        raise FaceNotFoundError(f"Cannot find a face in {quoted(path)}. Pass photos, a table or rendered faces.")
+    return np.concatenate(crops), None
+
+
+def _labeled_faces(
+    analyzer: FaceAnalyzer, path: Path, aligned: bool, limit: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DatasetWarning)  # of people in train and test: nothing is trained here
+        if path.is_dir():
+            rows, units = load("synthetic", path, fold=None, split="train"), get_dataset("synthetic").aus
+        else:
+            rows = open_aligned("folder", path, fold=None, split="train", aligned=aligned)
+            units = get_dataset("folder", aligned=aligned).resolved(path)[0].aus
+    rows = rows.select(_spread(range(len(rows)), limit))
+    crops = [analyzer.runner.crop(row["image"].convert("RGB")) for row in rows]
+    numbers = [int(name[2:]) for name in analyzer.runner.action_units]
+    return np.concatenate(crops), facs.remap(np.array(rows["labels"], np.float32), units, numbers)
+
+
+def _spread(items: Sequence[Any], limit: int) -> Sequence[Any]:
+    """Return at most `limit` of the items, at even distances."""
+    return items[:: -(-len(items) // limit)] if len(items) > limit else items
+
+
 def _file_name(format: str, dtype: str) -> Path:
     """Return the path below the folder of a checkpoint, as Optimum and Transformers.js name it."""
     plain = ONNX_FILE if format == "onnx" else OPENVINO_FILE
@@ -246,7 +305,7 @@ def _quantize(plain: Path, target: Path, faces: NDArray[np.uint8]) -> None:
             return None if pixels is None else {INPUT: pixels}
 
     prepared = plain.with_name("prepared.onnx")
-    quant_pre_process(plain, prepared)
+    quant_pre_process(plain, prepared, skip_symbolic_shape=True)  # which fails on the dynamic batch
     quantize_static(
         prepared, target, Faces(),
         per_channel=True, weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,

@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -238,32 +237,3 @@ class FaceAnalyzer:
 def assessed(face: Face, size: tuple[int, int]) -> Face:
     """Return a face with the notes on its quality in an image of `size` (width, height)."""
     return replace(face, quality=quality_notes(face.box, face.points, size))
-
-
-def load_analyzer(
-    model: str | Path | None = None,
-    *,
-    backend: str | None = None,
-    device: str | None = None,
-    keep: Sequence[str] = (),
-    must_predict: bool = True,
-    **options: Any,
-) -> FaceAnalyzer:
-    """Load a checkpoint for streams.
-
-    Args:
-        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint.
-        backend, device: See `hf_geaau.backends.load_runner`.
-        keep: Which of "embedding" and "masks" to keep.
-        must_predict: Refuse expression encoders, which predict no AUs.
-        **options: `aligned` and `min_score` of `FaceAnalyzer`.
-
-    Raises:
-        MissingExtraError: If what the backend needs is not installed.
-        CheckpointError: If the checkpoint does not load or predicts no AUs.
-        DeviceError: If torch cannot use the device.
-    """
-    from hf_geaau.backends import load_runner
-
-    runner = load_runner(model, backend=backend, device=device, keep=keep, must_predict=must_predict)
-    return FaceAnalyzer(runner, **options)

@@ -1,141 +1,139 @@
-"""The pipeline "facial-action-unit-detection" of transformers: photo or video -> faces -> action units."""
+"""Load a detector with any backend, and run one over a video. Importing this needs no torch."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from transformers import AutoModelForImageClassification
-from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.pipelines.base import Pipeline
+from typing import TYPE_CHECKING, Any
 
 from hf_geaau import TASK
-from hf_geaau.backends.torch_runner import TorchRunner
-from hf_geaau.detection import ActionUnitDetector, checked_options, load_pipeline, predict_video
-from hf_geaau.errors import CheckpointError
-from hf_geaau.faces import Face, FaceDetector, read_photo
-from hf_geaau.inference import FaceAnalyzer
-from hf_geaau.models.geaau.licensing_geaau import keep_private
-from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
+from hf_geaau.backends import choose_backend, load_runner
+from hf_geaau.detection import ActionUnitDetector
+from hf_geaau.errors import VideoError
+from hf_geaau.video.sources import Source, find_sources
+from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings
+from hf_geaau.video.tables import face_row
 
-__all__ = ["TASK", "FacialActionUnitPipeline", "load_pipeline", "load_torch_pipeline", "predict_video"]
+if TYPE_CHECKING:
+    from hf_geaau.transformers_pipeline import FacialActionUnitPipeline
 
-
-def register_pipeline() -> None:
-    """Make `transformers.pipeline("facial-action-unit-detection")` known. Calling it again changes nothing."""
-    if TASK not in PIPELINE_REGISTRY.supported_tasks:
-        PIPELINE_REGISTRY.register_pipeline(
-            TASK,
-            pipeline_class=FacialActionUnitPipeline,
-            pt_model=AutoModelForImageClassification,
-            default={"model": (str(BUNDLED_CHECKPOINT), "main")},
-            type="image",
-        )
+__all__ = ["TASK", "FacialActionUnitPipeline", "load_pipeline", "predict_video"]
 
 
-class FacialActionUnitPipeline(Pipeline):
-    """Detect the faces of photos and videos, and the action units of each face.
+def __getattr__(name: str) -> Any:
+    if name == "FacialActionUnitPipeline":
+        from hf_geaau.transformers_pipeline import FacialActionUnitPipeline
 
-    Reading, detection and the network run at the same time in several threads, and batches are filled across photos.
-
-    Args (on construction or per call):
-        aligned: The inputs are face crops, already aligned to the model's template; no detection.
-        min_score: Faces with a lower detector score are dropped. Default 0.6.
-        return_masks: Add "masks", (N, h, w) float32, the LAM mask of each AU over the crop.
-        return_embedding: Add "embedding", (D,) float32, the expression embedding.
-        on_error: "raise", or "return" to get the error in place of an input's faces and continue with the rest.
-        batch_size: Faces per forward pass. Default 16.
-        num_workers: Threads that detect and analyze. Default: one per core.
-
-    Example:
-        >>> from transformers import pipeline
-        >>> detect = pipeline("facial-action-unit-detection")  # doctest: +SKIP
-        >>> detect("photo.jpg")[0]["present"]  # doctest: +SKIP
-        ['AU06', 'AU12', 'AU25']
-    """
-
-    _load_processor = False
-    _load_image_processor = True
-    _load_feature_extractor = False
-    _load_tokenizer = False
-
-    def __init__(self, *args: Any, face_detector: FaceDetector | None = None, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.model.config.model_type != "geaau":
-            raise CheckpointError(f"'{TASK}' needs a model of type 'geaau', got '{self.model.config.model_type}'.")
-        self.face_detector = face_detector or FaceDetector()
-
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
-        """Detect action units: see `hf_geaau.detection.ActionUnitDetector.__call__`."""
-        return self._detector(kwargs)(inputs)
-
-    def analyzer(
-        self, *, aligned: bool | None = None, min_score: float | None = None, keep: Sequence[str] = ()
-    ) -> FaceAnalyzer:
-        """Return the pipeline's detector and model: see `hf_geaau.detection.ActionUnitDetector.analyzer`."""
-        return self._detector({}).analyzer(aligned=aligned, min_score=min_score, keep=keep)
-
-    def _detector(self, options: dict[str, Any]) -> ActionUnitDetector:
-        """Return what does the work, with the options of construction and of a call."""
-        stated = {"batch_size": self._batch_size, "num_workers": self._num_workers}
-        stated |= {**self._preprocess_params, **self._postprocess_params, **options}
-        runner = TorchRunner(self.model, self.image_processor)
-        return ActionUnitDetector(runner, self.face_detector, **{k: v for k, v in stated.items() if v is not None})
-
-    def push_to_hub(self, repo_id: str, *args: Any, **kwargs: Any) -> Any:
-        """Push as every transformers pipeline does; weights whose data is licensed go to private repositories only."""
-        keep_private(self.model.config, repo_id, kwargs.get("private"), kwargs.get("token"))
-        return super().push_to_hub(repo_id, *args, **kwargs)
-
-    def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        options = checked_options(options)
-        before = ("aligned", "min_score")
-        first = {name: value for name, value in options.items() if name in before}
-        return first, {}, {name: value for name, value in options.items() if name not in before}
-
-    # The three steps of the base class, for one photo.
-
-    def preprocess(self, source: Any, **options: Any) -> dict[str, Any]:
-        """Read the photo."""
-        keep = ["embedding"] + ["masks"] * (self.model.config.head == "lam")
-        return {"analyzer": self.analyzer(**options, keep=keep), "image": np.asarray(read_photo(source))}
-
-    def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
-        return {"faces": model_inputs["analyzer"](model_inputs["image"])}
-
-    def postprocess(self, model_outputs: dict[str, list[Face]], on_error: str = "raise", **options: bool) -> Any:
-        """Return the faces as dictionaries."""
-        dropped: dict[str, Any] = {n: None for n in ("masks", "embedding") if not options.get(f"return_{n}")}
-        return [replace(face, **dropped).to_dict() for face in model_outputs["faces"]]
+        return FacialActionUnitPipeline
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
-def load_torch_pipeline(
+def load_pipeline(
     model: str | Path | None = None,
     revision: str | None = None,
     token: str | bool | None = None,
     *,
+    backend: str | None = None,
+    device: Any = None,
     dtype: Any = None,
-    **kwargs: Any,
-) -> FacialActionUnitPipeline:
-    """Load the pipeline of transformers: `hf_geaau.load_pipeline` for the backend torch.
+    **options: Any,
+) -> "ActionUnitDetector | FacialActionUnitPipeline":
+    """Load a detector with the bundled checkpoint or another one.
 
     Args:
-        model, revision, token, dtype: See there.
-        **kwargs: Arguments of the pipeline, such as `device`, `batch_size`, `min_score`.
+        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint. Or an exported network, a file
+            that ends in .onnx or .xml.
+        revision: Branch, tag or commit of a Hub repository, such as "fold2".
+        token: Hub token; None for the one that `hf auth login` stored.
+        backend: "torch", "onnx" or "openvino"; None for the fastest, see `hf_geaau.backends.load_runner`.
+        device: For torch, such as "cuda"; None for the accelerator if there is one.
+        dtype: Of torch's weights, such as "bfloat16"; None for the checkpoint's own.
+        **options: Those of a call of `ActionUnitDetector`, such as `batch_size` and `min_score`.
+
+    Returns:
+        A `FacialActionUnitPipeline` of transformers for torch, else an `ActionUnitDetector`. Both are called alike.
 
     Raises:
-        CheckpointError: See there. Unlike transformers, which retries for 23 seconds (measured) if the host cannot be
-            resolved, this fails at once.
-        DeviceError: If torch cannot use the device.
+        CheckpointError: If the checkpoint is missing, of another model type, or not in safetensors, the Hub does not
+            serve it, or it has no network for the backend.
+        DeviceError: If the backend cannot use the device.
+        MissingExtraError: If the package of the backend is not installed.
     """
-    if isinstance(kwargs.get("device"), str):
-        check_device(kwargs["device"])
-    network, processor = load_checkpoint(model, revision, token, must_predict=True)
-    if dtype is not None:
-        network = network.to(getattr(torch, dtype) if isinstance(dtype, str) else dtype)
-    return FacialActionUnitPipeline(model=network, image_processor=processor, task=TASK, **kwargs)
+    if backend is None and (dtype is not None or not isinstance(device, str | None)):
+        backend = "torch"
+    if choose_backend(model, backend, device) == "torch":
+        from hf_geaau.transformers_pipeline import load_torch_pipeline
+
+        return load_torch_pipeline(model, revision, token, device=device, dtype=dtype, **options)
+    keep = ("embedding", "masks")
+    runner = load_runner(model, backend=backend, device=device, keep=keep, revision=revision, token=token)
+    return ActionUnitDetector(runner, **options)
 
 
-register_pipeline()
+def predict_video(
+    video: Any,
+    model: "str | Path | ActionUnitDetector | FacialActionUnitPipeline | None" = None,
+    *,
+    every: int = 1,
+    fps: float | None = None,
+    detect_every: int | None = None,
+    smooth: float = 0.0,
+    batch_size: int = 16,
+    workers: int | None = None,
+    min_score: float = 0.6,
+    start: float = 0.0,
+    end: float | None = None,
+    device: str | None = None,
+    backend: str | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Predict the action units of a video's faces, frame by frame, in bounded memory.
+
+    Args:
+        video: A video, anything else that `hf-geaau predict` takes, or the number of a camera; the content of a video
+            as bytes or an open file; or its frames: a list, generator, array or tensor (NHWC or NCHW) of what
+            `hf_geaau.read_photo` takes, or the pattern of numbered files, such as "frames/%04d.png".
+        model: Hub id or directory, or a loaded pipeline; None for the bundled checkpoint.
+        every: Take every n-th frame.
+        fps: Take about this many frames per second instead; of frames, their rate, 25 if it is None.
+        detect_every: Detect faces in every k-th of these frames and carry them on in between. None: every third, or,
+            with `every` or `fps`, every one.
+        smooth: Time constant in seconds of the smoothing of probabilities over time; 0 for none.
+        batch_size: Faces per forward pass.
+        workers: Threads that detect and analyze; None for one per core.
+        min_score: Faces with a lower detector score are dropped.
+        start: Leave out what comes before this time, in seconds.
+        end: Stop at this time.
+        device, backend: See `hf_geaau.backends.load_runner`.
+
+    Yields:
+        A row per face and frame, as in the table of `hf-geaau predict`: `pandas.DataFrame(predict_video(path))`.
+
+    Raises:
+        VideoError: If the video cannot be read.
+
+    Example:
+        >>> for row in predict_video("clip.mp4", fps=5):  # doctest: +SKIP
+        ...     print(row["time_s"], row["track_id"], row["AU12"])
+    """
+    is_path = model is None or isinstance(model, str | os.PathLike)
+    detector: Any = load_pipeline(model, device=device, backend=backend) if is_path else model  # type: ignore[arg-type]
+    choices = _given({"fps": fps, "workers": workers, "detect_every": detect_every, "end_s": end})
+    settings = Settings(every=every, smooth_s=smooth, batch_size=batch_size, start_s=start, **choices)
+    for item in FaceStream(detector.analyzer(min_score=min_score), settings).run(_video_sources(video)):
+        if isinstance(item, AnalyzedFrame):
+            for index, face in enumerate(item.faces):
+                yield face_row(item, index, face)
+        elif item.error is not None:
+            raise item.error
+
+
+def _video_sources(video: Any) -> list[Source]:
+    if not isinstance(video, str | os.PathLike | int):
+        return [Source("video", video)]
+    found = find_sources([str(video) if isinstance(video, int) else video])
+    if not found.sources:
+        raise VideoError(" ".join(found.problems))
+    return list(found.sources)
+
+
+def _given(arguments: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in arguments.items() if value is not None}

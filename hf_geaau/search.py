@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_geaau.backends import load_analyzer
 from hf_geaau.errors import FaceNotFoundError, MissingExtraError
-from hf_geaau.inference import load_analyzer
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import FaceStream, Settings, SourceEnd
 

@@ -14,6 +14,7 @@ import typer
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
 from ._evaluate import calibrate, evaluate, evidence
+from ._export import export
 from ._hub import models, push
 from ._plot import plot
 from ._predict import predict
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     predict, table, plot, similar, render, prepare, example_data, download_fec, train, train_rendered, evaluate,
-    calibrate, evidence, push, models,
+    calibrate, evidence, export, push, models,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)

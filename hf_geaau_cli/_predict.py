@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.table import Table
@@ -113,8 +113,7 @@ def predict(
         raise typer.BadParameter("needs --annotate DIR.", param_hint="--blur" if blur else "--heat-map")
     _check_output(output, is_finished=(table_format, faces, baseline) != ("geaau", "all", None))
     quiet_libraries()
-    from hf_geaau.backends import choose_backend
-    from hf_geaau.inference import load_analyzer
+    from hf_geaau.backends import choose_backend, load_analyzer
     from hf_geaau.tables import Finishing
     from hf_geaau.video.run import Process, RunObserver, check_run, predict_to_table
     from hf_geaau.video.stream import Settings
@@ -128,9 +127,8 @@ def predict(
         finishing = Finishing(table_format, faces, baseline)
         settings = Settings(every, fps, detect_every, smooth, batch_size or 1, workers or process.workers,
                             annotate is not None, start, end)  # fmt: skip
-        if backend is not None:
-            choose_backend(model, backend)
-    keep, device = ("masks",) if annotate else (), device or process.device
+        backend = choose_backend(model, backend, device := device or process.device)
+    keep = ("masks",) if annotate else ()
     analyzer = load_analyzer(model, backend=backend, device=device, keep=keep, aligned=aligned, min_score=min_score)
     settings = replace(settings, batch_size=batch_size or analyzer.runner.batch_size)
     finishing = with_neutral_photo(finishing, analyzer)
@@ -146,11 +144,15 @@ def predict(
             observers=observers,
         )  # fmt: skip
     except KeyboardInterrupt:
-        if output is not None:
-            folder = unfinished(process.output(output))
-            say(f"Interrupted. What was written is in '{folder}'; continue with --resume.", err)
-        raise typer.Exit(INTERRUPTED) from None
+        _tell_where(output and unfinished(process.output(output)))
     _conclude(report, process.count, min_score)
+
+
+def _tell_where(folder: Path | None) -> NoReturn:
+    """End a command that Ctrl-C interrupted, and say where its rows are."""
+    if folder is not None:
+        say(f"Interrupted. What was written is in '{folder}'; continue with --resume.", err)
+    raise typer.Exit(INTERRUPTED) from None
 
 
 def _check_output(output: Path | None, is_finished: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_geaau.errors import CheckpointError, DeviceError, MissingExtraError
-from hf_geaau.inference import Runner
+from hf_geaau.inference import FaceAnalyzer, Runner
 from hf_geaau.models.zoo import find_checkpoint, local_checkpoint, quoted
 
 BACKENDS = ("torch", "onnx", "openvino")
@@ -75,6 +75,33 @@ def load_runner(
             f" with `hf-geaau export {folder} --format {backend}`."
         )
     return _load_file(path, backend, device, keep, name=str(folder))
+
+
+def load_analyzer(
+    model: str | Path | None = None,
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    keep: Sequence[str] = (),
+    must_predict: bool = True,
+    **options: Any,
+) -> FaceAnalyzer:
+    """Load a checkpoint for streams.
+
+    Args:
+        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint.
+        backend, device: See `load_runner`.
+        keep: Which of "embedding" and "masks" to keep.
+        must_predict: Refuse expression encoders, which predict no AUs.
+        **options: `aligned` and `min_score` of `FaceAnalyzer`.
+
+    Raises:
+        MissingExtraError: If what the backend needs is not installed.
+        CheckpointError: If the checkpoint does not load or predicts no AUs.
+        DeviceError: If torch cannot use the device.
+    """
+    runner = load_runner(model, backend=backend, device=device, keep=keep, must_predict=must_predict)
+    return FaceAnalyzer(runner, **options)
 
 
 def choose_backend(model: str | Path | None = None, backend: str | None = None, device: str | None = None) -> str:

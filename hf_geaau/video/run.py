@@ -10,9 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hf_geaau.backends import load_analyzer
 from hf_geaau.errors import CheckpointError, ProcessError, TableError
 from hf_geaau.files import Spool, reason_of
-from hf_geaau.inference import FaceAnalyzer, load_analyzer
+from hf_geaau.inference import FaceAnalyzer
 from hf_geaau.tables import Finishing
 from hf_geaau.video.sources import Source, find_sources, share, source_spool
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, SourceEnd, cores

@@ -14,8 +14,10 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 import hf_geaau
 from hf_geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauImageProcessor, GeaauModel
+from hf_geaau.backends import load_analyzer
+from hf_geaau.backends.torch_runner import TorchRunner
 from hf_geaau.errors import CheckpointError, DeviceError, PhotoError
-from hf_geaau.inference import FaceAnalyzer, Runner, load_analyzer
+from hf_geaau.inference import FaceAnalyzer
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, load_checkpoint
 from hf_geaau.pipeline import load_pipeline
 
@@ -261,7 +263,7 @@ def test_an_expression_encoder_is_refused_for_action_units(tiny_config, tmp_path
     for load in (load_pipeline, load_analyzer):
         with pytest.raises(CheckpointError, match="is an expression encoder, which predicts no AUs. Train the second"):
             load(tmp_path)
-    encoder = FaceAnalyzer(Runner(*load_checkpoint(tmp_path), keep=("embedding",)), aligned=True)
+    encoder = FaceAnalyzer(TorchRunner(*load_checkpoint(tmp_path), keep=("embedding",)), aligned=True)
     (face,) = encoder(np.zeros((64, 64, 3), np.uint8))
     assert face.embedding.shape == (16,)
     assert face.probabilities is None and face.present == []

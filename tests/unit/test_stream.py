@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from hf_geaau.errors import VideoError
@@ -37,11 +36,11 @@ class BrightFace(FaceAnalyzer):
         return [Face(np.float32([0, 0, width, height]), 0.9, points)]
 
     def crop(self, image, faces):
-        return torch.full((len(faces), 1), float(image.mean()))
+        return np.full((len(faces), 1), image.mean(), np.float32)
 
     def analyze(self, faces, crops):
         self.batches.append(len(crops))
-        return [replace(face, probabilities=row) for face, row in zip(faces, crops.numpy().copy(), strict=True)]
+        return [replace(face, probabilities=row) for face, row in zip(faces, crops.copy(), strict=True)]
 
 
 def brightness(item):
