@@ -289,7 +289,11 @@ def _converted(plain: Path, format: str, dtype: str, faces: NDArray[np.uint8], m
 
 
 def _quantize(plain: Path, target: Path, faces: NDArray[np.uint8]) -> None:
-    """Quantize convolutions to 8 bits, the weights by channel; the few layers after them stay exact."""
+    """Quantize convolutions and matrix products to 8 bits, the weights by channel.
+
+    The first convolution and depthwise ones stay exact: they hold few weights, and with them the bundled weights lost
+    .005 of mean AUC on rendered faces instead of .0001.
+    """
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -304,12 +308,17 @@ def _quantize(plain: Path, target: Path, faces: NDArray[np.uint8]) -> None:
             pixels = next(self.batches, None)
             return None if pixels is None else {INPUT: pixels}
 
+    import onnx
+
     prepared = plain.with_name("prepared.onnx")
     quant_pre_process(plain, prepared, skip_symbolic_shape=True)  # which fails on the dynamic batch
+    convolutions = [node for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
+    exact = [node.name for node in convolutions if any(each.name == "group" and each.i > 1 for each in node.attribute)]
     quantize_static(
         prepared, target, Faces(),
         per_channel=True, weight_type=QuantType.QInt8, activation_type=QuantType.QUInt8,
-        calibrate_method=CalibrationMethod.MinMax, op_types_to_quantize=["Conv"],
+        calibrate_method=CalibrationMethod.MinMax, op_types_to_quantize=["Conv", "MatMul"],
+        nodes_to_exclude=exact + [node.name for node in convolutions[:1]],
     )  # fmt: skip
 
 
