@@ -26,7 +26,8 @@ NETWORKS = {".onnx": "onnx", ".xml": "openvino"}
 
 _PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 _SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
-_VOLATILE = ("transformers_version", "torch_dtype", "dtype", "_name_or_path")  # what saving again may change
+# What saving again or sharing may change, and no output depends on.
+_VOLATILE = ("transformers_version", "torch_dtype", "dtype", "_name_or_path", "auto_map", "trained_on")
 
 
 def load_runner(
@@ -63,7 +64,6 @@ def load_runner(
         return _load_file(Path(model), backend, device, keep)
     folder = find_checkpoint(model, revision, token, exported=backend != "torch")
     if backend == "torch":
-        _require(backend)
         from .torch_runner import load_torch
 
         return load_torch(folder, device, keep, must_predict)
@@ -108,12 +108,21 @@ def choose_backend(model: str | Path | None = None, backend: str | None = None, 
     """Return the backend that `load_runner` takes for these arguments.
 
     Raises:
+        MissingExtraError: If the package of the backend is not installed.
         ValueError: If the backend is unknown.
     """
-    if backend is not None:
-        if backend not in BACKENDS:
-            raise ValueError(f"`backend` must be one of {', '.join(BACKENDS)}, got '{backend}'.")
-        return backend
+    if backend is not None and backend not in BACKENDS:
+        raise ValueError(f"`backend` must be one of {', '.join(BACKENDS)}, got '{backend}'.")
+    chosen = backend or _fastest(model, device)
+    if not _is_installed(chosen):
+        package = "hf_geaau" if chosen == "torch" else _PACKAGES[chosen]
+        raise MissingExtraError(
+            f"The backend '{chosen}' needs {_PACKAGES[chosen]}. Install it with `pip install {package}`."
+        )
+    return chosen
+
+
+def _fastest(model: str | Path | None, device: str | None) -> str:
     if model is not None and Path(model).suffix in NETWORKS:
         return NETWORKS[Path(model).suffix]
     if device not in (None, "cpu") or not _is_installed("onnx"):
@@ -130,7 +139,6 @@ def _load_file(path: Path, backend: str, device: str | None, keep: Sequence[str]
         raise DeviceError(f"The backend '{backend}' runs on the CPU, got the device '{device}'. Use the backend torch.")
     if not path.is_file():
         raise CheckpointError(f"Cannot find {quoted(path)}. Check the path.")
-    _require(backend)
     from .exported import OnnxRunner, OpenVinoRunner
 
     return (OpenVinoRunner if backend == "openvino" else OnnxRunner)(path, keep, name=name)
@@ -163,24 +171,31 @@ def _canonical(text: str) -> bytes:
     return json.dumps(content, sort_keys=True).encode()
 
 
+def exported_networks(folder: Path) -> list[Path]:
+    """Return the files of a checkpoint's exported networks that fit its weights and settings, as paths inside it.
+
+    Args:
+        folder: The checkpoint.
+    """
+    found: list[Path] = []
+    for plain in (ONNX_FILE, OPENVINO_FILE):
+        paths = [folder / plain.with_stem(plain.stem + suffix) for suffix in ("", "_fp16", "_int8")]
+        current = [path.relative_to(folder) for path in paths if _is_current(path, folder)]
+        found += [file for path in current for file in (path, path.with_suffix(".bin")) if (folder / file).is_file()]
+    return found
+
+
 def _current(folder: Path, name: Path) -> Path | None:
-    """Return the path of an exported network if it fits the weights and settings beside it."""
-    path = folder / name
+    return folder / name if _is_current(folder / name, folder) else None
+
+
+def _is_current(path: Path, folder: Path) -> bool:
     if not path.is_file():
-        return None
-    # The digest stands in the metadata, at the end of either file.
-    with path.open("rb") as file:
+        return False
+    with path.open("rb") as file:  # the digest stands in the metadata, at the end of either kind of file
         file.seek(max(0, path.stat().st_size - 65536))
-        return path if source_digest(folder).encode() in file.read() else None
+        return source_digest(folder).encode() in file.read()
 
 
 def _is_installed(backend: str) -> bool:
     return importlib.util.find_spec(_PACKAGES[backend]) is not None
-
-
-def _require(backend: str) -> None:
-    if not _is_installed(backend):
-        package = "hf_geaau" if backend == "torch" else _PACKAGES[backend]
-        raise MissingExtraError(
-            f"The backend '{backend}' needs {_PACKAGES[backend]}. Install it with `pip install {package}`."
-        )
