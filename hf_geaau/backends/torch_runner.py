@@ -43,7 +43,11 @@ class TorchRunner(Runner):
     def __call__(self, crops: NDArray[np.uint8]) -> Prediction:
         """Run the network over (B, height, width, 3) RGB crops."""
         device = self.model.device
-        pixels = torch.from_numpy(np.ascontiguousarray(crops)).to(device, non_blocking=True).permute(0, 3, 1, 2)
+        pixels = (
+            torch.from_numpy(np.require(crops, requirements=["C", "W"]))
+            .to(device, non_blocking=True)
+            .permute(0, 3, 1, 2)
+        )
         factor, shift = (torch.as_tensor(values, device=device) for values in normalization(self.image_processor))
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             output = self.model(pixel_values=(pixels * factor + shift).to(self.model.dtype))
