@@ -33,6 +33,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     portrait = data.astronaut()
     Image.fromarray(portrait).save(tmp_path / "photo.jpg")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     write_clip(tmp_path / "interview.mp4", walking(portrait[:240, 100:340], 12))
     monkeypatch.chdir(tmp_path)
 
