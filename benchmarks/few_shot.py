@@ -187,6 +187,7 @@ def main() -> None:
     parser.add_argument("--photos", metavar="TABLE.csv", help="columns image, AU01, AU04, …: photos to be scored on")
     parser.add_argument("--images", type=int, nargs="+", default=[5, 20, 80], help="faces with each AU, k")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--lists", nargs="+", default=["new", "known"])
     parser.add_argument(
         "--starts", nargs="+", default=["bundled", "ImageNet"], help="also: frozen, the encoder's weights"
     )
@@ -207,7 +208,8 @@ def main() -> None:
     for name, faces in {**tests, **photos}.items():
         whole = scores(bundled.with_action_units(list(KNOWN_UNITS)), faces, KNOWN_UNITS)
         print(f"| known | bundled, as it is | 0 | {name} | {whole['F1']:.3f} | {whole['AUC']:.3f} |", flush=True)
-    for kind, units in {"new": tuple(NEW_UNITS), "known": KNOWN_UNITS}.items():
+    lists = {"new": tuple(NEW_UNITS), "known": KNOWN_UNITS}
+    for kind, units in ((name, lists[name]) for name in arguments.lists):
         for images in arguments.images:
             for name in arguments.starts:
                 found: dict[str, list[dict[str, float]]] = {}
