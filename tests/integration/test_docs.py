@@ -60,14 +60,15 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_python_blocks_run(page, inputs):
     names: dict[str, Any] = {"__name__": "page"}
     exec(compile(python_blocks(page), str(page), "exec"), names)
-    if page.name == "own_data.md":  # the Trainer's checkpoint predicts
+    if page.name == "fine_tuning.md":  # the Trainer's checkpoint predicts
         run_command("predict", "photo.jpg", "--model", "finetuned", "--output", "finetuned.csv")
         table = pd.read_csv("finetuned.csv")
-        assert [name for name in table if re.fullmatch(r"AU\d\d", name)] == ["AU01", "AU12", "AU25"]
-        assert table[["AU01", "AU12", "AU25"]].gt(0).all(axis=None)
-        start = GeaauModel.from_pretrained(BUNDLED_CHECKPOINT).with_action_units([1, 12, 25]).state_dict()
+        assert [name for name in table if re.fullmatch(r"AU\d\d", name)] == ["AU12", "AU18", "AU34"]
+        assert table[["AU12", "AU18", "AU34"]].gt(0).all(axis=None)
+        start = GeaauModel.from_pretrained(BUNDLED_CHECKPOINT).with_action_units([12, 18, 34]).state_dict()
         trained = GeaauModel.from_pretrained("finetuned").state_dict()
         assert not all(trained[name].equal(value) for name, value in start.items())
+        assert names["trainer"].evaluate()["eval_auc"] > 0.8  # of 14 people it has not seen; .97 where it was written
     if page.name == "tables.md":
         assert names["rested"]["AU12"].mean() != names["speaker"]["AU12"].mean()
 
