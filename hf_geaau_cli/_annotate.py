@@ -108,10 +108,12 @@ class Annotator:
 
     def end(self, source: "SourceReport", tally: "Tally") -> None:
         """Finish a video and give it its name; say what could not be drawn."""
+        from hf_geaau.files import replace_file
+
         with self._noting_problems():
             if self._video is not None:
                 self._video.close()
-                Path(self._video.path).replace(self._target)
+                replace_file(Path(self._video.path), self._target)
                 self._video = None
         if self._problem:
             source.notes.append(self._problem)

