@@ -2,10 +2,13 @@
 
 Prints a table of decoding, detection (with tracking in between), alignment and the network, each alone in one thread
 and on all cores; then the speed from end to end beside three bounds. With --face-model, another table: the error of
-detecting only in every k-th frame, against the truth of rendered clips. With --long: the memory over a long clip.
+detecting only in every k-th frame, against the truth of rendered clips; with --save and --compare, how far the points
+and probabilities of another version differ. With --long: the memory over a long clip.
 
     python -m benchmarks.video                          # 7 rounds; for a first look --frames 60 --rounds 1
     python -m benchmarks.video --rounds 0 --face-model FOLDER
+    python -m benchmarks.video --rounds 0 --face-model FOLDER --save old.npz     # in a checkout of the old version
+    python -m benchmarks.video --rounds 0 --face-model FOLDER --compare old.npz
     python -m benchmarks.video --long 20000
 """
 
@@ -33,9 +36,9 @@ from hf_geaau.inference import FaceAnalyzer
 from hf_geaau.pipeline import load_pipeline
 from hf_geaau.video.decoding import Frame, VideoReader
 from hf_geaau.video.sources import Source
-from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, cores
+from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, carry_on, cores
 from hf_geaau.video.tables import TableWriter, columns, face_row
-from hf_geaau.video.tracking import appearance_of, follow_points, move_face
+from hf_geaau.video.tracking import appearance_of
 
 Task = Callable[[], Any]
 
@@ -76,14 +79,14 @@ def measured(tasks: Sequence[Task], threads: int) -> tuple[float, float]:
         return time.perf_counter() - start, time.process_time() - cpu
 
 
-def detected(pipe: ActionUnitDetector, frames: Sequence[Frame]) -> list[list[Face]]:
-    """Detect in the first of some frames and follow through the others, as a stream does."""
+def detected(pipe: ActionUnitDetector, frames: Sequence[Frame], stride: int) -> list[list[Face]]:
+    """Search the first of some frames, and find its faces again in the others, as a stream does."""
     found = [pipe.face_detector(frames[0].image)]
-    for before, after in pairwise(frames):
-        first, second = (cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY) for frame in (before, after))
-        moved = [(face, follow_points(first, second, face.points)) for face in found[-1]]
-        size = after.image.shape[1], after.image.shape[0]
-        found.append([move_face(face, points, size) for face, points in moved if points is not None])
+    for number, (before, after) in enumerate(pairwise(frames), 1):
+        if number % stride:
+            found.append(carry_on(before.image, after.image, found[-1]))
+        else:
+            found.append(pipe.face_detector(after.image, near=found[-1]))
     return found
 
 
@@ -97,12 +100,13 @@ def aligned(pipe: ActionUnitDetector, frame: Frame, faces: list[Face]) -> np.nda
 def stages(pipe: ActionUnitDetector, clip: Path, settings: Settings) -> dict[str, list[Task]]:
     """Return the work of each stage over the same frames, in parts that threads can share."""
     frames = list(VideoReader(clip))
-    groups = [frames[start : start + settings.stride] for start in range(0, len(frames), settings.stride)]
-    faces = [each for group in groups for each in detected(pipe, group)]
+    length = settings.stride if settings.detect_every else 9  # at 25 frames a second
+    groups = [frames[start : start + length] for start in range(0, len(frames), length)]
+    faces = [each for group in groups for each in detected(pipe, group, settings.stride)]
     crops = np.concatenate([aligned(pipe, frame, here) for frame, here in zip(frames, faces, strict=True)])
     return {
         "decode only": [lambda: list(VideoReader(clip))],
-        "detector only": [lambda group=group: detected(pipe, group) for group in groups],
+        "detector only": [lambda group=group: detected(pipe, group, settings.stride) for group in groups],
         "alignment only": [
             lambda frame=frame, here=here: aligned(pipe, frame, here) for frame, here in zip(frames, faces, strict=True)
         ],
@@ -127,7 +131,7 @@ def measure(count: int, rounds: int, settings: Settings) -> None:
             cpu.append([seconds for _, seconds in one])
             shared.append([measured(tasks, threads)[0] for tasks in work.values()])
             whole.append(measured(together, 1))
-    print(f"640×480, one face, detection in every {settings.stride}. frame, {threads} threads;", end=" ")
+    print(f"640×480, one face, detection every {settings.stride} frames, {threads} threads;", end=" ")
     print(f"median of {rounds} rounds of {count} frames")
     print(f"| stage | frames/s in one thread | frames/s in {threads} | CPU ms per frame |\n|---|--:|--:|--:|")
     for name, *values in zip(work, *(np.median(times, axis=0) for times in (alone, shared, cpu)), strict=True):
@@ -163,27 +167,53 @@ def rendered_clips(face_model: str, folder: Path) -> list[tuple[Path, list[np.nd
     return clips
 
 
-def trade_off(face_model: str, strides: Sequence[int] = (1, 2, 3, 5, 8)) -> None:
-    """Print the error of the points, the change of the probabilities and the time for each k, on rendered clips."""
-    pipe, usual = load_pipeline(device="cpu"), dict[tuple[Path, int], np.ndarray]()
+Truth = list[tuple[Path, list[np.ndarray]]]
+
+
+def largest_faces(pipe: FacialActionUnitPipeline, clips: Truth, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Return points, (frames, 5, 2), and probabilities, (frames, AUs), of one face a frame; NaN if there is none."""
+    width = len(pipe.model.config.id2label)
+    points, probabilities = [], []
+    for path, _ in clips:
+        for seen in FaceStream(pipe.analyzer(), settings).run([Source("video", str(path))]):
+            if isinstance(seen, AnalyzedFrame):
+                points.append(seen.faces[0].points if seen.faces else np.full((5, 2), np.nan))
+                probabilities.append(seen.faces[0].probabilities if seen.faces else np.full(width, np.nan))
+    return np.array(points), np.array(probabilities)
+
+
+def shares(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the mean distance of corresponding points in each frame, as a share of the distance between the eyes."""
+    eyes = np.linalg.norm(others[:, 1] - others[:, 0], axis=1)
+    return np.linalg.norm(points - others, axis=2).mean(1) / eyes
+
+
+def trade_off(pipe: FacialActionUnitPipeline, clips: Truth) -> None:
+    """Print the error of the points, the change of the probabilities and the time for each k."""
+    truth = np.array([points for _, of_clip in clips for points in of_clip])
+    in_every = None
     print("| detect every | error of points, share of eye distance | change of probabilities | CPU ms per frame |")
     print("|--:|--:|--:|--:|")
-    with tempfile.TemporaryDirectory() as folder:
-        clips = rendered_clips(face_model, Path(folder))
-        for stride in strides:
-            errors, changes, start = [], [], time.process_time()
-            for path, truth in clips:
-                stream = FaceStream(pipe.analyzer(), Settings(detect_every=stride))
-                for seen in stream.run([Source("video", str(path))]):
-                    if not isinstance(seen, AnalyzedFrame) or not seen.faces:
-                        continue
-                    points, true = seen.faces[0].points, truth[seen.number]
-                    errors.append(np.linalg.norm(points - true, axis=1).mean() / np.linalg.norm(true[1] - true[0]))
-                    probabilities = seen.faces[0].probabilities
-                    before = usual.setdefault((path, seen.number), probabilities)
-                    changes.append(np.abs(probabilities - before).mean())
-            taken = 1000 * (time.process_time() - start) / sum(len(truth) for _, truth in clips)
-            print(f"| {stride} | {np.median(errors):.1%} | {np.mean(changes):.4f} | {taken:.1f} |", flush=True)
+    for stride in (1, 2, 3, 5, 8, None):
+        start = time.process_time()
+        points, probabilities = largest_faces(pipe, clips, Settings(detect_every=stride))
+        taken = 1000 * (time.process_time() - start) / len(truth)
+        in_every = probabilities if in_every is None else in_every
+        change, error = np.nanmean(np.abs(probabilities - in_every)), np.nanmedian(shares(points, truth))
+        print(f"| {stride or 'default'} | {error:.1%} | {change:.4f} | {taken:.1f} |", flush=True)
+
+
+def compare(pipe: FacialActionUnitPipeline, clips: Truth, other: Path) -> None:
+    """Print how far the results differ from those that another version saved."""
+    truth = np.array([points for _, of_clip in clips for points in of_clip])
+    points, probabilities = largest_faces(pipe, clips, Settings())
+    before = np.load(other)
+    errors = [np.nanmean(shares(each, truth)) for each in (before["points"], points)]
+    missed = [int(np.isnan(each[:, 0, 0]).sum()) for each in (before["points"], points)]
+    moved, changed = shares(points, before["points"]), np.abs(probabilities - before["probabilities"])
+    print(f"points: error {errors[0]:.3%} before, {errors[1]:.3%} now; frames without a face {missed[0]}, {missed[1]}")
+    print(f"points: moved by {np.nanmean(moved):.3%} of the eye distance in the mean, {np.nanmax(moved):.2%} at most")
+    print(f"probabilities: changed by {np.nanmean(changed):.4f} in the mean, {np.nanmax(changed):.3f} at most")
 
 
 class _StubAnalyzer(FaceAnalyzer):
@@ -192,7 +222,7 @@ class _StubAnalyzer(FaceAnalyzer):
     def __init__(self, action_units: Sequence[str]) -> None:
         self.aligned, self.action_units = False, tuple(action_units)
 
-    def find(self, image: np.ndarray) -> list[Face]:
+    def find(self, image: np.ndarray, near: Sequence[Face] = ()) -> list[Face]:
         points = upright_points(64, 24).astype(np.float32)
         return [Face(np.float32([0, 0, 64, 64]), 0.9, points)]
 
@@ -237,6 +267,8 @@ def main() -> None:
     parser.add_argument("--detect-every", type=int, default=None)
     parser.add_argument("--workers", type=int, default=None, help="threads that compute; default: one per core")
     parser.add_argument("--face-model", default=None, help="ICT-FaceKit, for the trade-off of detection")
+    parser.add_argument("--save", type=Path, default=None, help="write the results on the rendered clips here")
+    parser.add_argument("--compare", type=Path, default=None, help="compare with what another version saved")
     parser.add_argument("--long", type=int, default=0, metavar="FRAMES", help="measure memory over so many frames")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
@@ -249,7 +281,16 @@ def main() -> None:
             arguments.frames, arguments.rounds, Settings(1, None, arguments.detect_every, workers=arguments.workers)
         )
     if arguments.face_model:
-        trade_off(arguments.face_model)
+        pipe = load_pipeline(device="cpu")
+        with tempfile.TemporaryDirectory() as folder:
+            clips = rendered_clips(arguments.face_model, Path(folder))
+            if arguments.save:
+                points, probabilities = largest_faces(pipe, clips, Settings())
+                np.savez(arguments.save, points=points, probabilities=probabilities)
+            elif arguments.compare:
+                compare(pipe, clips, arguments.compare)
+            else:
+                trade_off(pipe, clips)
 
 
 if __name__ == "__main__":

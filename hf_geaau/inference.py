@@ -191,17 +191,18 @@ class FaceAnalyzer:
         faces = self.find(image)
         return self.analyze(faces, self.crop(image, faces)) if faces else []
 
-    def find(self, image: NDArray[np.uint8]) -> list[Face]:
+    def find(self, image: NDArray[np.uint8], near: Sequence[Face] = ()) -> list[Face]:
         """Find the faces, largest first, and note their quality; an aligned crop is one face that fills it.
 
         Args:
             image: (H, W, 3) RGB.
+            near: Where faces are expected, see `FaceDetector.__call__`; () to look everywhere.
         """
         size = image.shape[1], image.shape[0]
         if self.aligned:
             points = np.asarray(self.runner.facts.crop_template, np.float32) * size
             return [assessed(Face(np.array([0, 0, *size], np.float32), 1.0, points), size)]
-        return [assessed(face, size) for face in self.detector(image, min_score=self.min_score)]
+        return [assessed(face, size) for face in self.detector(image, min_score=self.min_score, near=near)]
 
     def crop(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.uint8]:
         """Cut out faces: (n, height, width, 3) crops of n faces, at least one, of one image."""

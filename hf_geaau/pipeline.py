@@ -94,8 +94,8 @@ def predict_video(
         model: Hub id or directory, or a loaded pipeline; None for the bundled checkpoint.
         every: Take every n-th frame.
         fps: Take about this many frames per second instead; of frames, their rate, 25 if it is None.
-        detect_every: Detect faces in every k-th of these frames and carry them on in between. None: every third, or,
-            with `every` or `fps`, every one.
+        detect_every: Search every k-th of these frames for faces and carry them on in between. None: search about three
+            a second, and find known faces again in every third frame; with `every` or `fps`, search every one.
         smooth: Time constant in seconds of the smoothing of probabilities over time; 0 for none.
         batch_size: Faces per forward pass.
         workers: Threads that detect and analyze; None for one per core.

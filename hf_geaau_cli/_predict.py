@@ -47,7 +47,9 @@ FpsOption = Annotated[
 DetectOption = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Detect in every K-th frame taken, follow in between. Default: 3; 1 with --every or --fps."
+        min=1,
+        help="Search every K-th frame taken for faces, follow in between. Default: every one with --every or --fps, "
+        "else three a second, and look again for known faces in every third frame.",
     ),
 ]
 SmoothOption = Annotated[

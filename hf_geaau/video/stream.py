@@ -1,9 +1,9 @@
 """Decode, detect, follow and analyze at the same time, in order, in bounded memory.
 
-One thread decodes ahead and groups frames. A group starts where faces are detected; its other frames only carry these
-faces on, so groups are independent of each other. The caller's thread links the faces over time and fills batches
-across frames, faces and sources. A pool with one thread per core works on groups and batches alike, in the order in
-which they arrive, so that no core waits, whether detection or the network takes longer.
+One thread decodes ahead and groups frames. The first frame of a group is searched as a whole; in the others its faces
+are carried on or found again where they were, so groups are independent of each other. The caller's thread links the
+faces over time and fills batches across frames, faces and sources. A pool with one thread per core works on groups and
+batches alike, in the order in which they arrive, so that no core waits, whether detection or the network takes longer.
 """
 
 import math
@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ CLOSING_S = 5.0  # how long to wait for the decoding thread to end
 
 # Measured by benchmarks/video.py with --face-model: see docs/photos_and_videos.md.
 DETECT_EVERY = 3
+LATEST_S = 0.335  # after which a new face is seen: every ninth frame is searched at 24, 25 or 30 a second
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ class Settings:
         fps: Take about this many frames per second instead; of frames without times, numbered files, their rate.
         start_s: Leave out what comes before this time of a video, in seconds.
         end_s: Stop at this time of a video; None for its end.
-        detect_every: Detect faces in every k-th of these frames and carry them on in between. None: every third, or
-            every one where frames are left out, because faces can be carried on over a short time only.
+        detect_every: Search every k-th of these frames for faces and carry them on in between. None: search about three
+            a second, and find known faces again in every third frame; where frames are left out search every one,
+            because faces can be carried on over a short time only.
         smooth_s: Time constant of the smoothing over time, in seconds; 0 for none.
         batch_size: Faces per forward pass.
         workers: Threads that detect and analyze; None for one per core.
@@ -85,6 +87,11 @@ class Settings:
     def stride(self) -> int:
         """Number of frames from one detection of faces to the next."""
         return self.detect_every or (DETECT_EVERY if self.every == 1 and self.fps is None else 1)
+
+    @property
+    def latest_s(self) -> float:
+        """Seconds after which a new face is seen at worst; 0 to search the whole frame in every detection."""
+        return LATEST_S if self.detect_every is None and self.stride > 1 else 0.0
 
 
 @dataclass
@@ -134,7 +141,7 @@ class SourceEnd:
 
 @dataclass
 class _Group:
-    """Frames of one shot: faces are detected in the first. Without frames, a photo that is still to be read."""
+    """Frames of one shot: the first is searched as a whole. Without frames, a photo that is still to be read."""
 
     source_index: int
     source: Source
@@ -255,9 +262,7 @@ class FaceStream:
                 return
             before = copy(cuts)
             is_cut = cuts(frame.image)
-            # A stride, or fewer frames if they are large.
-            length = min(self.settings.stride, max(1, BYTES_IN_FLIGHT // (2 * frame.image.nbytes)))
-            if group.frames and (is_cut or len(group.frames) >= length):
+            if group.frames and (is_cut or self._is_whole(group, frame)):
                 group.cuts = before
                 yield group
                 group = _Group(index, source, [])
@@ -266,6 +271,20 @@ class FaceStream:
         if group.frames:
             group.cuts = copy(cuts)
             yield group
+
+    def _is_whole(self, group: _Group, following: Frame) -> bool:
+        """Return whether the following frame begins a new group, because it is due or frames are large."""
+        count, stride = len(group.frames), self.settings.stride
+        if count >= BYTES_IN_FLIGHT // (2 * following.image.nbytes):
+            return True
+        if count % stride:
+            return False
+        start_s, end_s = group.frames[0].time_s, following.time_s
+        if group.source.kind == "webcam" or start_s is None or end_s is None:  # a camera's frames are shown at once
+            return True
+        # How late a new face would be seen if the group went on for another stride.
+        late_s = (end_s - start_s) * (count + stride - 1) / count
+        return late_s >= self.settings.latest_s
 
     # In the pool.
 
@@ -280,11 +299,14 @@ class FaceStream:
             photo, group.notes = load_photo(group.source.location)
             image = np.asarray(photo)
             return [self._cut_out(Frame(0, None, image), self.analyzer.find(image), with_looks=False)]
-        faces = self.analyzer.find(group.frames[0].image)
-        detected = [self._cut_out(group.frames[0], faces)]
-        for before, frame in zip(group.frames, group.frames[1:], strict=False):
-            faces = carry_on(before.image, frame.image, detected[-1].faces)
-            if len(faces) < len(detected[-1].faces):  # someone moved too fast, turned away or left
+        detected = [self._cut_out(group.frames[0], self.analyzer.find(group.frames[0].image))]
+        for number, (before, frame) in enumerate(pairwise(group.frames), 1):
+            known = detected[-1].faces
+            if known and number % self.settings.stride == 0:
+                faces = self.analyzer.find(frame.image, near=known)
+            else:
+                faces = carry_on(before.image, frame.image, known)
+            if len(faces) < len(known):  # someone moved too fast, turned away or left
                 faces = self.analyzer.find(frame.image)
             size = frame.image.shape[1], frame.image.shape[0]
             faces = [assessed(face, size) for face in faces if can_be_aligned(face.points, size)]
@@ -523,11 +545,6 @@ def _checkpoint(frame: int, cuts: CutDetector, tracker: Tracker) -> Callable[[],
 
 def carry_on(before: NDArray[np.uint8], after: NDArray[np.uint8], faces: list[Face]) -> list[Face]:
     """Carry faces from one (H, W, 3) RGB frame to the next, without those that are lost."""
-    if not faces:
-        return []
-    import cv2
-
-    gray, next_gray = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (before, after))
-    moved = [(face, follow_points(gray, next_gray, face.points)) for face in faces]
+    moved = [(face, follow_points(before, after, face.points)) for face in faces]
     size = after.shape[1], after.shape[0]
     return [move_face(face, points, size) for face, points in moved if points is not None]

@@ -1,5 +1,6 @@
 """A stand-in for the network, which costs nothing."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ class BrightFace(FaceAnalyzer):
     def __init__(self) -> None:
         self.aligned = False
 
-    def find(self, image: NDArray[np.uint8]) -> list[Face]:
+    def find(self, image: NDArray[np.uint8], near: Sequence[Face] = ()) -> list[Face]:
         height, width = image.shape[:2]
         points = upright_points(min(height, width), 0.3 * min(height, width)).astype(np.float32)
         return [Face(np.float32([0, 0, width, height]), 0.9, points)]
