@@ -170,9 +170,9 @@ def rendered_clips(face_model: str, folder: Path) -> list[tuple[Path, list[np.nd
 Truth = list[tuple[Path, list[np.ndarray]]]
 
 
-def largest_faces(pipe: FacialActionUnitPipeline, clips: Truth, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+def largest_faces(pipe: ActionUnitDetector, clips: Truth, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
     """Return points, (frames, 5, 2), and probabilities, (frames, AUs), of one face a frame; NaN if there is none."""
-    width = len(pipe.model.config.id2label)
+    width = len(pipe.runner.action_units)
     points, probabilities = [], []
     for path, _ in clips:
         for seen in FaceStream(pipe.analyzer(), settings).run([Source("video", str(path))]):
@@ -188,7 +188,7 @@ def shares(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.linalg.norm(points - others, axis=2).mean(1) / eyes
 
 
-def trade_off(pipe: FacialActionUnitPipeline, clips: Truth) -> None:
+def trade_off(pipe: ActionUnitDetector, clips: Truth) -> None:
     """Print the error of the points, the change of the probabilities and the time for each k."""
     truth = np.array([points for _, of_clip in clips for points in of_clip])
     in_every = None
@@ -203,7 +203,7 @@ def trade_off(pipe: FacialActionUnitPipeline, clips: Truth) -> None:
         print(f"| {stride or 'default'} | {error:.1%} | {change:.4f} | {taken:.1f} |", flush=True)
 
 
-def compare(pipe: FacialActionUnitPipeline, clips: Truth, other: Path) -> None:
+def compare(pipe: ActionUnitDetector, clips: Truth, other: Path) -> None:
     """Print how far the results differ from those that another version saved."""
     truth = np.array([points for _, of_clip in clips for points in of_clip])
     points, probabilities = largest_faces(pipe, clips, Settings())
