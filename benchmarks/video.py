@@ -13,7 +13,9 @@ and probabilities of another version differ. With --long: the memory over a long
 """
 
 import argparse
+import json
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -111,12 +113,21 @@ def stages(pipe: ActionUnitDetector, clip: Path, settings: Settings) -> dict[str
             lambda frame=frame, here=here: aligned(pipe, frame, here) for frame, here in zip(frames, faces, strict=True)
         ],
         "network only": [
-            lambda part=part: pipe.runner(part) for part in np.array_split(crops, len(crops) // settings.batch_size)
+            lambda part=part: pipe.runner(part) for part in np.array_split(crops, len(crops) // pipe.runner.batch_size)
         ],
     }
 
 
-def measure(count: int, rounds: int, settings: Settings) -> None:
+def mediapipe_on(clip: Path, peer: Sequence[str]) -> tuple[float, float]:
+    """Return the seconds and the CPU seconds that MediaPipe takes, in its own environment."""
+    python, model = peer
+    command = [python, str(Path(__file__).with_name("mediapipe_speed.py")), str(clip), model]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return found["seconds"], found["cpu_seconds"]
+
+
+def measure(count: int, rounds: int, settings: Settings, peer: Sequence[str] | None = None) -> None:
     """Measure in every round each stage in one thread and in all, and all together, so that noise is shared."""
     pipe, threads = load_pipeline(device="cpu"), settings.workers or cores()
     with tempfile.TemporaryDirectory() as folder:
@@ -124,13 +135,14 @@ def measure(count: int, rounds: int, settings: Settings) -> None:
         work = stages(pipe, clip, settings)
         together: list[Task] = [lambda: list(FaceStream(pipe.analyzer(), settings).run([Source("video", str(clip))]))]
         measured(together, 1)  # warms up
-        alone, shared, cpu, whole = [], [], [], []
+        alone, shared, cpu, whole, peers = [], [], [], [], []
         for _ in range(rounds):
             one = [measured(tasks, 1) for tasks in work.values()]
             alone.append([seconds for seconds, _ in one])
             cpu.append([seconds for _, seconds in one])
             shared.append([measured(tasks, threads)[0] for tasks in work.values()])
             whole.append(measured(together, 1))
+            peers += [mediapipe_on(clip, peer)] if peer else []
     print(f"640×480, one face, detection every {settings.stride} frames, {threads} threads;", end=" ")
     print(f"median of {rounds} rounds of {count} frames")
     print(f"| stage | frames/s in one thread | frames/s in {threads} | CPU ms per frame |\n|---|--:|--:|--:|")
@@ -138,6 +150,9 @@ def measure(count: int, rounds: int, settings: Settings) -> None:
         print(f"| {name} | {count / values[0]:.0f} | {count / values[1]:.0f} | {1000 * values[2] / count:.1f} |")
     taken, cpu_taken = np.median(whole, axis=0)
     print(f"| end to end | | {count / taken:.0f} | {1000 * cpu_taken / count:.1f} |")
+    if peers:
+        taken, cpu_taken = np.median(peers, axis=0)
+        print(f"| MediaPipe FaceLandmarker | | {count / taken:.0f} | {1000 * cpu_taken / count:.1f} |")
     bounds = {
         "the slowest stage alone in one thread": np.max(alone, axis=1),
         f"the slowest stage alone in {threads} threads": np.max(shared, axis=1),
@@ -219,6 +234,8 @@ def compare(pipe: ActionUnitDetector, clips: Truth, other: Path) -> None:
 class _StubAnalyzer(FaceAnalyzer):
     """Find one face in every frame at no cost, so that 20,000 frames take a minute: only memory is measured."""
 
+    batch_size = 16
+
     def __init__(self, action_units: Sequence[str]) -> None:
         self.aligned, self.action_units = False, tuple(action_units)
 
@@ -270,6 +287,9 @@ def main() -> None:
     parser.add_argument("--save", type=Path, default=None, help="write the results on the rendered clips here")
     parser.add_argument("--compare", type=Path, default=None, help="compare with what another version saved")
     parser.add_argument("--long", type=int, default=0, metavar="FRAMES", help="measure memory over so many frames")
+    parser.add_argument(
+        "--peer", nargs=2, metavar=("PYTHON", "TASK"), help="a Python with MediaPipe, and face_landmarker.task"
+    )
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -277,9 +297,8 @@ def main() -> None:
         memory(arguments.long)
         return
     if arguments.rounds:
-        measure(
-            arguments.frames, arguments.rounds, Settings(1, None, arguments.detect_every, workers=arguments.workers)
-        )
+        settings = Settings(1, None, arguments.detect_every, workers=arguments.workers)
+        measure(arguments.frames, arguments.rounds, settings, arguments.peer)
     if arguments.face_model:
         pipe = load_pipeline(device="cpu")
         with tempfile.TemporaryDirectory() as folder:

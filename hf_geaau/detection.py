@@ -19,7 +19,6 @@ from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, failure
 from hf_geaau.video.tracking import head_pose
 
-BATCH_SIZE = 16
 _STREAM = ("every", "fps", "detect_every", "smooth_s", "batch_size", "start_s", "end_s")
 _OPTIONS = ("aligned", "min_score", "return_masks", "return_embedding", "on_error", "num_workers", *_STREAM)
 
@@ -60,7 +59,7 @@ class ActionUnitDetector:
                 return_masks: Add "masks", (N, h, w) float32, the LAM mask of each AU over the crop.
                 return_embedding: Add "embedding", (D,) float32, the expression embedding.
                 on_error: "raise", or "return" to get the error in place of an input's faces and continue.
-                batch_size: Faces per forward pass. Default 16.
+                batch_size: Faces per forward pass. Default: what suits the backend.
                 num_workers: Threads that detect and analyze. Default: one per core.
                 every, fps, detect_every, smooth_s, start_s, end_s: Of videos, see `hf_geaau.video.stream.Settings`.
 
@@ -83,7 +82,7 @@ class ActionUnitDetector:
         names = [name for name in ("masks", "embedding") if options.get(f"return_{name}")]
         analyzer = self.analyzer(**{name: options.get(name) for name in ("aligned", "min_score")}, keep=names)
         chosen = {name: options[name] for name in _STREAM if name in options}
-        settings = Settings(**{"batch_size": BATCH_SIZE, **chosen, "workers": options.get("num_workers") or None})
+        settings = Settings(**chosen, workers=options.get("num_workers") or None)
         if is_batch(inputs):
             inputs = split_batch(inputs)
         if _is_one(inputs) and not is_video(inputs):

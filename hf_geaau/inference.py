@@ -186,6 +186,11 @@ class FaceAnalyzer:
         self.runner, self.detector = runner, detector or FaceDetector()
         self.aligned, self.min_score = aligned, min_score
 
+    @property
+    def batch_size(self) -> int:
+        """Faces per forward pass from which more bring no speed."""
+        return self.runner.batch_size
+
     def __call__(self, image: NDArray[np.uint8]) -> list[Face]:
         """Find and analyze the faces of one (H, W, 3) RGB image, largest first."""
         faces = self.find(image)

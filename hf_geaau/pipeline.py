@@ -77,7 +77,7 @@ def predict_video(
     fps: float | None = None,
     detect_every: int | None = None,
     smooth: float = 0.0,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     workers: int | None = None,
     min_score: float = 0.6,
     start: float = 0.0,
@@ -97,7 +97,7 @@ def predict_video(
         detect_every: Search every k-th of these frames for faces and carry them on in between. None: search about three
             a second, and find known faces again in every third frame; with `every` or `fps`, search every one.
         smooth: Time constant in seconds of the smoothing of probabilities over time; 0 for none.
-        batch_size: Faces per forward pass.
+        batch_size: Faces per forward pass; None for what suits the backend.
         workers: Threads that detect and analyze; None for one per core.
         min_score: Faces with a lower detector score are dropped.
         start: Leave out what comes before this time, in seconds.

@@ -44,7 +44,7 @@ class FacialActionUnitPipeline(Pipeline):
         return_masks: Add "masks", (N, h, w) float32, the LAM mask of each AU over the crop.
         return_embedding: Add "embedding", (D,) float32, the expression embedding.
         on_error: "raise", or "return" to get the error in place of an input's faces and continue with the rest.
-        batch_size: Faces per forward pass. Default 16.
+        batch_size: Faces per forward pass. Default: 16, or 256 on a GPU.
         num_workers: Threads that detect and analyze. Default: one per core.
 
     Example:

@@ -40,7 +40,9 @@ BackendOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="torch, onnx or openvino. Default: onnx if the model has been exported."),
 ]
-BatchOption = Annotated[int | None, typer.Option(min=1, help="Faces per forward pass. Default: 16, or 256 on a GPU.")]
+BatchOption = Annotated[
+    int | None, typer.Option(min=1, help="Faces per forward pass. Default: what suits the backend.")
+]
 FpsOption = Annotated[
     float | None, typer.Option(help="Take this many frames per second of a video; of numbered files, their rate.")
 ]
@@ -127,12 +129,11 @@ def predict(
     with _bad_parameters():
         check_run(output, process, resume=resume, overwrite=overwrite)
         finishing = Finishing(table_format, faces, baseline)
-        settings = Settings(every, fps, detect_every, smooth, batch_size or 1, workers or process.workers,
+        settings = Settings(every, fps, detect_every, smooth, batch_size, workers or process.workers,
                             annotate is not None, start, end)  # fmt: skip
         backend = choose_backend(model, backend, device := device or process.device)
     keep = ("masks",) if annotate else ()
     analyzer = load_analyzer(model, backend=backend, device=device, keep=keep, aligned=aligned, min_score=min_score)
-    settings = replace(settings, batch_size=batch_size or analyzer.runner.batch_size)
     finishing = with_neutral_photo(finishing, analyzer)
     observers: list[RunObserver] = [_Printer(is_alone=process.count == 1)]
     if annotate is not None:

@@ -54,7 +54,7 @@ class Settings:
             a second, and find known faces again in every third frame; where frames are left out search every one,
             because faces can be carried on over a short time only.
         smooth_s: Time constant of the smoothing over time, in seconds; 0 for none.
-        batch_size: Faces per forward pass.
+        batch_size: Faces per forward pass; None for what suits the runner.
         workers: Threads that detect and analyze; None for one per core.
         keep_images: Whether results hold their image.
     """
@@ -63,7 +63,7 @@ class Settings:
     fps: float | None = None
     detect_every: int | None = None
     smooth_s: float = 0.0
-    batch_size: int = 16
+    batch_size: int | None = None
     workers: int | None = None
     keep_images: bool = False
     start_s: float = 0.0
@@ -169,6 +169,7 @@ class FaceStream:
 
     def __init__(self, analyzer: FaceAnalyzer, settings: Settings | None = None) -> None:
         self.analyzer, self.settings = analyzer, settings or Settings()
+        self.batch_size = self.settings.batch_size or analyzer.batch_size
         if analyzer.aligned:  # a crop's face fills it, so it needs neither detection nor carrying on
             self.settings = replace(self.settings, detect_every=1)
         self.workers = self.settings.workers or cores()
@@ -188,7 +189,7 @@ class FaceStream:
             checkpoint: Where to continue in the first source that is left, from `AnalyzedFrame.checkpoint`.
         """
         self._failed.clear()  # of an earlier run that nobody saw to its end
-        ahead = _Ahead(2 * self.settings.batch_size + 2 * self.workers)
+        ahead = _Ahead(2 * self.batch_size + 2 * self.workers)
         with _single_threaded_libraries():
             pool = ThreadPoolExecutor(self.workers, "faces", initializer=_use_one_thread)
             groups = self._groups(sources, done, checkpoint)
@@ -389,7 +390,7 @@ class _Batches:
     """Frames that wait for the network, which runs in the pool, one batch per thread."""
 
     def __init__(self, stream: FaceStream, pool: ThreadPoolExecutor, smoother: Smoother) -> None:
-        self.analyzer, self.workers, self.size = stream.analyzer, stream.workers, stream.settings.batch_size
+        self.analyzer, self.workers, self.size = stream.analyzer, stream.workers, stream.batch_size
         self.pool, self.smoother, self.failed = pool, smoother, stream._failed
         self._source_index = -1
         self._waiting: list[AnalyzedFrame | SourceEnd] = []

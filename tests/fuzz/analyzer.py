@@ -16,6 +16,8 @@ from hf_geaau.inference import FaceAnalyzer
 class BrightFace(FaceAnalyzer):
     """Sees a face in the middle of every picture; its probability is the picture's brightness."""
 
+    batch_size = 16
+
     def __init__(self) -> None:
         self.aligned = False
 

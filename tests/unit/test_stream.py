@@ -25,6 +25,8 @@ pytest.importorskip("av", reason="PyAV is not installed")
 class BrightFace(FaceAnalyzer):
     """Sees a face in the middle of every picture that is not dark; its probability is the picture's brightness."""
 
+    batch_size = 16
+
     def __init__(self):
         self.finds, self.batches, self.aligned = 0, [], False
 
@@ -247,6 +249,8 @@ def test_who_enters_is_seen_within_a_third_of_a_second(tmp_path, portrait):
     """With the real detector; and the faces are the same whatever the number of threads."""
 
     class Detects(FaceAnalyzer):
+        batch_size = 16
+
         def __init__(self):
             self.detector, self.aligned, self.min_score = FaceDetector(), False, 0.6
 
