@@ -198,4 +198,7 @@ def _is_current(path: Path, folder: Path) -> bool:
 
 
 def _is_installed(backend: str) -> bool:
-    return importlib.util.find_spec(_PACKAGES[backend]) is not None
+    try:
+        return importlib.util.find_spec(_PACKAGES[backend]) is not None
+    except ModuleNotFoundError:  # of an import hook that refuses it
+        return False

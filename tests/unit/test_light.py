@@ -30,7 +30,7 @@ import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in {HEAVY!r}:
-            raise ImportError(f"{{name}} is not there")
+            raise ModuleNotFoundError(f"{{name}} is not there", name=name)
 
 
 sys.meta_path.insert(0, Refuse())
@@ -64,6 +64,16 @@ def test_the_command_predicts_photos_and_videos(folder):
     assert re.search(r"AU12 .* 0\.9\d .*present", shown)
     run(COMMAND, "predict", "photo.png", "clip.mp4", "--output", "aus.parquet", "--baseline", "median", cwd=folder)
     assert (folder / "aus.parquet").stat().st_size > 1000
+
+
+def test_what_needs_more_says_so_in_one_line(folder):
+    command = [sys.executable, "-c", WITHOUT + COMMAND, "evaluate", "x", "--data-dir", "y"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "needs the package" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = subprocess.run([*command[:3], "predict", "photo.png", "--backend", "torch"], cwd=folder, capture_output=True)
+    assert b"The backend 'torch' needs torch" in done.stderr
 
 
 def test_the_library_predicts(folder):
