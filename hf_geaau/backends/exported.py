@@ -1,7 +1,9 @@
 """Run a network that `hf_geaau.export` wrote, with ONNX Runtime or OpenVINO; neither needs torch."""
 
 import json
+import os
 import threading
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,9 +63,9 @@ class ExportedRunner(Runner):
         pixels = np.ascontiguousarray(np.moveaxis(crops, -1, 1), np.float32)
         return Prediction(**dict(zip(self.outputs, self._run(pixels), strict=True)))
 
+    @abstractmethod
     def _run(self, pixels: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
         """Return the values of `self.outputs`."""
-        raise NotImplementedError
 
 
 class OnnxRunner(ExportedRunner):
@@ -78,9 +80,7 @@ class OnnxRunner(ExportedRunner):
         try:
             self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own, of no common class
-            raise CheckpointError(
-                f"Cannot load '{path}': {' '.join(str(error).split())[:200]} Export it again."
-            ) from error
+            raise _unreadable(path, error) from error
         metadata = self._session.get_modelmeta().custom_metadata_map.get(METADATA, "")
         super().__init__(path, metadata, [output.name for output in self._session.get_outputs()], keep, name)
 
@@ -94,39 +94,30 @@ class OpenVinoRunner(ExportedRunner):
     def __init__(self, path: Path, keep: Sequence[str], name: str | None = None) -> None:
         import openvino
 
-        options = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
+        # As many calls at once as there are cores, each on one of them. Not pinned: other threads run there as well.
+        cores = os.cpu_count() or 1
+        options = {"NUM_STREAMS": cores, "INFERENCE_NUM_THREADS": cores, "ENABLE_CPU_PINNING": False}
         try:
-            model = openvino.Core().read_model(path)
-            metadata = model.get_rt_info(_rt_path(model)).astype(str) if _rt_path(model) else ""
-            names = [output.any_name for output in model.outputs]
-            self._model, self._options = model, options
+            core = openvino.Core()
+            model = core.read_model(path)
+            self._compiled = core.compile_model(model, "CPU", {**options, "INFERENCE_PRECISION_HINT": "f32"})
         except RuntimeError as error:
-            raise CheckpointError(
-                f"Cannot load '{path}': {' '.join(str(error).split())[:200]} Export it again."
-            ) from error
-        super().__init__(path, metadata, names, keep, name)
+            raise _unreadable(path, error) from error
+        # OpenVINO keeps our metadata at this place in its own files, below "framework" in ONNX files.
+        places = [place for place in ([METADATA], ["framework", METADATA]) if model.has_rt_info(place)]
+        metadata = model.get_rt_info(places[0]).astype(str) if places else ""
+        super().__init__(path, metadata, [output.any_name for output in model.outputs], keep, name)
         self._thread = threading.local()
 
     def _run(self, pixels: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
-        import openvino
-
-        if not hasattr(self._thread, "request"):  # one each, as a request holds its results
-            compiled = openvino.Core().compile_model(self._model, "CPU", self._options)
-            self._thread.request = compiled.create_infer_request()
+        if not hasattr(self._thread, "request"):  # one for each thread, as a request holds its results
+            self._thread.request = self._compiled.create_infer_request()
         results = self._thread.request.infer({INPUT: pixels})
         return [np.array(results[name]) for name in self.outputs]
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"Cannot load {quoted(path)}: {' '.join(str(error).split())[:200]} Export it again.")
-
-
-def _rt_path(model: Any) -> list[str]:
-    """Return where OpenVINO keeps our metadata: its own files directly, ONNX files below "framework"."""
-    for path in ([METADATA], ["framework", METADATA]):
-        if model.has_rt_info(path):
-            return path
-    return []
 
 
 def parse_metadata(path: Path, text: str) -> dict[str, Any]:
@@ -143,7 +134,7 @@ def parse_metadata(path: Path, text: str) -> dict[str, Any]:
         is_whole = False
     if not is_whole:
         raise CheckpointError(
-            f"Cannot use '{path}': it lacks the metadata that `hf-geaau export` writes. Export it again."
+            f"Cannot use {quoted(path)}: it lacks the metadata that `hf-geaau export` writes. Export it again."
         )
     return dict(content)
 
