@@ -2,9 +2,9 @@
 
 A call takes a batch on one core, and `threads` calls run at once, as a stream makes them. Every round measures all
 backends one after another, so that noise is shared; the ratio is the median over rounds. "change" is the largest
-difference of a probability from eager torch.
+difference of a probability from eager torch. With --test, the mean AUC on labeled photos or rendered faces follows.
 
-    python benchmarks/backends.py [CHECKPOINT] [--batches 1 16] [--threads 1 2] [--rounds 5] [--faces TABLE]
+    python benchmarks/backends.py [CHECKPOINT] [--batches 1 16] [--threads 1 2] [--faces FACES] [--test TEST ...]
 """
 
 import argparse
@@ -20,8 +20,10 @@ import torch
 
 from hf_geaau.backends import load_runner
 from hf_geaau.backends.torch_runner import TorchRunner
+from hf_geaau.errors import GeaauError
 from hf_geaau.export import export, faces_for
 from hf_geaau.inference import Runner
+from hf_geaau.metrics import au_auc
 from hf_geaau.models.loading import load_checkpoint
 from hf_geaau.models.zoo import find_checkpoint
 
@@ -44,14 +46,14 @@ def runners(checkpoint: str | None, folder: Path, faces: Path) -> dict[str, Runn
     for name in ("config.json", "preprocessor_config.json"):
         shutil.copy(source / name, folder)
     crops, labels = faces_for(checkpoint, faces, aligned=True)
-    for dtype in ("fp32", "fp16", "int8"):
-        for kind in ("onnx", "openvino"):
-            given = {"crops": crops, "labels": labels} if dtype == "int8" else {}
-            try:
-                path = export(checkpoint, folder, format=kind, dtype=dtype, **given).path
-                found[f"{kind}, {dtype}"] = load_runner(path, backend=kind)
-            except Exception as error:  # not installed, or refused
-                print(f"{kind}, {dtype}: {error}")
+    networks = [(kind, dtype) for dtype in ("fp32", "fp16") for kind in ("onnx", "openvino")]
+    for kind, dtype in [*networks, ("onnx", "int8")]:
+        given = {"crops": crops, "labels": labels} if dtype == "int8" else {}
+        try:
+            path = export(checkpoint, folder, format=kind, dtype=dtype, **given).path
+            found[f"{kind}, {dtype}"] = load_runner(path, backend=kind)
+        except GeaauError as error:  # not installed, or refused
+            print(f"{kind}, {dtype}: {error}")
     return found
 
 
@@ -77,7 +79,8 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--faces", type=Path, default=FACES, help="table of aligned crops; int8 is calibrated on them")
+    parser.add_argument("--faces", type=Path, default=FACES, help="aligned crops; int8 is calibrated on half of them")
+    parser.add_argument("--test", type=Path, nargs="+", default=[], help="labeled photos (a table), rendered faces")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -96,6 +99,12 @@ def main() -> None:
                 for name, runner in found.items():
                     times[name, (batch, threads)].append(seconds(runner, pixels[:batch], threads))
     show(times, settings, changes)
+    for test in arguments.test:
+        crops, labels = faces_for(arguments.checkpoint, test, aligned=test.is_dir())
+        scores = {
+            name: au_auc(labels, runner.predict(crops).probabilities)["mean"]["auc"] for name, runner in found.items()
+        }
+        print(f"mean AUC on {len(crops)} faces: {', '.join(f'{name} {auc:.4f}' for name, auc in scores.items())}")
 
 
 def probabilities(runner: Runner, crops: np.ndarray) -> np.ndarray:

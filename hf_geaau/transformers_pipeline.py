@@ -65,6 +65,11 @@ class FacialActionUnitPipeline(Pipeline):
             raise CheckpointError(f"'{TASK}' needs a model of type 'geaau', got '{self.model.config.model_type}'.")
         self.face_detector = face_detector or FaceDetector()
 
+    @property
+    def runner(self) -> TorchRunner:
+        """What runs the model: its `action_units` and `thresholds` are those of `ActionUnitDetector.runner`."""
+        return TorchRunner(self.model, self.image_processor)
+
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:
         """Detect action units: see `hf_geaau.detection.ActionUnitDetector.__call__`."""
         return self._detector(kwargs)(inputs)
@@ -79,8 +84,7 @@ class FacialActionUnitPipeline(Pipeline):
         """Return what does the work, with the options of construction and of a call."""
         stated = {"batch_size": self._batch_size, "num_workers": self._num_workers}
         stated |= {**self._preprocess_params, **self._postprocess_params, **options}
-        runner = TorchRunner(self.model, self.image_processor)
-        return ActionUnitDetector(runner, self.face_detector, **{k: v for k, v in stated.items() if v is not None})
+        return ActionUnitDetector(self.runner, self.face_detector, **{k: v for k, v in stated.items() if v is not None})
 
     def push_to_hub(self, repo_id: str, *args: Any, **kwargs: Any) -> Any:
         """Push as every transformers pipeline does; weights whose data is licensed go to private repositories only."""

@@ -37,6 +37,8 @@ def export(
     for value, known, name in ((network_format, FORMATS, "--format"), (dtype, DTYPES, "--dtype")):
         if value not in known:
             raise typer.BadParameter(f"must be one of {', '.join(known)}, got '{value}'.", param_hint=name)
+    if (network_format, dtype) == ("openvino", "int8"):
+        raise typer.BadParameter("int8 is offered with --format onnx only.", param_hint="--dtype")
     crops, labels = (None, None) if faces is None else faces_for(model, faces, aligned=aligned, limit=limit)
     made = export(model, output, format=network_format, dtype=dtype, crops=crops, labels=labels)
     say(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, {made.dtype}")

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hf_geaau.faces import Face
@@ -26,8 +25,8 @@ class BrightFace(FaceAnalyzer):
         points = upright_points(min(height, width), 0.3 * min(height, width)).astype(np.float32)
         return [Face(np.float32([0, 0, width, height]), 0.9, points)]
 
-    def crop(self, image: NDArray[np.uint8], faces: list[Face]) -> torch.Tensor:
-        return torch.full((len(faces), 1), float(image.mean()))
+    def crop(self, image: NDArray[np.uint8], faces: list[Face]) -> NDArray[np.float32]:
+        return np.full((len(faces), 1), image.mean(), np.float32)
 
-    def analyze(self, faces: list[Face], crops: torch.Tensor) -> list[Any]:
-        return [replace(face, probabilities=row) for face, row in zip(faces, crops.numpy().copy(), strict=True)]
+    def analyze(self, faces: list[Face], crops: NDArray[np.float32]) -> list[Any]:
+        return [replace(face, probabilities=row) for face, row in zip(faces, crops.copy(), strict=True)]

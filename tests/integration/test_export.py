@@ -115,6 +115,8 @@ def test_half_and_eight_bits_are_smaller_and_nearly_the_same(own):
     assert half.path.stat().st_size < 0.6 * (own / "onnx" / "model.onnx").stat().st_size
     with pytest.raises(ValueError, match="at least 32 faces to calibrate on, got 0"):
         export.export(own, dtype="int8")
+    with pytest.raises(ValueError, match="as ONNX only"):
+        export.export(own, dtype="int8", format="openvino", crops=crops(40))
 
 
 @pytest.mark.slow
