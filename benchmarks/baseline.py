@@ -83,7 +83,7 @@ def main() -> None:
     arguments = parser.parse_args()
     pipe = load_pipeline(None, device="cpu")
     runner, renderer = pipe.analyzer().runner, Renderer(load_face_model(arguments.face_model), supersample=1)
-    thresholds = dict(zip(runner.action_units, runner.model.config.thresholds, strict=True))
+    thresholds = dict(zip(runner.action_units, runner.thresholds, strict=True))
     for resting in (1.0, 2.0):
         tables, truths, photos = zip(*clips(renderer, pipe, arguments.people, resting, arguments.seed), strict=True)
         truth = pd.concat(truths, ignore_index=True)

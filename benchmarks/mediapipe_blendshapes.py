@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_geaau.backends.torch_runner import TorchRunner, evaluating
 from hf_geaau.errors import EvaluationError, GeaauError, MissingExtraError
 from hf_geaau.evaluation import (
     RenderedSet,
@@ -30,7 +31,6 @@ from hf_geaau.evaluation import (
     score_columns,
 )
 from hf_geaau.faces import FaceDetector
-from hf_geaau.inference import Runner, evaluating
 from hf_geaau.models.loading import load_checkpoint
 
 Blendshapes = dict[str, float]
@@ -93,7 +93,7 @@ def measure(args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     network, image_processor = load_checkpoint(args.checkpoint, must_predict=True)
     results = {}
     with evaluating(network), open_landmarker(args.model) as find:
-        runner = Runner(network, image_processor, keep=())
+        runner = TorchRunner(network, image_processor, keep=())
         names = list(runner.action_units)
         for name in ("test", "unseen") if args.renders else ():
             if (folder := args.renders / name).is_dir():

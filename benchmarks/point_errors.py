@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from hf_geaau.faces.detector import EYES_PER_BOX, FaceDetector
 from hf_geaau.files import whole_file
-from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
-from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.models.geaau.cropping_geaau import CROP_TEMPLATE, similarity_transform
 from hf_geaau.synthetic.face_model import load_face_model
 from hf_geaau.synthetic.point_errors import features
 from hf_geaau.synthetic.rendering import Renderer

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from hf_geaau.faces.five_points import CROP_EYES, CROP_SIDE, describe, step, upright_points
-from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.models.geaau.cropping_geaau import similarity_transform
 from hf_geaau.synthetic import sample_scene
 from hf_geaau.synthetic.face_model import load_face_model
 from hf_geaau.synthetic.rendering import Renderer

@@ -2,15 +2,20 @@
 
 Prints a table of decoding, detection (with tracking in between), alignment and the network, each alone in one thread
 and on all cores; then the speed from end to end beside three bounds. With --face-model, another table: the error of
-detecting only in every k-th frame, against the truth of rendered clips. With --long: the memory over a long clip.
+detecting only in every k-th frame, against the truth of rendered clips; with --save and --compare, how far the points
+and probabilities of another version differ. With --long: the memory over a long clip.
 
     python -m benchmarks.video                          # 7 rounds; for a first look --frames 60 --rounds 1
     python -m benchmarks.video --rounds 0 --face-model FOLDER
+    python -m benchmarks.video --rounds 0 --face-model FOLDER --save old.npz     # in a checkout of the old version
+    python -m benchmarks.video --rounds 0 --face-model FOLDER --compare old.npz
     python -m benchmarks.video --long 20000
 """
 
 import argparse
+import json
 import os
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,15 +31,16 @@ import numpy as np
 import torch
 from skimage import data
 
+from hf_geaau.detection import ActionUnitDetector
 from hf_geaau.faces import Face
 from hf_geaau.faces.five_points import upright_points
 from hf_geaau.inference import FaceAnalyzer
-from hf_geaau.pipeline import FacialActionUnitPipeline, load_pipeline
+from hf_geaau.pipeline import load_pipeline
 from hf_geaau.video.decoding import Frame, VideoReader
 from hf_geaau.video.sources import Source
-from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, cores
+from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, carry_on, cores
 from hf_geaau.video.tables import TableWriter, columns, face_row
-from hf_geaau.video.tracking import appearance_of, follow_points, move_face
+from hf_geaau.video.tracking import appearance_of
 
 Task = Callable[[], Any]
 
@@ -75,47 +81,53 @@ def measured(tasks: Sequence[Task], threads: int) -> tuple[float, float]:
         return time.perf_counter() - start, time.process_time() - cpu
 
 
-def detected(pipe: FacialActionUnitPipeline, frames: Sequence[Frame]) -> list[list[Face]]:
-    """Detect in the first of some frames and follow through the others, as a stream does."""
+def detected(pipe: ActionUnitDetector, frames: Sequence[Frame], stride: int) -> list[list[Face]]:
+    """Search the first of some frames, and find its faces again in the others, as a stream does."""
     found = [pipe.face_detector(frames[0].image)]
-    for before, after in pairwise(frames):
-        first, second = (cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY) for frame in (before, after))
-        moved = [(face, follow_points(first, second, face.points)) for face in found[-1]]
-        size = after.image.shape[1], after.image.shape[0]
-        found.append([move_face(face, points, size) for face, points in moved if points is not None])
+    for number, (before, after) in enumerate(pairwise(frames), 1):
+        if number % stride:
+            found.append(carry_on(before.image, after.image, found[-1]))
+        else:
+            found.append(pipe.face_detector(after.image, near=found[-1]))
     return found
 
 
-def aligned(pipe: FacialActionUnitPipeline, frame: Frame, faces: list[Face]) -> torch.Tensor:
+def aligned(pipe: ActionUnitDetector, frame: Frame, faces: list[Face]) -> np.ndarray:
     """Cut the crops, and compute the appearance that tracks are matched by."""
     for face in faces:
         appearance_of(frame.image, face.points)
-    points = np.stack([face.points for face in faces])
-    return pipe.image_processor(frame.image, points=points, return_tensors="pt").pixel_values
+    return pipe.analyzer().crop(frame.image, faces)
 
 
-def analyzed(pipe: FacialActionUnitPipeline, crops: torch.Tensor) -> Any:
-    with torch.inference_mode():
-        return pipe.model(pixel_values=crops)
-
-
-def stages(pipe: FacialActionUnitPipeline, clip: Path, settings: Settings) -> dict[str, list[Task]]:
+def stages(pipe: ActionUnitDetector, clip: Path, settings: Settings) -> dict[str, list[Task]]:
     """Return the work of each stage over the same frames, in parts that threads can share."""
     frames = list(VideoReader(clip))
-    groups = [frames[start : start + settings.stride] for start in range(0, len(frames), settings.stride)]
-    faces = [each for group in groups for each in detected(pipe, group)]
-    crops = torch.cat([aligned(pipe, frame, here) for frame, here in zip(frames, faces, strict=True)])
+    length = settings.stride if settings.detect_every else 9  # at 25 frames a second
+    groups = [frames[start : start + length] for start in range(0, len(frames), length)]
+    faces = [each for group in groups for each in detected(pipe, group, settings.stride)]
+    crops = np.concatenate([aligned(pipe, frame, here) for frame, here in zip(frames, faces, strict=True)])
     return {
         "decode only": [lambda: list(VideoReader(clip))],
-        "detector only": [lambda group=group: detected(pipe, group) for group in groups],
+        "detector only": [lambda group=group: detected(pipe, group, settings.stride) for group in groups],
         "alignment only": [
             lambda frame=frame, here=here: aligned(pipe, frame, here) for frame, here in zip(frames, faces, strict=True)
         ],
-        "network only": [lambda part=part: analyzed(pipe, part) for part in crops.split(settings.batch_size)],
+        "network only": [
+            lambda part=part: pipe.runner(part) for part in np.array_split(crops, len(crops) // pipe.runner.batch_size)
+        ],
     }
 
 
-def measure(count: int, rounds: int, settings: Settings) -> None:
+def mediapipe_on(clip: Path, peer: Sequence[str]) -> tuple[float, float]:
+    """Return the seconds and the CPU seconds that MediaPipe takes, in its own environment."""
+    python, model = peer
+    command = [python, str(Path(__file__).with_name("mediapipe_speed.py")), str(clip), model]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    return found["seconds"], found["cpu_seconds"]
+
+
+def measure(count: int, rounds: int, settings: Settings, peer: Sequence[str] | None = None) -> None:
     """Measure in every round each stage in one thread and in all, and all together, so that noise is shared."""
     pipe, threads = load_pipeline(device="cpu"), settings.workers or cores()
     with tempfile.TemporaryDirectory() as folder:
@@ -123,20 +135,24 @@ def measure(count: int, rounds: int, settings: Settings) -> None:
         work = stages(pipe, clip, settings)
         together: list[Task] = [lambda: list(FaceStream(pipe.analyzer(), settings).run([Source("video", str(clip))]))]
         measured(together, 1)  # warms up
-        alone, shared, cpu, whole = [], [], [], []
+        alone, shared, cpu, whole, peers = [], [], [], [], []
         for _ in range(rounds):
             one = [measured(tasks, 1) for tasks in work.values()]
             alone.append([seconds for seconds, _ in one])
             cpu.append([seconds for _, seconds in one])
             shared.append([measured(tasks, threads)[0] for tasks in work.values()])
             whole.append(measured(together, 1))
-    print(f"640×480, one face, detection in every {settings.stride}. frame, {threads} threads;", end=" ")
+            peers += [mediapipe_on(clip, peer)] if peer else []
+    print(f"640×480, one face, detection every {settings.stride} frames, {threads} threads;", end=" ")
     print(f"median of {rounds} rounds of {count} frames")
     print(f"| stage | frames/s in one thread | frames/s in {threads} | CPU ms per frame |\n|---|--:|--:|--:|")
     for name, *values in zip(work, *(np.median(times, axis=0) for times in (alone, shared, cpu)), strict=True):
         print(f"| {name} | {count / values[0]:.0f} | {count / values[1]:.0f} | {1000 * values[2] / count:.1f} |")
     taken, cpu_taken = np.median(whole, axis=0)
     print(f"| end to end | | {count / taken:.0f} | {1000 * cpu_taken / count:.1f} |")
+    if peers:
+        taken, cpu_taken = np.median(peers, axis=0)
+        print(f"| MediaPipe FaceLandmarker | | {count / taken:.0f} | {1000 * cpu_taken / count:.1f} |")
     bounds = {
         "the slowest stage alone in one thread": np.max(alone, axis=1),
         f"the slowest stage alone in {threads} threads": np.max(shared, axis=1),
@@ -166,44 +182,72 @@ def rendered_clips(face_model: str, folder: Path) -> list[tuple[Path, list[np.nd
     return clips
 
 
-def trade_off(face_model: str, strides: Sequence[int] = (1, 2, 3, 5, 8)) -> None:
-    """Print the error of the points, the change of the probabilities and the time for each k, on rendered clips."""
-    pipe, usual = load_pipeline(device="cpu"), dict[tuple[Path, int], np.ndarray]()
+Truth = list[tuple[Path, list[np.ndarray]]]
+
+
+def largest_faces(pipe: ActionUnitDetector, clips: Truth, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
+    """Return points, (frames, 5, 2), and probabilities, (frames, AUs), of one face a frame; NaN if there is none."""
+    width = len(pipe.runner.action_units)
+    points, probabilities = [], []
+    for path, _ in clips:
+        for seen in FaceStream(pipe.analyzer(), settings).run([Source("video", str(path))]):
+            if isinstance(seen, AnalyzedFrame):
+                points.append(seen.faces[0].points if seen.faces else np.full((5, 2), np.nan))
+                probabilities.append(seen.faces[0].probabilities if seen.faces else np.full(width, np.nan))
+    return np.array(points), np.array(probabilities)
+
+
+def shares(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the mean distance of corresponding points in each frame, as a share of the distance between the eyes."""
+    eyes = np.linalg.norm(others[:, 1] - others[:, 0], axis=1)
+    return np.linalg.norm(points - others, axis=2).mean(1) / eyes
+
+
+def trade_off(pipe: ActionUnitDetector, clips: Truth) -> None:
+    """Print the error of the points, the change of the probabilities and the time for each k."""
+    truth = np.array([points for _, of_clip in clips for points in of_clip])
+    in_every = None
     print("| detect every | error of points, share of eye distance | change of probabilities | CPU ms per frame |")
     print("|--:|--:|--:|--:|")
-    with tempfile.TemporaryDirectory() as folder:
-        clips = rendered_clips(face_model, Path(folder))
-        for stride in strides:
-            errors, changes, start = [], [], time.process_time()
-            for path, truth in clips:
-                stream = FaceStream(pipe.analyzer(), Settings(detect_every=stride))
-                for seen in stream.run([Source("video", str(path))]):
-                    if not isinstance(seen, AnalyzedFrame) or not seen.faces:
-                        continue
-                    points, true = seen.faces[0].points, truth[seen.number]
-                    errors.append(np.linalg.norm(points - true, axis=1).mean() / np.linalg.norm(true[1] - true[0]))
-                    probabilities = seen.faces[0].probabilities
-                    before = usual.setdefault((path, seen.number), probabilities)
-                    changes.append(np.abs(probabilities - before).mean())
-            taken = 1000 * (time.process_time() - start) / sum(len(truth) for _, truth in clips)
-            print(f"| {stride} | {np.median(errors):.1%} | {np.mean(changes):.4f} | {taken:.1f} |", flush=True)
+    for stride in (1, 2, 3, 5, 8, None):
+        start = time.process_time()
+        points, probabilities = largest_faces(pipe, clips, Settings(detect_every=stride))
+        taken = 1000 * (time.process_time() - start) / len(truth)
+        in_every = probabilities if in_every is None else in_every
+        change, error = np.nanmean(np.abs(probabilities - in_every)), np.nanmedian(shares(points, truth))
+        print(f"| {stride or 'default'} | {error:.1%} | {change:.4f} | {taken:.1f} |", flush=True)
+
+
+def compare(pipe: ActionUnitDetector, clips: Truth, other: Path) -> None:
+    """Print how far the results differ from those that another version saved."""
+    truth = np.array([points for _, of_clip in clips for points in of_clip])
+    points, probabilities = largest_faces(pipe, clips, Settings())
+    before = np.load(other)
+    errors = [np.nanmean(shares(each, truth)) for each in (before["points"], points)]
+    missed = [int(np.isnan(each[:, 0, 0]).sum()) for each in (before["points"], points)]
+    moved, changed = shares(points, before["points"]), np.abs(probabilities - before["probabilities"])
+    print(f"points: error {errors[0]:.3%} before, {errors[1]:.3%} now; frames without a face {missed[0]}, {missed[1]}")
+    print(f"points: moved by {np.nanmean(moved):.3%} of the eye distance in the mean, {np.nanmax(moved):.2%} at most")
+    print(f"probabilities: changed by {np.nanmean(changed):.4f} in the mean, {np.nanmax(changed):.3f} at most")
 
 
 class _StubAnalyzer(FaceAnalyzer):
     """Find one face in every frame at no cost, so that 20,000 frames take a minute: only memory is measured."""
 
+    batch_size = 16
+
     def __init__(self, action_units: Sequence[str]) -> None:
         self.aligned, self.action_units = False, tuple(action_units)
 
-    def find(self, image: np.ndarray) -> list[Face]:
+    def find(self, image: np.ndarray, near: Sequence[Face] = ()) -> list[Face]:
         points = upright_points(64, 24).astype(np.float32)
         return [Face(np.float32([0, 0, 64, 64]), 0.9, points)]
 
-    def crop(self, image: np.ndarray, faces: Sequence[Face]) -> torch.Tensor:
-        return torch.zeros(len(faces), 3, 112, 112)
+    def crop(self, image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
+        return np.zeros((len(faces), 112, 112, 3), np.uint8)
 
-    def analyze(self, faces: Sequence[Face], crops: torch.Tensor) -> list[Face]:
-        values = crops[:, 0, 0, : len(self.action_units)].numpy()
+    def analyze(self, faces: Sequence[Face], crops: np.ndarray) -> list[Face]:
+        values = crops[:, 0, : len(self.action_units), 0].astype(np.float32)
         thresholds = np.full(len(self.action_units), 0.5, np.float32)
         return [replace(face, action_units=self.action_units, probabilities=row, thresholds=thresholds)
                 for face, row in zip(faces, values, strict=True)]  # fmt: skip
@@ -240,7 +284,12 @@ def main() -> None:
     parser.add_argument("--detect-every", type=int, default=None)
     parser.add_argument("--workers", type=int, default=None, help="threads that compute; default: one per core")
     parser.add_argument("--face-model", default=None, help="ICT-FaceKit, for the trade-off of detection")
+    parser.add_argument("--save", type=Path, default=None, help="write the results on the rendered clips here")
+    parser.add_argument("--compare", type=Path, default=None, help="compare with what another version saved")
     parser.add_argument("--long", type=int, default=0, metavar="FRAMES", help="measure memory over so many frames")
+    parser.add_argument(
+        "--peer", nargs=2, metavar=("PYTHON", "TASK"), help="a Python with MediaPipe, and face_landmarker.task"
+    )
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
@@ -248,11 +297,19 @@ def main() -> None:
         memory(arguments.long)
         return
     if arguments.rounds:
-        measure(
-            arguments.frames, arguments.rounds, Settings(1, None, arguments.detect_every, workers=arguments.workers)
-        )
+        settings = Settings(1, None, arguments.detect_every, workers=arguments.workers)
+        measure(arguments.frames, arguments.rounds, settings, arguments.peer)
     if arguments.face_model:
-        trade_off(arguments.face_model)
+        pipe = load_pipeline(device="cpu")
+        with tempfile.TemporaryDirectory() as folder:
+            clips = rendered_clips(arguments.face_model, Path(folder))
+            if arguments.save:
+                points, probabilities = largest_faces(pipe, clips, Settings())
+                np.savez(arguments.save, points=points, probabilities=probabilities)
+            elif arguments.compare:
+                compare(pipe, clips, arguments.compare)
+            else:
+                trade_off(pipe, clips)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,6 @@ if not VIDEO.exists():
 pipe = load_pipeline()
 table = pd.DataFrame(predict_video(VIDEO, pipe, fps=FRAMES_PER_SECOND))  # a row for each face and frame
 longest = table[table.track_id == table.track_id.mode()[0]]
-config = pipe.model.config
-labels = [config.id2label[index] for index in range(config.num_labels)]
-save_time_series(longest, dict(zip(labels, config.thresholds, strict=True)), DRAWING, "The face seen longest")
+labels = list(pipe.runner.action_units)
+save_time_series(longest, dict(zip(labels, pipe.runner.thresholds, strict=True)), DRAWING, "The face seen longest")
 print(longest[labels].mean().sort_values(ascending=False).round(3).to_string())

@@ -1,49 +1,60 @@
-"""Fine-tune the bundled checkpoint in your own script: nothing but `transformers.Trainer`.
+"""Fine-tune the bundled weights on your own AUs in your own script: nothing but `transformers.Trainer`.
 
-You will see the loss, and F1 on people who were not trained on; `OUTPUT` is then a checkpoint. The faces are drawn, so
-the scores mean nothing: point `DATA` to rendered faces, or to what `hf-geaau prepare` wrote, and name its dataset.
+The table `faces.parquet` beside this script has 84 rendered faces of 42 people, labeled with AU12, which the bundled
+weights know, and with AU18 (lip pucker) and AU34 (cheek puff), which they do not. You will see the loss, and F1 and AUC
+on people who were not trained on; `OUTPUT` is then a checkpoint: `hf-geaau predict photo.jpg --model runs/finetuned`.
 """
 
 from pathlib import Path
 from typing import Any
 
 import torch
+from torchvision.transforms.v2.functional import horizontal_flip
 from transformers import Trainer, TrainingArguments
 
 from hf_geaau import GeaauImageProcessor, GeaauModel
-from hf_geaau.data import get_dataset, open_aligned, write_example
-from hf_geaau.metrics import compute_metrics
+from hf_geaau.data import load
+from hf_geaau.metrics import metrics_for
 from hf_geaau.models.zoo import BUNDLED_CHECKPOINT
 
-DATASET, DATA, OUTPUT = "synthetic", Path("faces"), Path("runs/finetuned")
-STEPS, BATCH = 4, 8
+TABLE, OUTPUT = Path(__file__).with_name("faces.parquet"), Path("runs/finetuned")
+STEPS = 40
 
-if not DATA.exists():
-    write_example(DATASET, DATA)
-train, test = (open_aligned(DATASET, DATA, fold=1, split=split) for split in ("train", "test"))
+faces = load("folder", TABLE, aligned=True)  # train and test share nobody; of your photos, see open_aligned
 processor = GeaauImageProcessor.from_pretrained(BUNDLED_CHECKPOINT)
 model = GeaauModel.from_pretrained(BUNDLED_CHECKPOINT, dtype=torch.float32)
-model = model.with_action_units(list(get_dataset(DATASET).aus))  # AUs that both have keep their weights
-model.config.trained_on = sorted({*model.config.trained_on, DATASET})  # the data's license follows the weights
+model = model.with_action_units([12, 18, 34])  # AU12 keeps its weights, the others start anew
+model.config.trained_on = ["synthetic", "folder"]  # the data's license follows the weights
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """Make a batch of images and labels."""
-    batch = processor([row["image"].convert("RGB") for row in rows], aligned=True, return_tensors="pt")
-    return {"pixel_values": batch["pixel_values"], "labels": torch.tensor([row["labels"] for row in rows])}
+    batch = processor([row["image"] for row in rows], aligned=True, return_tensors="pt")["pixel_values"]
+    if model.training and torch.rand(()) < 0.5:
+        batch = horizontal_flip(batch)
+    return {"pixel_values": batch, "labels": torch.tensor([row["labels"] for row in rows])}
 
 
 arguments = TrainingArguments(
     str(OUTPUT),
     max_steps=STEPS,
-    per_device_train_batch_size=BATCH,
-    learning_rate=3e-4,
+    per_device_train_batch_size=16,
+    learning_rate=1e-3,
+    lr_scheduler_type="cosine",
     remove_unused_columns=False,  # `collate` reads the column "image"
     label_names=["labels"],
     report_to="none",
     save_strategy="no",
 )
-trainer = Trainer(model, arguments, collate, train, test, processing_class=processor, compute_metrics=compute_metrics)
+trainer = Trainer(
+    model,
+    arguments,
+    collate,
+    faces["train"],
+    faces["test"],
+    processing_class=processor,
+    compute_metrics=metrics_for(model.config),
+)
 trainer.train()
-print({name: round(value, 3) for name, value in trainer.evaluate().items() if "f1" in name})
+print({name: round(value, 3) for name, value in trainer.evaluate().items() if "f1" in name or "auc" in name})
 trainer.save_model()

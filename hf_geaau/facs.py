@@ -21,7 +21,7 @@ class ActionUnit:
     Attributes:
         number: FACS number.
         name: FACS name.
-        muscle: The muscle or muscles that produce it.
+        muscle: The muscle or muscles that produce it; "" for action descriptors, for which FACS names none.
         region: Part of the face where it shows: brow, eye, cheek, nose, mouth or chin.
         boxes: Where that is in the aligned crop, see `regions`.
     """
@@ -51,6 +51,7 @@ _LIPS = ((0.30, 0.60, 0.70, 0.88),)
 _MOUTH = ((0.22, 0.58, 0.78, 0.90),)
 _JAW = ((0.24, 0.58, 0.76, 1.00),)
 _CHIN = ((0.30, 0.70, 0.70, 1.00),)
+_LOWER_CHEEKS = ((0.10, 0.46, 0.40, 0.86), (0.60, 0.46, 0.90, 0.86))
 
 ACTION_UNITS: dict[int, ActionUnit] = {
     unit.number: unit
@@ -63,16 +64,20 @@ ACTION_UNITS: dict[int, ActionUnit] = {
         ActionUnit(5, "Upper lid raiser", "levator palpebrae superioris, superior tarsal muscle", "eye", _EYES),
         ActionUnit(6, "Cheek raiser", "orbicularis oculi, pars orbitalis", "cheek", _CHEEKS),
         ActionUnit(7, "Lid tightener", "orbicularis oculi, pars palpebralis", "eye", _EYES),
+        ActionUnit(8, "Lips toward each other", "orbicularis oris", "mouth", _LIPS),
         ActionUnit(9, "Nose wrinkler", "levator labii superioris alaeque nasi", "nose", _NOSE),
         ActionUnit(10, "Upper lip raiser", "levator labii superioris", "mouth", _UPPER_LIP),
         ActionUnit(11, "Nasolabial deepener", "zygomaticus minor", "cheek", _NASOLABIAL),
         ActionUnit(12, "Lip corner puller", "zygomaticus major", "mouth", _MOUTH_CORNERS),
+        ActionUnit(13, "Sharp lip puller", "levator anguli oris", "mouth", _MOUTH_CORNERS),
         ActionUnit(14, "Dimpler", "buccinator", "mouth", _MOUTH_CORNERS),
         ActionUnit(15, "Lip corner depressor", "depressor anguli oris", "mouth", _MOUTH_CORNERS),
         ActionUnit(16, "Lower lip depressor", "depressor labii inferioris", "mouth", _LIPS),
         ActionUnit(17, "Chin raiser", "mentalis", "chin", _CHIN),
         ActionUnit(18, "Lip pucker", "incisivii labii superioris, incisivii labii inferioris", "mouth", _LIPS),
+        ActionUnit(19, "Tongue show", "", "mouth", _LIPS),
         ActionUnit(20, "Lip stretcher", "risorius, platysma", "mouth", _MOUTH),
+        ActionUnit(21, "Neck tightener", "platysma", "chin", _CHIN),
         ActionUnit(22, "Lip funneler", "orbicularis oris", "mouth", _LIPS),
         ActionUnit(23, "Lip tightener", "orbicularis oris", "mouth", _LIPS),
         ActionUnit(24, "Lip pressor", "orbicularis oris", "mouth", _LIPS),
@@ -82,9 +87,23 @@ ACTION_UNITS: dict[int, ActionUnit] = {
         ActionUnit(26, "Jaw drop", "masseter, relaxed temporalis and internal pterygoid", "mouth", _JAW),
         ActionUnit(27, "Mouth stretch", "pterygoids, digastric", "mouth", _JAW),
         ActionUnit(28, "Lip suck", "orbicularis oris", "mouth", _LIPS),
+        ActionUnit(29, "Jaw thrust", "", "chin", _JAW),
+        ActionUnit(30, "Jaw sideways", "", "chin", _JAW),
+        ActionUnit(31, "Jaw clencher", "masseter", "cheek", _LOWER_CHEEKS),
+        ActionUnit(32, "Lip bite", "", "mouth", _LIPS),
+        ActionUnit(33, "Cheek blow", "", "cheek", _LOWER_CHEEKS),
+        ActionUnit(34, "Cheek puff", "", "cheek", _LOWER_CHEEKS),
+        ActionUnit(35, "Cheek suck", "", "cheek", _LOWER_CHEEKS),
+        ActionUnit(36, "Tongue bulge", "", "cheek", _LOWER_CHEEKS),
+        ActionUnit(37, "Lip wipe", "", "mouth", _LIPS),
+        ActionUnit(38, "Nostril dilator", "nasalis, pars alaris", "nose", _NOSE),
+        ActionUnit(39, "Nostril compressor", "nasalis, pars transversa, and depressor septi nasi", "nose", _NOSE),
         ActionUnit(43, "Eyes closed", "relaxed levator palpebrae superioris", "eye", _EYES),
         ActionUnit(
             45, "Blink", "relaxed levator palpebrae superioris, orbicularis oculi, pars palpebralis", "eye", _EYES
+        ),
+        ActionUnit(
+            46, "Wink", "relaxed levator palpebrae superioris, orbicularis oculi, pars palpebralis", "eye", _EYES
         ),
     )
 }

@@ -1,5 +1,6 @@
 """Write whole files, lock folders, claim the folder of a run, and keep long sequences out of memory."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import Any, BinaryIO, Generic, TypeVar, overload
 
 from filelock import FileLock, Timeout
@@ -21,7 +23,14 @@ LOCK_FILE = ".lock"
 
 BLOCK = 256  # items of a `Spool` that are written and read together; our choice
 
+RETRY_AFTER_S = (0.1, 0.2, 0.4, 0.8, 1.5)  # virus scanners and indexers hold a new file that long; our choice
+_IN_USE = (5, 32)  # ERROR_ACCESS_DENIED and ERROR_SHARING_VIOLATION of Windows
+
 Item = TypeVar("Item")
+
+
+class FileInUseError(PermissionError):
+    """A file cannot be replaced, because another program has it open; only on Windows."""
 
 
 @contextmanager
@@ -34,6 +43,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         OSError: If the file cannot be written; its `filename` is `path`.
+        FileInUseError: If another program has `path` open.
 
     Example:
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +59,9 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         part = Path(name)
         part.chmod(0o644)  # mkstemp makes files that only their owner can read
         yield part
-        part.replace(path)
+        replace_file(part, path)
+    except FileInUseError:
+        raise
     except OSError as error:
         if error.errno and str(error.filename or ".partial").endswith(".partial"):
             # The temporary name says nothing to a user.
@@ -58,6 +70,27 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def replace_file(part: Path, target: Path) -> None:
+    """Rename a finished file or folder, also while Windows briefly keeps one of the names busy.
+
+    Raises:
+        OSError: If it cannot be renamed.
+        FileInUseError: If another program has `target` open.
+    """
+    for wait_s in (*RETRY_AFTER_S, None):
+        try:
+            part.replace(target)
+            return
+        except PermissionError as error:
+            is_refused = target.is_dir() or (target.exists() and not os.access(target, os.W_OK))
+            if is_refused or getattr(error, "winerror", None) not in _IN_USE:
+                raise
+            if wait_s is None:
+                reason = "another program has it open; close it there"
+                raise FileInUseError(errno.EACCES, reason, os.fspath(target)) from error
+        sleep(wait_s)
 
 
 def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
@@ -73,6 +106,8 @@ def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None
 
 def reason_of(error: OSError) -> str:
     """Return why the system refused, without error number and file name."""
+    if isinstance(error, FileInUseError):
+        return str(error.strerror)
     return os.strerror(error.errno) if error.errno else " ".join(str(error).split())
 
 
@@ -120,8 +155,10 @@ class FolderLock:
     def release(self) -> None:
         """Let other processes write to the folder. Calling it again has no effect."""
         if self._lock.is_locked:
-            # Unlinked before it is released: a process that opened the old file notices and tries again.
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+            # Unlinked before it is released: a process that opened the old file notices and tries again. Windows does
+            # not remove a file that is open; there, `filelock` removes it afterwards.
+            with suppress(PermissionError):
+                Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
 
     def __enter__(self) -> "FolderLock":

@@ -42,7 +42,7 @@ MODEL_CLASSES = ("GeaauModel", "GeaauForExpressionEmbedding")
 
 # Pushed beside the weights; nothing else in the folder is. The pictures are those of `hf-geaau evidence`.
 _PUSHED = ("evaluation.json", "calibration.png", "failures.jpg")
-_LOADED = ("_geaau.py", ".safetensors", ".bin")
+_LOADED = ("_geaau.py", ".safetensors", ".bin", ".onnx", ".xml")
 
 # Read beside what is pushed.
 _READ = (
@@ -283,7 +283,7 @@ def _checkpoints(directory: Path, revision: str | None) -> dict[str, tuple[Path,
 
 def _check_files(folder: Path, root: Path) -> None:
     """Check everything that is pushed or read, before anything is opened: a pipe would wait for ever."""
-    names = {folder / name for name in (*_READ, *_PUSHED)}
+    names = {folder / name for name in (*_READ, *_PUSHED)} | {*folder.glob("onnx/*"), *folder.glob("openvino/*")}
     for path in sorted(names.union(*(folder.glob(pattern) for pattern in _WEIGHTS))):
         _check_inside(path, root)
 
@@ -325,6 +325,7 @@ def _files(folder: Path, facts: CardFacts, remote_code: bool) -> dict[str, bytes
     files: dict[str, bytes | Path] = {path.name: path for path in sorted(folder.glob("model*.safetensors"))}
     files |= {path.name: path for path in folder.glob("model*.safetensors.index.json")}
     files |= {name: folder / name for name in _PUSHED if (folder / name).is_file()}
+    files |= {name: folder / name for name in facts.networks}
     if facts.folds:
         folds = {number: _report(report) for number, report in facts.folds["folds"].items()}
         files["folds.json"] = _json({**facts.folds, "folds": folds})

@@ -1,19 +1,21 @@
-"""The one way from pixels to action units: every prediction outside of training runs the network here."""
+"""The one way from pixels to action units: every prediction outside of training runs the network here.
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+Needs numpy, not torch: what runs the network is one of `hf_geaau.backends`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hf_geaau.errors import CheckpointError
 from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.faces.quality import quality_notes
-from hf_geaau.models.loading import check_device, load_checkpoint
+from hf_geaau.models.geaau.cropping_geaau import crop_faces, similarity_transform
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,70 +46,99 @@ class Prediction:
         return cls(**joined)
 
 
-class Runner:
-    """Cut crops and run a checkpoint over them.
+@dataclass(frozen=True, eq=False)
+class ModelFacts:
+    """What is known of a model without running it.
+
+    Attributes:
+        name: The checkpoint's directory or Hub id.
+        action_units: Names of the AUs, in the order of the outputs; () for an expression encoder.
+        thresholds: (N,) probability from which each AU counts as present.
+        size: Height and width of the crop in pixels.
+        crop_template: (5, 2) where the five points lie in the crop, as fractions of its side.
+        predicts_intensities: Whether it predicts intensities.
+        has_masks: Whether it predicts masks.
+    """
+
+    name: str
+    action_units: tuple[str, ...]
+    thresholds: NDArray[np.float32]
+    size: tuple[int, int]
+    crop_template: NDArray[np.float64]
+    predicts_intensities: bool
+    has_masks: bool
+
+
+class Runner(ABC):
+    """Cut crops and run a network over them.
 
     It is safe to call from several threads.
 
     Args:
-        model: A `GeaauModel`, or a `GeaauForExpressionEmbedding`, which predicts only embeddings; on its device and in
-            evaluation mode (see `evaluating`).
-        image_processor: Its image processor.
         keep: Which of "embedding" and "masks" to return; they cost memory.
-        bf16: Compute in bfloat16 where torch's autocast considers it safe; faster on recent GPUs.
 
     Example:
         >>> from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
+        >>> from hf_geaau.backends.torch_runner import TorchRunner
         >>> model = GeaauModel(GeaauConfig(backbone="test_resnet", image_size=64, action_units=[12, 25])).eval()
-        >>> runner = Runner(model, GeaauImageProcessor(size={"height": 64, "width": 64}))
+        >>> runner = TorchRunner(model, GeaauImageProcessor(size={"height": 64, "width": 64}))
         >>> runner.predict([np.zeros((64, 64, 3), np.uint8)]).probabilities.shape
         (1, 2)
     """
 
-    def __init__(
-        self, model: Any, image_processor: Any, *, keep: Sequence[str] = ("embedding", "masks"), bf16: bool = False
-    ) -> None:
-        self.model, self.image_processor, self.keep, self.bf16 = model, image_processor, frozenset(keep), bf16
+    def __init__(self, *, keep: Sequence[str] = ("embedding", "masks")) -> None:
+        self.keep = frozenset(keep)
+
+    @property
+    @abstractmethod
+    def facts(self) -> ModelFacts:
+        """What is known of the model."""
+
+    @abstractmethod
+    def __call__(self, crops: NDArray[np.uint8]) -> Prediction:
+        """Run the network over (B, height, width, 3) RGB crops, as `crop` cuts them."""
 
     @property
     def action_units(self) -> tuple[str, ...]:
         """Names of the AUs, in the order of the outputs; () for an expression encoder."""
-        labels = self.model.config.id2label if hasattr(self.model, "classifier") else {}
-        return tuple(labels[index] for index in range(len(labels)))
+        return self.facts.action_units
 
     @property
     def thresholds(self) -> NDArray[np.float32]:
-        """(N,) probability from which each AU counts as present, from the config."""
-        return np.asarray(self.model.config.thresholds, np.float32)
+        """(N,) probability from which each AU counts as present."""
+        return self.facts.thresholds
 
-    def crop(self, images: Any, points: Any = None) -> torch.Tensor:
-        """Cut crops and normalize them.
+    @property
+    def batch_size(self) -> int:
+        """Faces per forward pass from which more bring no speed."""
+        return 16
+
+    def keeping(self, keep: Sequence[str]) -> "Runner":
+        """Return the same runner that keeps other outputs."""
+        other = copy(self)
+        other.keep = frozenset(keep)
+        return other
+
+    def crop(self, image: Any, points: Any = None, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """Cut the crops of the faces of one image.
 
         Args:
-            images: An image or several: aligned crops, or with `points` photos.
-            points: The five points of each face, see `GeaauImageProcessor.preprocess`.
+            image: (H, W, 3) uint8 RGB array or PIL image: a photo, or without `points` an aligned crop.
+            points: (5, 2) or (n, 5, 2), in pixels of the photo.
+            size: Height and width of the crops, other than the model's.
 
         Returns:
-            (B, 3, H, W) `pixel_values`, on the CPU.
-        """
-        return self.image_processor(images, points=points, aligned=True, return_tensors="pt").pixel_values
+            (n, height, width, 3); n is 1 without points.
 
-    @torch.inference_mode()
-    def __call__(self, pixel_values: torch.Tensor) -> Prediction:
-        """Run the network.
-
-        Args:
-            pixel_values: (B, 3, H, W) from `crop`, on any device.
+        Raises:
+            ValueError: If the image or the points are not of this form, or the points cannot be aligned.
         """
-        device = self.model.device
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            output = self.model(pixel_values=pixel_values.to(device, non_blocking=True))
-        values = {"embedding": output.expression_embedding if "embedding" in self.keep else None}
-        if (logits := output.get("logits")) is not None:
-            scores = self.image_processor.post_process_action_units(output)
-            values |= {name: torch.stack([face[name] for face in scores]) for name in scores[0] if name != "present"}
-            values |= {"logits": logits, "masks": output.au_masks if "masks" in self.keep else None}
-        return Prediction(**{name: value.float().cpu().numpy() for name, value in values.items() if value is not None})
+        facts = self.facts
+        return crop_faces(np.asarray(image), points, facts.crop_template, size or facts.size)
+
+    def crop_matrices(self, points: Any) -> NDArray[np.float64]:
+        """Return the (..., 2, 3) matrices from photo pixels to the unit square of the crop for (..., 5, 2) points."""
+        return similarity_transform(points, self.facts.crop_template)
 
     def predict(
         self, images: Sequence[Any], points: Sequence[NDArray[Any]] | None = None, batch_size: int = 64
@@ -115,15 +146,15 @@ class Runner:
         """Run the network over one face in each image.
 
         Args:
-            images: Aligned crops, or with `points` photos.
+            images: Aligned crops, or with `points` photos; as `crop` takes them.
             points: (5, 2) points of the face in each photo, in pixels.
             batch_size: Faces per forward pass.
         """
         parts = []
         for start in range(0, len(images), batch_size):
-            batch = slice(start, start + batch_size)
-            faces = None if points is None else [face[None] for face in points[batch]]
-            parts.append(self(self.crop(list(images[batch]), faces)))
+            batch = range(start, min(start + batch_size, len(images)))
+            crops = [self.crop(images[index], None if points is None else points[index]) for index in batch]
+            parts.append(self(np.concatenate(crops)))
         return Prediction.concatenate(parts)
 
 
@@ -141,8 +172,9 @@ class FaceAnalyzer:
 
     Example:
         >>> from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
+        >>> from hf_geaau.backends.torch_runner import TorchRunner
         >>> model = GeaauModel(GeaauConfig(backbone="test_resnet", image_size=64, action_units=[12, 25])).eval()
-        >>> runner = Runner(model, GeaauImageProcessor(size={"height": 64, "width": 64}))
+        >>> runner = TorchRunner(model, GeaauImageProcessor(size={"height": 64, "width": 64}))
         >>> face, = FaceAnalyzer(runner, aligned=True)(np.zeros((64, 64, 3), np.uint8))
         >>> face.action_units, face.probabilities.shape
         (('AU12', 'AU25'), (2,))
@@ -154,33 +186,39 @@ class FaceAnalyzer:
         self.runner, self.detector = runner, detector or FaceDetector()
         self.aligned, self.min_score = aligned, min_score
 
+    @property
+    def batch_size(self) -> int:
+        """Faces per forward pass from which more bring no speed."""
+        return self.runner.batch_size
+
     def __call__(self, image: NDArray[np.uint8]) -> list[Face]:
         """Find and analyze the faces of one (H, W, 3) RGB image, largest first."""
         faces = self.find(image)
         return self.analyze(faces, self.crop(image, faces)) if faces else []
 
-    def find(self, image: NDArray[np.uint8]) -> list[Face]:
+    def find(self, image: NDArray[np.uint8], near: Sequence[Face] = ()) -> list[Face]:
         """Find the faces, largest first, and note their quality; an aligned crop is one face that fills it.
 
         Args:
             image: (H, W, 3) RGB.
+            near: Where faces are expected, see `FaceDetector.__call__`; () to look everywhere.
         """
         size = image.shape[1], image.shape[0]
         if self.aligned:
-            points = np.asarray(self.runner.image_processor.crop_template, np.float32) * size
+            points = np.asarray(self.runner.facts.crop_template, np.float32) * size
             return [assessed(Face(np.array([0, 0, *size], np.float32), 1.0, points), size)]
-        return [assessed(face, size) for face in self.detector(image, min_score=self.min_score)]
+        return [assessed(face, size) for face in self.detector(image, min_score=self.min_score, near=near)]
 
-    def crop(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> torch.Tensor:
-        """Cut out faces: (n, 3, H, W) `pixel_values` of n faces, at least one, of one image."""
+    def crop(self, image: NDArray[np.uint8], faces: Sequence[Face]) -> NDArray[np.uint8]:
+        """Cut out faces: (n, height, width, 3) crops of n faces, at least one, of one image."""
         return self.runner.crop(image, None if self.aligned else np.stack([face.points for face in faces]))
 
-    def analyze(self, faces: Sequence[Face], crops: torch.Tensor) -> list[Face]:
+    def analyze(self, faces: Sequence[Face], crops: NDArray[np.uint8]) -> list[Face]:
         """Predict the action units of faces.
 
         Args:
             faces: n of them, of any images.
-            crops: (n, 3, H, W), from `crop`.
+            crops: (n, height, width, 3), from `crop`.
 
         Returns:
             The faces with what the model predicts of them, in the same order.
@@ -197,54 +235,11 @@ class FaceAnalyzer:
                     value[name] = row
         shared: dict[str, Any] = {}
         if prediction.probabilities is not None:
-            shared = {"action_units": self.runner.action_units, "thresholds": self.runner.thresholds}
+            facts = self.runner.facts
+            shared = {"action_units": facts.action_units, "thresholds": facts.thresholds}
         return [replace(face, **value, **shared) for face, value in zip(faces, values, strict=True)]
 
 
 def assessed(face: Face, size: tuple[int, int]) -> Face:
     """Return a face with the notes on its quality in an image of `size` (width, height)."""
     return replace(face, quality=quality_notes(face.box, face.points, size))
-
-
-def load_analyzer(
-    model: str | Path | None = None, *, device: str | None = None, keep: Sequence[str] = (), **options: Any
-) -> FaceAnalyzer:
-    """Load a checkpoint that predicts action units, for streams.
-
-    Args:
-        model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint.
-        device: Such as "cuda:1"; None for the accelerator if there is one. On CUDA the weights become bfloat16.
-        keep: Which of "embedding" and "masks" to keep.
-        **options: `aligned` and `min_score` of `FaceAnalyzer`.
-
-    Raises:
-        CheckpointError: If the checkpoint does not load or predicts no AUs.
-        DeviceError: If torch cannot use the device.
-    """
-    if device is not None:
-        check_device(device)
-    network, image_processor = load_checkpoint(model, must_predict=True)
-    target = torch.device(device) if device is not None else best_device()
-    network = network.to(target, torch.bfloat16 if target.type == "cuda" else None)
-    return FaceAnalyzer(Runner(network, image_processor, keep=keep), **options)
-
-
-def best_device() -> torch.device:
-    """Return the accelerator if there is one, else the CPU."""
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator or torch.device("cpu")
-
-
-@contextmanager
-def evaluating(model: Any, device: str | torch.device | None = None) -> Iterator[Any]:
-    """Put a model into evaluation mode on a device, and back when the block ends.
-
-    Args:
-        model: Any torch model with `device`.
-        device: None for the accelerator if there is one.
-    """
-    before, was_training = model.device, model.training
-    try:
-        yield model.to(torch.device(device) if device is not None else best_device()).eval()
-    finally:
-        model.train(was_training).to(before)

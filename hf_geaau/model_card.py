@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from hf_geaau.backends import exported_networks
 from hf_geaau.data import dataset_class, list_datasets
 from hf_geaau.errors import CardError, CheckpointError, hide_secrets
 from hf_geaau.facs import ACTION_UNITS
@@ -80,6 +81,7 @@ class CardFacts:
         folds: folds.json of the directory above, {} without; its means go into the card of `main`.
         reports: By set, the reports in evaluation.json, or the one that training left of its test fold; {} without.
         evidence: evidence.md, "" without.
+        networks: Size in MB of each exported network that fits the weights, by its path.
     """
 
     config: dict[str, Any]
@@ -91,6 +93,7 @@ class CardFacts:
     folds: dict[str, Any]
     reports: dict[str, dict[str, Any]]
     evidence: str
+    networks: dict[str, float]
 
     @classmethod
     def read(cls, directory: str | Path, folds: dict[str, Any] | None = None) -> "CardFacts":
@@ -120,6 +123,9 @@ class CardFacts:
             parameters=sum(count_weights(path) for path in weights),
             megabytes=sum(path.stat().st_size for path in weights) / 1e6,
             folds=folds or {},
+            networks={
+                path.as_posix(): (directory / path).stat().st_size / 1e6 for path in exported_networks(directory)
+            },
         )
 
     @property

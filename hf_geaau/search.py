@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from hf_geaau.backends import load_analyzer
 from hf_geaau.errors import FaceNotFoundError, MissingExtraError
-from hf_geaau.inference import FaceAnalyzer, Runner, best_device
-from hf_geaau.models.loading import check_device, load_checkpoint
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import FaceStream, Settings, SourceEnd
 
-SHEET_SIZE = {"height": 128, "width": 128}  # pixels of a crop on a contact sheet
+SHEET_SIZE = (128, 128)  # pixels of a crop on a contact sheet
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +49,7 @@ class ExpressionEmbedder:
     """
 
     def __init__(self, model: str | Path | None = None, device: str | None = None) -> None:
-        if device is not None:
-            check_device(device)
-        network, self.image_processor = load_checkpoint(model)
-        network = network.to(torch.device(device) if device is not None else best_device())
-        self.analyzer = FaceAnalyzer(Runner(network, self.image_processor, keep=("embedding",)))
+        self.analyzer = load_analyzer(model, device=device, keep=("embedding",), must_predict=False)
 
     def faces(self, sources: Iterable[Source], fps: float | None = None) -> Iterator[ExpressionFace | SourceEnd]:
         """Yield every face of photos and videos with its expression embedding, and the end of every source.
@@ -71,10 +65,7 @@ class ExpressionEmbedder:
             assert item.image is not None
             for index, face in enumerate(item.faces):
                 assert face.embedding is not None
-                batch = self.image_processor(
-                    item.image, points=face.points, do_rescale=False, do_normalize=False, size=SHEET_SIZE
-                )
-                crop = np.moveaxis(np.asarray(batch.pixel_values[0]), 0, -1).astype(np.uint8)
+                (crop,) = self.analyzer.runner.crop(item.image, face.points, SHEET_SIZE)
                 yield ExpressionFace(item.source.name, item.number, item.time_s, index, face.embedding, crop)
 
 

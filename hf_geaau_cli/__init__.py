@@ -1,7 +1,7 @@
 """The command `hf-geaau`.
 
-It lies beside the package, not in it: importing `hf_geaau` registers the model with transformers and so imports torch,
-which `hf-geaau --help` must not pay for. Each command imports what it needs when it runs.
+It lies beside the package, which prints nothing. Each command imports what it needs when it runs, so that `--help` and
+`predict` wait neither for torch nor for transformers.
 """
 
 import io
@@ -14,6 +14,7 @@ import typer
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
 from ._evaluate import calibrate, evaluate, evidence
+from ._export import export
 from ._hub import models, push
 from ._plot import plot
 from ._predict import predict
@@ -30,12 +31,13 @@ app = typer.Typer(
 )
 COMMANDS = (
     predict, table, plot, similar, render, prepare, example_data, download_fec, train, train_rendered, evaluate,
-    calibrate, evidence, push, models,
+    calibrate, evidence, export, push, models,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)
 
 
+_OWN = ("hf_geaau", "hf_geaau_cli")
 _FULL = ("No space left", "os error 28", "PytorchStreamWriter failed", "file write failed")  # Rust's and torch's words
 
 
@@ -59,6 +61,8 @@ def _expected(error: Exception) -> str | None:
     errors = sys.modules.get("hf_geaau.errors")  # imported by whoever raises one
     if errors is not None and isinstance(error, errors.GeaauError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and (error.name or "hf_geaau").split(".")[0] not in _OWN:
+        return f"This command needs the package {error.name}, which is missing. Install it with `pip install hf_geaau`."
     if isinstance(error, OSError):
         from hf_geaau.files import reason_of
 

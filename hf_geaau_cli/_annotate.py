@@ -108,10 +108,12 @@ class Annotator:
 
     def end(self, source: "SourceReport", tally: "Tally") -> None:
         """Finish a video and give it its name; say what could not be drawn."""
+        from hf_geaau.files import replace_file
+
         with self._noting_problems():
             if self._video is not None:
                 self._video.close()
-                Path(self._video.path).replace(self._target)
+                replace_file(Path(self._video.path), self._target)
                 self._video = None
         if self._problem:
             source.notes.append(self._problem)
@@ -141,9 +143,9 @@ class Annotator:
             if face.masks is None:
                 continue
             points = None if is_aligned else face.points
-            crop = runner.image_processor(picture, points=points, aligned=True, do_rescale=False, do_normalize=False)
+            (crop,) = runner.crop(picture, points)
             path = target.with_name(f"{target.name}_face{index + 1}_masks.png")
-            save_mask_sheet(crop.pixel_values[0], face.to_dict(), path)
+            save_mask_sheet(np.moveaxis(crop, -1, 0), face.to_dict(), path)
 
     def _draw_frame(self, frame: "AnalyzedFrame", picture: Image.Image, target: Path) -> None:
         from hf_geaau.plots import annotate_photo
@@ -158,9 +160,7 @@ class Annotator:
 
     def _described(self, face: "Face") -> dict[str, Any]:
         """Return what `annotate_photo` takes, with the matrix to the unit square of the crop."""
-        processor = self.analyzer.runner.image_processor
-        size = np.array([[processor.size["width"]], [processor.size["height"]]])
-        to_crop = processor.crop_matrices(face.points) / size
+        to_crop = self.analyzer.runner.crop_matrices(face.points)
         return {**face.to_dict(), "track_id": face.track_id, "to_crop": to_crop}
 
 

@@ -74,10 +74,13 @@ def progress(description: str, total: int, shown: bool = True) -> Iterator[Any]:
 def quiet_libraries() -> None:
     """Keep the progress bars and advice of libraries out of a command's output."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from transformers.utils import logging
+    from wrapt import register_post_import_hook
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    def quiet(logging: Any) -> None:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+
+    register_post_import_hook(quiet, "transformers.utils.logging")  # importing it takes two seconds, so not before
 
 
 def parsed(options: list[str] | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.table import Table
@@ -36,14 +36,22 @@ OutputOption = Annotated[
 AnnotateOption = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Write annotated photos, mask heat maps and videos there.")
 ]
-BatchOption = Annotated[int | None, typer.Option(min=1, help="Faces per forward pass. Default: 16, or 256 on a GPU.")]
+BackendOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="torch, onnx or openvino. Default: onnx if the model has been exported."),
+]
+BatchOption = Annotated[
+    int | None, typer.Option(min=1, help="Faces per forward pass. Default: what suits the backend.")
+]
 FpsOption = Annotated[
     float | None, typer.Option(help="Take this many frames per second of a video; of numbered files, their rate.")
 ]
 DetectOption = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Detect in every K-th frame taken, follow in between. Default: 3; 1 with --every or --fps."
+        min=1,
+        help="Search every K-th frame taken for faces, follow in between. Default: every one with --every or --fps, "
+        "else three a second, and look again for known faces in every third frame.",
     ),
 ]
 SmoothOption = Annotated[
@@ -79,7 +87,8 @@ def predict(
     model: Annotated[str | None, typer.Option(help="Hub id or checkpoint directory. Default: bundled weights.")] = None,
     output: OutputOption = None,
     annotate: AnnotateOption = None,
-    device: Annotated[str | None, typer.Option(help="Such as cpu, cuda or cuda:1. Default: the accelerator.")] = None,
+    backend: BackendOption = None,
+    device: Annotated[str | None, typer.Option(help="Of torch, such as cuda:1. Default: its best.")] = None,
     aligned: Annotated[bool, typer.Option("--aligned", help="The inputs are already aligned face crops.")] = False,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Drop faces with a lower detector score.")] = 0.6,
     batch_size: BatchOption = None,
@@ -108,14 +117,13 @@ def predict(
         raise typer.BadParameter("needs --annotate DIR.", param_hint="--blur" if blur else "--heat-map")
     _check_output(output, is_finished=(table_format, faces, baseline) != ("geaau", "all", None))
     quiet_libraries()
-    from hf_geaau.inference import load_analyzer
+    from hf_geaau.backends import choose_backend, load_analyzer
     from hf_geaau.tables import Finishing
     from hf_geaau.video.run import Process, RunObserver, check_run, predict_to_table
     from hf_geaau.video.stream import Settings
     from hf_geaau.video.tables import unfinished
 
     process = Process.from_environment()
-    batch_size = batch_size or (256 if (device := device or process.device).startswith("cuda") else 16)
     # With blurring, no frame may be missed: a face that is only followed might be detected a few frames late.
     detect_every = 1 if blur else detect_every
     with _bad_parameters():
@@ -123,8 +131,9 @@ def predict(
         finishing = Finishing(table_format, faces, baseline)
         settings = Settings(every, fps, detect_every, smooth, batch_size, workers or process.workers,
                             annotate is not None, start, end)  # fmt: skip
+        backend = choose_backend(model, backend, device := device or process.device)
     keep = ("masks",) if annotate else ()
-    analyzer = load_analyzer(model, device=device, keep=keep, aligned=aligned, min_score=min_score)
+    analyzer = load_analyzer(model, backend=backend, device=device, keep=keep, aligned=aligned, min_score=min_score)
     finishing = with_neutral_photo(finishing, analyzer)
     observers: list[RunObserver] = [_Printer(is_alone=process.count == 1)]
     if annotate is not None:
@@ -138,11 +147,15 @@ def predict(
             observers=observers,
         )  # fmt: skip
     except KeyboardInterrupt:
-        if output is not None:
-            folder = unfinished(process.output(output))
-            say(f"Interrupted. What was written is in '{folder}'; continue with --resume.", err)
-        raise typer.Exit(INTERRUPTED) from None
+        _tell_where(output and unfinished(process.output(output)))
     _conclude(report, process.count, min_score)
+
+
+def _tell_where(folder: Path | None) -> NoReturn:
+    """End a command that Ctrl-C interrupted, and say where its rows are."""
+    if folder is not None:
+        say(f"Interrupted. What was written is in '{folder}'; continue with --resume.", err)
+    raise typer.Exit(INTERRUPTED) from None
 
 
 def _check_output(output: Path | None, is_finished: bool) -> None:

@@ -54,7 +54,7 @@ def table(
         raise typer.BadParameter(str(error)) from error
     rows, thresholds = read_table(table)
     if finishing.needs_photo:
-        from hf_geaau.inference import load_analyzer
+        from hf_geaau.backends import load_analyzer
 
         finishing = with_neutral_photo(finishing, load_analyzer(model))
     selected = finishing.select(rows, thresholds)

@@ -5,6 +5,7 @@ some helpers out; what the tests import of those is replaced by `STUBS`.
 """
 
 import importlib
+import os
 import subprocess
 import sys
 import tarfile
@@ -14,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import transformers
+from filelock import FileLock
 from PIL import Image
 
 PACKAGE = "transformers_suite_tests"
@@ -54,8 +56,10 @@ def suite_module(name: str) -> Any:
         OSError: If the source distribution cannot be fetched.
     """
     folder = CACHE / f"transformers-{transformers.__version__}"
-    if not folder.exists():
-        _fetch(folder)
+    CACHE.mkdir(exist_ok=True)
+    with FileLock(CACHE / "transformers.lock"):
+        if not folder.exists():
+            _fetch_once_per_run(folder)
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     for stub, content in STUBS.items():
@@ -65,12 +69,24 @@ def suite_module(name: str) -> Any:
     return importlib.import_module(f"{PACKAGE}.{name}")
 
 
+def _fetch_once_per_run(folder: Path) -> None:
+    """Fetch, unless another process of this pytest-xdist run has failed to: all must collect the same tests."""
+    run, failures = os.environ.get("PYTEST_XDIST_TESTRUNUID", ""), CACHE / "transformers.failed"
+    failed_run, _, reason = failures.read_text(encoding="utf-8").partition("\n") if failures.exists() else ("", "", "")
+    if run and failed_run == run:
+        raise OSError(reason)
+    try:
+        _fetch(folder)
+    except OSError as error:
+        failures.write_text(f"{run}\n{error}", encoding="utf-8")
+        raise
+
+
 def _fetch(folder: Path) -> None:
     """Download the source distribution and unpack its common tests as a package in `folder`."""
     requirement = f"transformers=={transformers.__version__}"
     options = ["--no-deps", "--no-build-isolation", "--no-binary", "transformers", "--retries", "1", "--timeout", "10"]
     command = [sys.executable, "-m", "pip", "download", "-q", *options, requirement]
-    CACHE.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         try:
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=SECONDS, cwd=scratch)
@@ -85,8 +101,4 @@ def _fetch(folder: Path) -> None:
                 if member.isfile() and path.match("transformers-*/tests/*.py"):
                     (package / path.name).write_bytes(archive.extractfile(member).read())
         (package / "__init__.py").touch()
-        try:
-            package.parent.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another process was faster
-                raise
+        package.parent.rename(folder)

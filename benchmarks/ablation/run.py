@@ -313,18 +313,15 @@ def _measure_masks(
     """Average the masks over the test faces; measure where they lie and how far they are from uniform."""
     import torch
 
-    from hf_geaau.inference import Runner, evaluating
+    from hf_geaau.backends.torch_runner import TorchRunner, evaluating
     from hf_geaau.models.geaau.losses_geaau import mask_share
-    from hf_geaau.training import Collator, CropDataset
 
     if model.config.head != "lam":
         return {}
-    dataset = CropDataset(rows, model.config.image_size, facs.SYNTHETIC)
-    loader = torch.utils.data.DataLoader(dataset, batch_size=64, collate_fn=Collator(processor))
     regions = facs.regions("synthetic")
     with evaluating(model, model.device) as network:
-        runner = Runner(network, processor, keep=("masks",))
-        masks = torch.cat([torch.from_numpy(runner(batch["pixel_values"]).masks) for batch in loader])
+        runner = TorchRunner(network, processor, keep=("masks",))
+        masks = torch.from_numpy(runner.predict([row["image"].convert("RGB") for row in rows]).masks)
     shares = mask_share(masks, regions).mean(0).tolist()
     areas = mask_share(torch.ones_like(masks[:1]), regions)[0].tolist()  # the share of a uniform mask
     weights = masks.flatten(2).clamp(min=1e-12)

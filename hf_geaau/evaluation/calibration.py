@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from hf_geaau import facs, metrics
 from hf_geaau.data import AUDataset
 from hf_geaau.errors import DatasetWarning, EvaluationError
-from hf_geaau.files import FolderLock, reason_of, write_json
+from hf_geaau.files import FolderLock, reason_of, replace_file, write_json
 from hf_geaau.models.geaau.image_processing_geaau import action_unit_probabilities
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT
 
@@ -321,7 +321,9 @@ def _write(target: Path, model: str | os.PathLike[str] | None, chosen: dict[str,
         copy = Path(shutil.copytree(source, Path(scratch) / "copy"))
         _write_calibration(copy, chosen, report)
         try:
-            copy.replace(target)  # replaces an empty folder
+            if target.is_dir():  # and empty; Windows does not replace a folder
+                target.rmdir()
+            replace_file(copy, target)
         except OSError as error:
             raise EvaluationError(
                 f"Cannot write the calibrated copy '{target}': {reason_of(error)}. Pass another output."

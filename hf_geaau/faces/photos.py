@@ -200,10 +200,12 @@ def _kind(mode: int) -> str:
 
 
 def local_path(text: str) -> str:
-    """Return the path of a file:// URL; any other text as it is.
+    r"""Return the path of a file:// URL; any other text as it is.
+
+    On Windows `file://server/share/a.jpg` is a path as well: `\\server\share\a.jpg`.
 
     Raises:
-        ValueError: If the URL is of another machine.
+        ValueError: If the URL is of another machine, whose files have no path here.
 
     Example:
         >>> local_path("file:///tmp/a%20b.jpg")
@@ -211,10 +213,14 @@ def local_path(text: str) -> str:
     """
     if text[:7].lower() != "file://":
         return text
-    parts = urlsplit(text)
-    if parts.netloc not in ("", "localhost"):
-        raise ValueError(f"a file URL must be of this machine, got one of '{parts.netloc}'")
-    return urllib.request.url2pathname(parts.path)
+    host, path = urlsplit(text)[1:3]
+    if os.name == "nt" and re.fullmatch("[A-Za-z]:", host):  # file://C:/a.jpg, with a slash too few
+        path = f"/{host}{path}"
+    elif os.name == "nt" and host not in ("", "localhost"):
+        path = f"//{host}{path}"
+    elif host not in ("", "localhost"):
+        raise ValueError(f"a file URL must be of this machine, got one of '{host}'")
+    return urllib.request.url2pathname(path)
 
 
 def _data_of(uri: str) -> bytes:

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
-from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.models.geaau.cropping_geaau import CROP_TEMPLATE, similarity_transform
 
 SMALLEST_FACE = 24
 """Pixels across the smallest face that the bundled weights were trained on (`hf_geaau.synthetic.camera`).

@@ -25,6 +25,9 @@ REACH_SECONDS = 1.5
 LOADED_FILES = ("config.json", "preprocessor_config.json", "model*.safetensors", "model*.safetensors.index.json")
 """What loading needs; nothing else of a repository is fetched, above all no code and no pickle."""
 
+EXPORTED_FILES = ("onnx/model.onnx", "openvino/openvino_model.*")
+"""Exported networks, which are fetched only if they are asked for."""
+
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 
@@ -77,8 +80,20 @@ def quoted(name: object) -> str:
     return f"'{text}'" if len(text) <= 200 else f"'…{text[-200:]}'"
 
 
+def local_checkpoint(name: str | Path | None = None) -> Path | None:
+    """Return the folder of a checkpoint in the package or a directory; None for anything else, such as a Hub id."""
+    source = str(BUNDLED_CHECKPOINT if name is None else name)
+    entry = next((entry for entry in ZOO if entry.name == source and entry.is_bundled), None)
+    path = Path(source).expanduser()
+    return path if path.is_dir() else entry.path if entry else None
+
+
 def find_checkpoint(
-    name: str | Path | None = None, revision: str | None = None, token: str | bool | None = None
+    name: str | Path | None = None,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    *,
+    exported: bool = False,
 ) -> Path:
     """Return the folder of a checkpoint; fetch it from the Hub if needed.
 
@@ -86,6 +101,7 @@ def find_checkpoint(
         name: A directory, a name of the zoo, or a Hub id; None for the bundled checkpoint.
         revision: Branch, tag or commit of a Hub repository, such as "fold2".
         token: Of the Hub; None for the one that `hf auth login` stored.
+        exported: Fetch also its exported networks.
 
     Returns:
         The folder: the one given, the bundled one, or a snapshot in the Hub's cache. A cached snapshot is used
@@ -108,7 +124,7 @@ def find_checkpoint(
         )
     if entry:
         raise CheckpointError(f"Cannot load '{source}': its weights are not published. {_suggestion(source)}")
-    return _fetch(source, revision, token)
+    return _fetch(source, revision, token, LOADED_FILES + EXPORTED_FILES if exported else LOADED_FILES)
 
 
 def _check_directory(directory: Path) -> None:
@@ -139,7 +155,7 @@ def _check_weights(files: list[str], where: str) -> None:
     )
 
 
-def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path:
+def _fetch(repo_id: str, revision: str | None, token: str | bool | None, wanted: tuple[str, ...]) -> Path:
     """Fetch a snapshot; fall back to the cache if the Hub is unreachable or answers with a server error."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
@@ -152,7 +168,7 @@ def _fetch(repo_id: str, revision: str | None, token: str | bool | None) -> Path
             f"`model` must be a directory or a Hub id such as 'owner/name', got {quoted(repo_id)}."
         ) from error
     where = f"'{repo_id}'" + (f" at revision {quoted(revision)}" if revision else "")
-    files: dict[str, Any] = {"repo_id": repo_id, "revision": revision, "allow_patterns": list(LOADED_FILES)}
+    files: dict[str, Any] = {"repo_id": repo_id, "revision": revision, "allow_patterns": list(wanted)}
     problem: Exception | None = None
     file, reason, remedy = "config.json", why_out_of_reach(), "Go online once to fetch it, or pass a directory."
     if reason is None:

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import MissingExtraError
-from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
-from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.models.geaau.cropping_geaau import CROP_TEMPLATE, similarity_transform
 from hf_geaau.synthetic import shaders
 from hf_geaau.synthetic.action_units import ACTION_UNITS
 from hf_geaau.synthetic.face_model import FaceModel

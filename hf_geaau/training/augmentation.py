@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvF
 
-from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
+from hf_geaau.models.geaau.cropping_geaau import CROP_TEMPLATE
 
 from .recipe import Augmentation
 

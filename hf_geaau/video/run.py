@@ -10,9 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hf_geaau.backends import load_analyzer
 from hf_geaau.errors import CheckpointError, ProcessError, TableError
 from hf_geaau.files import Spool, reason_of
-from hf_geaau.inference import FaceAnalyzer, best_device, load_analyzer
+from hf_geaau.inference import FaceAnalyzer
 from hf_geaau.tables import Finishing
 from hf_geaau.video.sources import Source, find_sources, share, source_spool
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, SourceEnd, cores
@@ -73,13 +74,14 @@ class Process:
         return cls(rank, count, *local)
 
     @property
-    def device(self) -> str:
-        """The accelerator, a GPU of its own for each process of a machine; the CPU without one."""
+    def device(self) -> str | None:
+        """A GPU of its own for each of several processes of a machine; None to leave the choice to the backend."""
+        if self.count == 1:
+            return None
         import torch
 
-        device = best_device()
-        if device.type != "cuda" or self.count == 1:
-            return device.type
+        if not torch.cuda.is_available():
+            return None
         return f"cuda:{self.local_rank % torch.cuda.device_count()}"
 
     @property
@@ -375,9 +377,9 @@ class _Run:
             raise TableError("A run with a camera cannot be resumed. Start over with --overwrite.")
         if process.count > 1:
             _make_folder(path)
-        units, config = analyzer.runner.action_units, analyzer.runner.model.config
+        facts = analyzer.runner.facts
         must_be_same = {
-            "model": str(analyzer.runner.model.name_or_path),
+            "model": facts.name,
             "aligned": analyzer.aligned,
             "min_score": analyzer.min_score,
             **{name: getattr(self.stream.settings, name) for name in _RECORDED},
@@ -386,9 +388,9 @@ class _Run:
         }
         self.writer = TableWriter(
             process.output(path),
-            columns(units, bool(getattr(config, "predict_intensity", False))),
+            columns(facts.action_units, facts.predicts_intensities),
             must_be_same,
-            thresholds=dict(zip(units, config.thresholds, strict=True)),
+            thresholds=dict(zip(facts.action_units, facts.thresholds.tolist(), strict=True)),
             resume=resume,
             overwrite=overwrite,
             chunk_rows=chunk_rows,

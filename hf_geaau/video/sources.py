@@ -2,12 +2,13 @@
 
 import glob
 import heapq
+import locale
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal
 
 import numpy as np
@@ -159,7 +160,7 @@ def _add_named(text: str, found: FoundSources, is_listed: bool) -> None:
         found.sources.append(Source("webcam", text))
     elif not exists and numbered_files(text):
         found.sources.append(Source("video", text))
-    elif glob.has_magic(text) and not exists:
+    elif glob.has_magic(os.path.splitdrive(text)[1]) and not exists:  # the drive of \\?\C:\a.jpg is no pattern
         is_empty = True
         for match in _matches(text):
             is_empty = False
@@ -172,15 +173,28 @@ def _add_named(text: str, found: FoundSources, is_listed: bool) -> None:
 
 def _matches(pattern: str) -> Iterator[str]:
     """Yield what a pattern matches, sorted, without hidden files; `**` does not follow links, which may lead upward."""
-    head, _, tail = pattern.rstrip("/").rpartition("/")
-    if tail == "**":
-        pattern = f"{head or '.'}/*"  # its folders are searched anyway
-    parts = Path(pattern).parts
-    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    for path in sorted(Path(*parts[:fixed]).glob(str(Path(*parts[fixed:])))):
-        shown = path.parts[len(Path(*parts[:fixed]).parts) :]
-        if not any(each.startswith(".") for each in shown) or any(part.startswith(".") for part in parts[fixed:]):
+    folder, wanted = split_pattern(Path(pattern))
+    for path in sorted(Path(folder).glob(str(wanted))):
+        shown = path.parts[len(folder.parts) :]
+        if not any(each.startswith(".") for each in shown) or any(part.startswith(".") for part in wanted.parts):
             yield str(path)
+
+
+def split_pattern(pattern: PurePath) -> tuple[PurePath, PurePath]:
+    r"""Divide a pattern into the folder to search and what to search there.
+
+    A last `**` becomes `*`, because the folders that it finds are searched anyway.
+
+    Example:
+        >>> from pathlib import PurePosixPath, PureWindowsPath
+        >>> split_pattern(PurePosixPath("clips/day*/**"))
+        (PurePosixPath('clips'), PurePosixPath('day*/*'))
+        >>> split_pattern(PureWindowsPath(r"\\?\C:\clips\**\*.mp4"))
+        (PureWindowsPath('//?/C:/clips'), PureWindowsPath('**/*.mp4'))
+    """
+    parts = pattern.parts if pattern.name != "**" else (*pattern.parts[:-1], "*")
+    fixed = next(index for index, part in enumerate(parts) if part != pattern.anchor and glob.has_magic(part))
+    return type(pattern)(*parts[:fixed]), type(pattern)(*parts[fixed:])
 
 
 def _add_folder(folder: str, found: FoundSources) -> None:
@@ -226,7 +240,14 @@ def _entries(path: Path) -> Iterator[str]:
         blocks = iter(lambda: content.read(2**20), b"")
         has_zeros = not encoding and (b"\0" in head or any(b"\0" in block for block in blocks))
     errors = "replace" if encoding else sys.getfilesystemencodeerrors()
-    encoding = encoding or sys.getfilesystemencoding()
+    if encoding is None:
+        encoding = sys.getfilesystemencoding()
+        try:
+            with path.open(encoding=encoding, errors=errors) as stream:
+                while stream.read(2**20):
+                    pass
+        except UnicodeDecodeError:  # on Windows, where older programs write lists in the system's code page
+            encoding, errors = locale.getencoding(), "replace"
     with path.open(encoding=encoding, errors=errors, newline="" if has_zeros else None) as stream:
         if not has_zeros:
             yield from (line.removesuffix("\n") for line in stream)

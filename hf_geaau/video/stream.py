@@ -1,13 +1,14 @@
 """Decode, detect, follow and analyze at the same time, in order, in bounded memory.
 
-One thread decodes ahead and groups frames. A group starts where faces are detected; its other frames only carry these
-faces on, so groups are independent of each other. The caller's thread links the faces over time and fills batches
-across frames, faces and sources. A pool with one thread per core works on groups and batches alike, in the order in
-which they arrive, so that no core waits, whether detection or the network takes longer.
+One thread decodes ahead and groups frames. The first frame of a group is searched as a whole; in the others its faces
+are carried on or found again where they were, so groups are independent of each other. The caller's thread links the
+faces over time and fills batches across frames, faces and sources. A pool with one thread per core works on groups and
+batches alike, in the order in which they arrive, so that no core waits, whether detection or the network takes longer.
 """
 
 import math
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -15,11 +16,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from hf_geaau.errors import GeaauError, PhotoError, VideoError
@@ -38,6 +38,7 @@ CLOSING_S = 5.0  # how long to wait for the decoding thread to end
 
 # Measured by benchmarks/video.py with --face-model: see docs/photos_and_videos.md.
 DETECT_EVERY = 3
+LATEST_S = 0.335  # after which a new face is seen: every ninth frame is searched at 24, 25 or 30 a second
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,11 @@ class Settings:
         fps: Take about this many frames per second instead; of frames without times, numbered files, their rate.
         start_s: Leave out what comes before this time of a video, in seconds.
         end_s: Stop at this time of a video; None for its end.
-        detect_every: Detect faces in every k-th of these frames and carry them on in between. None: every third, or
-            every one where frames are left out, because faces can be carried on over a short time only.
+        detect_every: Search every k-th of these frames for faces and carry them on in between. None: search about three
+            a second, and find known faces again in every third frame; where frames are left out search every one,
+            because faces can be carried on over a short time only.
         smooth_s: Time constant of the smoothing over time, in seconds; 0 for none.
-        batch_size: Faces per forward pass.
+        batch_size: Faces per forward pass; None for what suits the runner.
         workers: Threads that detect and analyze; None for one per core.
         keep_images: Whether results hold their image.
     """
@@ -61,7 +63,7 @@ class Settings:
     fps: float | None = None
     detect_every: int | None = None
     smooth_s: float = 0.0
-    batch_size: int = 16
+    batch_size: int | None = None
     workers: int | None = None
     keep_images: bool = False
     start_s: float = 0.0
@@ -85,6 +87,11 @@ class Settings:
     def stride(self) -> int:
         """Number of frames from one detection of faces to the next."""
         return self.detect_every or (DETECT_EVERY if self.every == 1 and self.fps is None else 1)
+
+    @property
+    def latest_s(self) -> float:
+        """Seconds after which a new face is seen at worst; 0 to search the whole frame in every detection."""
+        return LATEST_S if self.detect_every is None and self.stride > 1 else 0.0
 
 
 @dataclass
@@ -134,7 +141,7 @@ class SourceEnd:
 
 @dataclass
 class _Group:
-    """Frames of one shot: faces are detected in the first. Without frames, a photo that is still to be read."""
+    """Frames of one shot: the first is searched as a whole. Without frames, a photo that is still to be read."""
 
     source_index: int
     source: Source
@@ -148,7 +155,7 @@ class _Group:
 class _DetectedFrame:
     frame: Frame
     faces: list[Face]
-    crops: torch.Tensor | None
+    crops: NDArray[np.uint8] | None
     looks: list[NDArray[np.float32]]
 
 
@@ -162,6 +169,7 @@ class FaceStream:
 
     def __init__(self, analyzer: FaceAnalyzer, settings: Settings | None = None) -> None:
         self.analyzer, self.settings = analyzer, settings or Settings()
+        self.batch_size = self.settings.batch_size or analyzer.batch_size
         if analyzer.aligned:  # a crop's face fills it, so it needs neither detection nor carrying on
             self.settings = replace(self.settings, detect_every=1)
         self.workers = self.settings.workers or cores()
@@ -181,9 +189,9 @@ class FaceStream:
             checkpoint: Where to continue in the first source that is left, from `AnalyzedFrame.checkpoint`.
         """
         self._failed.clear()  # of an earlier run that nobody saw to its end
-        ahead = _Ahead(2 * self.settings.batch_size + 2 * self.workers)
+        ahead = _Ahead(2 * self.batch_size + 2 * self.workers)
         with _single_threaded_libraries():
-            pool = ThreadPoolExecutor(self.workers, "faces", initializer=torch.set_num_threads, initargs=(1,))
+            pool = ThreadPoolExecutor(self.workers, "faces", initializer=_use_one_thread)
             groups = self._groups(sources, done, checkpoint)
             decoding = threading.Thread(target=self._decode, args=(groups, ahead, pool), name="decoding", daemon=True)
             decoding.start()
@@ -255,9 +263,7 @@ class FaceStream:
                 return
             before = copy(cuts)
             is_cut = cuts(frame.image)
-            # A stride, or fewer frames if they are large.
-            length = min(self.settings.stride, max(1, BYTES_IN_FLIGHT // (2 * frame.image.nbytes)))
-            if group.frames and (is_cut or len(group.frames) >= length):
+            if group.frames and (is_cut or self._is_whole(group, frame)):
                 group.cuts = before
                 yield group
                 group = _Group(index, source, [])
@@ -266,6 +272,20 @@ class FaceStream:
         if group.frames:
             group.cuts = copy(cuts)
             yield group
+
+    def _is_whole(self, group: _Group, following: Frame) -> bool:
+        """Return whether the following frame begins a new group, because it is due or frames are large."""
+        count, stride = len(group.frames), self.settings.stride
+        if count >= BYTES_IN_FLIGHT // (2 * following.image.nbytes):
+            return True
+        if count % stride:
+            return False
+        start_s, end_s = group.frames[0].time_s, following.time_s
+        if group.source.kind == "webcam" or start_s is None or end_s is None:  # a camera's frames are shown at once
+            return True
+        # How late a new face would be seen if the group went on for another stride.
+        late_s = (end_s - start_s) * (count + stride - 1) / count
+        return late_s >= self.settings.latest_s
 
     # In the pool.
 
@@ -280,11 +300,14 @@ class FaceStream:
             photo, group.notes = load_photo(group.source.location)
             image = np.asarray(photo)
             return [self._cut_out(Frame(0, None, image), self.analyzer.find(image), with_looks=False)]
-        faces = self.analyzer.find(group.frames[0].image)
-        detected = [self._cut_out(group.frames[0], faces)]
-        for before, frame in zip(group.frames, group.frames[1:], strict=False):
-            faces = carry_on(before.image, frame.image, detected[-1].faces)
-            if len(faces) < len(detected[-1].faces):  # someone moved too fast, turned away or left
+        detected = [self._cut_out(group.frames[0], self.analyzer.find(group.frames[0].image))]
+        for number, (before, frame) in enumerate(pairwise(group.frames), 1):
+            known = detected[-1].faces
+            if known and number % self.settings.stride == 0:
+                faces = self.analyzer.find(frame.image, near=known)
+            else:
+                faces = carry_on(before.image, frame.image, known)
+            if len(faces) < len(known):  # someone moved too fast, turned away or left
                 faces = self.analyzer.find(frame.image)
             size = frame.image.shape[1], frame.image.shape[0]
             faces = [assessed(face, size) for face in faces if can_be_aligned(face.points, size)]
@@ -367,14 +390,14 @@ class _Batches:
     """Frames that wait for the network, which runs in the pool, one batch per thread."""
 
     def __init__(self, stream: FaceStream, pool: ThreadPoolExecutor, smoother: Smoother) -> None:
-        self.analyzer, self.workers, self.size = stream.analyzer, stream.workers, stream.settings.batch_size
+        self.analyzer, self.workers, self.size = stream.analyzer, stream.workers, stream.batch_size
         self.pool, self.smoother, self.failed = pool, smoother, stream._failed
         self._source_index = -1
         self._waiting: list[AnalyzedFrame | SourceEnd] = []
-        self._crops: list[torch.Tensor] = []
+        self._crops: list[NDArray[np.uint8]] = []
         self._sent: deque[tuple[list[AnalyzedFrame | SourceEnd], Future[list[Face | Exception]]]] = deque()
 
-    def add(self, item: AnalyzedFrame | SourceEnd, crops: torch.Tensor | None = None) -> None:
+    def add(self, item: AnalyzedFrame | SourceEnd, crops: NDArray[np.uint8] | None = None) -> None:
         self._waiting.append(item)
         if crops is not None:
             self._crops.append(crops)
@@ -401,13 +424,13 @@ class _Batches:
         held = sum(_bytes(waiting) for waiting, _ in self._sent)
         return len(self._sent) > self.workers + 1 or held > BYTES_IN_FLIGHT
 
-    def _analyzed(self, faces: list[Face], waiting: list[torch.Tensor]) -> list[Face | Exception]:
+    def _analyzed(self, faces: list[Face], waiting: list[NDArray[np.uint8]]) -> list[Face | Exception]:
         """Analyze a batch; if that fails, each face by itself, so that one cannot spoil the others."""
         if not waiting:
             return []
-        crops = torch.cat(waiting)
+        crops = np.concatenate(waiting)
         analyzed: list[Face | Exception] = []
-        for part in crops.tensor_split(max(1, round(len(crops) / self.size))):
+        for part in np.array_split(crops, max(1, round(len(crops) / self.size))):
             these = faces[len(analyzed) : len(analyzed) + len(part)]
             try:
                 analyzed += self.analyzer.analyze(these, part)
@@ -415,7 +438,7 @@ class _Batches:
                 analyzed += [self._alone(face, crop) for face, crop in zip(these, part, strict=True)]
         return analyzed
 
-    def _alone(self, face: Face, crop: torch.Tensor) -> Face | Exception:
+    def _alone(self, face: Face, crop: NDArray[np.uint8]) -> Face | Exception:
         try:
             return self.analyzer.analyze([face], crop[None])[0]
         except Exception as error:
@@ -462,23 +485,31 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _use_one_thread() -> None:
+    """Keep torch, if it is there, from using further threads in this thread of the pool."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
 @contextmanager
 def _single_threaded_libraries() -> Iterator[None]:
     """Keep OpenCV and torch from using further threads: with one task per core, these only compete."""
     import cv2
 
-    threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
+    torch = sys.modules.get("torch")  # not needed by exported networks
+    threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads() if torch else 0
     cv2.setNumThreads(1)
     try:
         yield
     finally:
         cv2.setNumThreads(threads)
-        torch.set_num_threads(torch_threads)  # the pool's initializer also changed it for threads to come
+        if torch:
+            torch.set_num_threads(torch_threads)  # the pool's initializer also changed it for threads to come
 
 
 def _identified(
     group: _Group, detected: list[_DetectedFrame], tracker: Tracker
-) -> Iterator[tuple[AnalyzedFrame | SourceEnd, torch.Tensor | None]]:
+) -> Iterator[tuple[AnalyzedFrame | SourceEnd, NDArray[np.uint8] | None]]:
     """Turn detected frames into frames whose faces have identities, with the crops of these faces."""
     if group.is_cut:
         tracker.cut()
@@ -515,11 +546,6 @@ def _checkpoint(frame: int, cuts: CutDetector, tracker: Tracker) -> Callable[[],
 
 def carry_on(before: NDArray[np.uint8], after: NDArray[np.uint8], faces: list[Face]) -> list[Face]:
     """Carry faces from one (H, W, 3) RGB frame to the next, without those that are lost."""
-    if not faces:
-        return []
-    import cv2
-
-    gray, next_gray = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (before, after))
-    moved = [(face, follow_points(gray, next_gray, face.points)) for face in faces]
+    moved = [(face, follow_points(before, after, face.points)) for face in faces]
     size = after.shape[1], after.shape[0]
     return [move_face(face, points, size) for face, points in moved if points is not None]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hf_geaau.faces import Face
 from hf_geaau.faces.face import box_iou
 from hf_geaau.faces.five_points import upright_points
-from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.models.geaau.cropping_geaau import similarity_transform
 
 Image = NDArray[np.uint8]
 Points = NDArray[Any]  # (5, 2), x then y, in pixels of the frame
@@ -67,7 +67,7 @@ class CutDetector:
         """Return whether the next frame, (H, W, 3), is the first of a new shot. A change of size is a cut too."""
         import cv2
 
-        sparse = image[:: 1 + image.shape[0] // 512, :: 1 + image.shape[1] // 512]  # 4K need not be read whole
+        sparse = image[:: 1 + image.shape[0] // 160]  # for 36 rows, frames need not be read whole
         small = np.asarray(cv2.resize(sparse, THUMBNAIL[::-1], interpolation=cv2.INTER_AREA), np.uint8)
         if self._last is None:
             self._last, self._size = small, image.shape
@@ -97,7 +97,7 @@ def _color_change(image: Image, other: Image) -> float:
     return 1 - float(np.minimum(*counts).sum()) / (image.size / 3)
 
 
-def follow_points(before: NDArray[Any], after: NDArray[Any], points: Points) -> Points | None:
+def follow_points(before: Image, after: Image, points: Points) -> Points | None:
     """Follow a face's five points from one frame to the next.
 
     Pyramidal optical flow follows the points and a grid over the face; points that backward flow does not return to
@@ -105,8 +105,8 @@ def follow_points(before: NDArray[Any], after: NDArray[Any], points: Points) -> 
     single one drifts.
 
     Args:
-        before: (H, W) uint8.
-        after: (H, W) uint8.
+        before: (H, W, 3) uint8 RGB.
+        after: (H, W, 3) uint8 RGB.
         points: (5, 2) in pixels of `before`.
 
     Returns:
@@ -118,13 +118,13 @@ def follow_points(before: NDArray[Any], after: NDArray[Any], points: Points) -> 
     import cv2
 
     eyes = max(float(np.linalg.norm(points[1] - points[0])), 1.0)
-    limits = np.array(before.shape[::-1])
+    limits = np.array(before.shape[1::-1])
     corner = np.clip(np.floor(points.mean(0) - FLOW_REACH * eyes), 0, limits - 1).astype(int)
     end = np.clip(np.ceil(points.mean(0) + FLOW_REACH * eyes), corner + 1, limits).astype(int)
     size = np.maximum(8, np.round((end - corner) * min(1.0, FLOW_EYES / eyes)).astype(int))
     first, second = (
-        cv2.resize(gray[corner[1] : end[1], corner[0] : end[0]], size.tolist(), interpolation=cv2.INTER_AREA)
-        for gray in (before, after)
+        cv2.resize(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY), size.tolist(), interpolation=cv2.INTER_AREA)
+        for part in (image[corner[1] : end[1], corner[0] : end[0]] for image in (before, after))
     )
     scale = size / (end - corner)
     start = ((_with_grid(points) - corner) * scale).astype(np.float32)[:, None]
@@ -172,9 +172,8 @@ def appearance_of(image: Image, points: Points) -> NDArray[np.float32]:
 
     matrix = similarity_transform(points, upright_points(APPEARANCE_SIDE, APPEARANCE_EYES))
     crop = cv2.warpAffine(image, matrix, (APPEARANCE_SIDE, APPEARANCE_SIDE), borderMode=cv2.BORDER_REPLICATE)
-    lab = cv2.cvtColor(crop, cv2.COLOR_RGB2LAB)
-    cells = cv2.resize(lab, (APPEARANCE_CELLS, APPEARANCE_CELLS), interpolation=cv2.INTER_AREA)
-    return cells.ravel().astype(np.float32)
+    cells = cv2.resize(crop, (APPEARANCE_CELLS, APPEARANCE_CELLS), interpolation=cv2.INTER_AREA)
+    return cv2.cvtColor(cells, cv2.COLOR_RGB2LAB).ravel().astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)

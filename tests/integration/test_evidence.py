@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from hf_geaau import GeaauImageProcessor
 from hf_geaau.data import write_example
 from hf_geaau.errors import EvaluationError, MissingExtraError
 from hf_geaau.evaluation import (
@@ -34,8 +33,9 @@ from hf_geaau.evaluation import (
     widest_gaps,
 )
 from hf_geaau.faces import Face
-from hf_geaau.inference import Prediction, Runner
+from hf_geaau.inference import ModelFacts, Prediction, Runner
 from hf_geaau.metrics import au_auc, expected_calibration_error
+from hf_geaau.models.geaau.cropping_geaau import CROP_TEMPLATE
 from hf_geaau_cli import app
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -147,17 +147,15 @@ def test_everything_is_measured_and_written(renders, tiny_checkpoint, tmp_path, 
 
 
 def test_steadiness_tells_what_moves_a_probability(monkeypatch):
-    """A stand-in for the network that looks at the left half of what the real processor gives it."""
-    processor = GeaauImageProcessor(size={"height": 32, "width": 32})
+    """A stand-in for the network that looks at the left half of the crops."""
 
     class LeftHalf(Runner):
-        action_units = ("AU01",)
+        facts = ModelFacts("", ("AU01",), np.float32([0.5]), (32, 32), np.array(CROP_TEMPLATE), False, False)
 
-        def predict(self, images, points=None, batch_size=64):
-            faces = None if points is None else [face[None] for face in points]
-            return Prediction(probabilities=self.crop(images, faces)[..., :16].mean((1, 2, 3)).numpy()[:, None])
+        def __call__(self, crops):
+            return Prediction(probabilities=crops[:, :, :16].mean((1, 2, 3))[:, None] / 255)
 
-    runner = LeftHalf(None, processor)
+    runner = LeftHalf()
     smooth = np.broadcast_to(np.linspace(0, 250, 64).astype(np.uint8)[None, :, None], (64, 64, 3))
     lopsided, even = Image.fromarray(smooth.copy()), Image.new("RGB", (64, 64), (90, 90, 90))
     measured = steadiness(runner, [lopsided, even])

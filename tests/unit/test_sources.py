@@ -1,13 +1,15 @@
 """What inputs become, in which order, and who gets which."""
 
+import locale
 import os
-from pathlib import Path
+import sys
+from pathlib import Path, PureWindowsPath
 
 import pytest
 from PIL import Image
 
 from hf_geaau.video.kinds import is_video, kind_of
-from hf_geaau.video.sources import Source, find_sources, share
+from hf_geaau.video.sources import Source, find_sources, share, split_pattern
 
 
 def locations(found):
@@ -177,3 +179,30 @@ def test_names_in_tables_hold_no_secrets_and_no_formulas():
 def test_lists_as_powershell_writes_them(tmp_path, encoding):
     (tmp_path / "list.txt").write_bytes("Ольга.jpg\r\nb c.jpg\r\n".encode(encoding))
     assert locations(find_sources([tmp_path / "list.txt"])) == ["Ольга.jpg", "b c.jpg"]
+
+
+def test_lists_in_the_code_page_of_windows(tmp_path, monkeypatch):
+    (tmp_path / "list.txt").write_bytes("Jürgen.jpg\r\nC:\\Fotos\\Ärger.jpg\r\n".encode("cp1252"))
+    monkeypatch.setattr(sys, "getfilesystemencodeerrors", lambda: "surrogatepass")  # as there
+    monkeypatch.setattr(locale, "getencoding", lambda: "cp1252")
+    assert locations(find_sources([tmp_path / "list.txt"])) == ["Jürgen.jpg", r"C:\Fotos\Ärger.jpg"]
+
+
+@pytest.mark.parametrize("path", [r"C:\clips\a.mp4", "C:/clips/a.mp4", r"\\server\share\a.mp4"])
+def test_a_path_of_windows_is_no_address(path):
+    (source,) = find_sources([path]).sources
+    assert (source.kind, source.location, source.name) == ("video", path, path)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "folder", "wanted"),
+    [
+        (r"clips\**\*.mp4", "clips", r"**\*.mp4"),
+        ("clips\\**\\", "clips", "*"),
+        (r"C:\day?\*.mp4", "C:\\", r"day?\*.mp4"),
+        (r"\\server\share\clips\*.mp4", r"\\server\share\clips", "*.mp4"),
+        ("**", ".", "*"),
+    ],
+)
+def test_patterns_of_windows(pattern, folder, wanted):
+    assert split_pattern(PureWindowsPath(pattern)) == (PureWindowsPath(folder), PureWindowsPath(wanted))

@@ -5,13 +5,13 @@ import threading
 import weakref
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from hf_geaau.errors import VideoError
-from hf_geaau.faces import Face
+from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.faces.five_points import upright_points
 from hf_geaau.inference import FaceAnalyzer
 from hf_geaau.video.decoding import VideoReader
@@ -25,10 +25,12 @@ pytest.importorskip("av", reason="PyAV is not installed")
 class BrightFace(FaceAnalyzer):
     """Sees a face in the middle of every picture that is not dark; its probability is the picture's brightness."""
 
+    batch_size = 16
+
     def __init__(self):
         self.finds, self.batches, self.aligned = 0, [], False
 
-    def find(self, image):
+    def find(self, image, near=()):
         self.finds += 1
         height, width = image.shape[:2]
         if image.mean() < 17:
@@ -37,11 +39,11 @@ class BrightFace(FaceAnalyzer):
         return [Face(np.float32([0, 0, width, height]), 0.9, points)]
 
     def crop(self, image, faces):
-        return torch.full((len(faces), 1), float(image.mean()))
+        return np.full((len(faces), 1), image.mean(), np.float32)
 
     def analyze(self, faces, crops):
         self.batches.append(len(crops))
-        return [replace(face, probabilities=row) for face, row in zip(faces, crops.numpy().copy(), strict=True)]
+        return [replace(face, probabilities=row) for face, row in zip(faces, crops.copy(), strict=True)]
 
 
 def brightness(item):
@@ -152,11 +154,11 @@ def test_whatever_one_source_raises_is_its_own_error(clip, tmp_path, step, error
     network = BrightFace()
     works = getattr(network, step)
 
-    def fails_on_bright(first, second=None):
+    def fails_on_bright(first, second=None, **near):
         seen = second if step == "analyze" else first
         if float(np.asarray(seen, np.float32).max()) > 190:
             raise error
-        return works(first) if step == "find" else works(first, second)
+        return works(first, **near) if step == "find" else works(first, second)
 
     setattr(network, step, fails_on_bright)
     names = ("good.png", "bad.png", "good.png")
@@ -204,9 +206,81 @@ def test_a_lost_face_is_detected_again(clip, monkeypatch):
     assert network.finds == 26
 
 
+class Searches(BrightFace):
+    """Remembers in which of `numbered` frames it looked, and whether in the whole frame."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def find(self, image, near=()):
+        self.seen.append((round((float(image.mean()) - 10) / 5), not near))
+        return super().find(image, near)
+
+
+def test_known_faces_are_looked_for_near_and_whole_frames_searched_less_often(clip, monkeypatch):
+    monkeypatch.setattr("hf_geaau.video.stream.carry_on", lambda before, after, faces: faces)  # nothing to follow
+    network = Searches()
+    frames = frames_of(FaceStream(network, Settings(workers=1)).run([Source("video", str(clip))]))
+    assert [len(frame.faces) for frame in frames] == [0] * 9 + [1] * 21  # dark in the first search: nobody
+    near = [(12, False), (15, False), (21, False), (24, False)]
+    assert network.seen == sorted([(0, True), (9, True), (18, True), (27, True), *near])
+
+
+@pytest.mark.parametrize("fps", [8, 10, 12, 15, 24, 25, 30, 50, 60, 120])
+def test_whole_frames_are_searched_three_times_a_second(tmp_path, fps, monkeypatch):
+    monkeypatch.setattr("hf_geaau.video.stream.carry_on", lambda before, after, faces: faces)
+    network = Searches()
+    path = write_clip(tmp_path / "clip.mp4", numbered(48), fps)
+    list(FaceStream(network, Settings(workers=1)).run([Source("video", str(path))]))
+    searched = [number for number, is_whole in network.seen if is_whole]
+    late = max(np.diff([*searched, 48])) - 1  # frames after which a new face is seen at worst
+    assert late <= max(2, fps / 3 + 0.1)
+    if fps >= 24:
+        assert late >= min(47, fps / 4)
+
+
 def test_faces_are_detected_in_every_frame_if_frames_are_far_apart(clip):
     assert [Settings().stride, Settings(every=2).stride, Settings(fps=5).stride] == [3, 1, 1]
     assert Settings(fps=5, detect_every=4).stride == 4
+
+
+def test_who_enters_is_seen_within_a_third_of_a_second(tmp_path, portrait):
+    """With the real detector; and the faces are the same whatever the number of threads."""
+
+    class Detects(FaceAnalyzer):
+        batch_size = 16
+
+        def __init__(self):
+            self.detector, self.aligned, self.min_score = FaceDetector(), False, 0.6
+
+        def crop(self, image, faces):
+            return np.zeros((len(faces), 1), np.float32)
+
+        def analyze(self, faces, crops):
+            return faces
+
+    person = cv2.resize(portrait[0], (300, 300), interpolation=cv2.INTER_AREA)
+    pictures = []
+    for number in range(30):
+        picture = np.full((300, 640, 3), 110, np.uint8)
+        picture[:, 2 * number : 2 * number + 300] = person
+        if 10 <= number < 24:
+            picture[75:225, 450:600] = person[::2, ::-2]
+        pictures.append(picture)
+    path = write_clip(tmp_path / "enters.mp4", pictures)
+    seen = [
+        [(face.track_id, face.points.tolist()) for face in frame.faces]
+        for workers in (1, 3)
+        for frame in frames_of(FaceStream(Detects(), Settings(workers=workers)).run([Source("video", str(path))]))
+    ]
+    assert seen[:30] == seen[30:]
+    tracks = [sorted(track for track, _ in faces) for faces in seen[:30]]
+    assert all(1 in here for here in tracks)
+    entered = [number for number, here in enumerate(tracks) if 2 in here]
+    assert entered == list(range(entered[0], entered[-1] + 1))
+    assert entered[0] <= 10 + 25 / 3
+    assert entered[-1] < 24 + 3  # gone at the next detection
 
 
 def test_4k_frames_take_bounded_memory(tmp_path, monkeypatch):

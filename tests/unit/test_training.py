@@ -14,8 +14,7 @@ from PIL import Image
 from hf_geaau import GeaauImageProcessor, GeaauModel, facs
 from hf_geaau.data import class_weights, open_aligned, prepare, write_example
 from hf_geaau.errors import DatasetError, TrainingError
-from hf_geaau.models.geaau.configuration_geaau import CROP_TEMPLATE
-from hf_geaau.models.geaau.image_processing_geaau import similarity_transform
+from hf_geaau.models.geaau.cropping_geaau import CROP_TEMPLATE, similarity_transform
 from hf_geaau.training import (
     Augmentation,
     Collator,

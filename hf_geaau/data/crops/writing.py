@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import DatasetError, DatasetWarning, GeaauError
-from hf_geaau.files import FolderClaim, whole_file, write_json
+from hf_geaau.files import FolderClaim, replace_file, whole_file, write_json
 
 from ..base import (
     AUDataset,
@@ -416,7 +416,7 @@ def _finish(
     notes.warn(dataset.TITLE, stacklevel=3)
     write_rows(Problem, problems, out / REPORT)
     write_card(dataset, settings, rows, len(problems), out / CARD)
-    (out / UNFINISHED_SHARDS).rename(out / SHARDS)
+    replace_file(out / UNFINISHED_SHARDS, out / SHARDS)
     for leftover in (SHARD_PROBLEMS, TRIPLET_FACES):
         shutil.rmtree(out / leftover)
     return _summary(out)

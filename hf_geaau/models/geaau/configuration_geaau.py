@@ -10,15 +10,9 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
+from .cropping_geaau import CROP_TEMPLATE
+
 logger = logging.get_logger(__name__)
-
-CROP_TEMPLATE = ((0.34, 0.36), (0.66, 0.36), (0.50, 0.543), (0.367, 0.73), (0.633, 0.73))
-"""Where the five points lie in the square crop, as fractions of its side (x, then y).
-
-Order: image-left eye, image-right eye, nose tip, image-left mouth corner, image-right mouth corner.
-Our choice: the proportions of an average frontal face (eye line to mouth line = 1.16 eye distances) at an eye distance
-of 0.32 sides, so that a raised brow with its forehead lines and a dropped jaw both stay inside the crop.
-"""
 
 BP4D_ACTION_UNITS = (1, 2, 4, 6, 7, 10, 12, 14, 15, 17, 23, 24)
 

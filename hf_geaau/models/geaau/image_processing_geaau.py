@@ -26,46 +26,11 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import is_torchvision_available
 
-from .configuration_geaau import CROP_TEMPLATE, MAX_IMAGE_SIZE, check_crop_template
+from .configuration_geaau import MAX_IMAGE_SIZE, check_crop_template
+from .cropping_geaau import CROP_TEMPLATE, checked_points, cut_crop, plan_crop, similarity_transform
 
 if is_torchvision_available():  # as remote code the PIL backend works without
     from torchvision.transforms.v2 import functional as tvF
-
-# A photo is shrunk with antialiasing to this many times the crop's resolution before the bilinear warp: at 1 the warp
-# would blur, at 2 it would start to alias.
-_OVERSAMPLING = 1.5
-
-Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
-
-
-def similarity_transform(source: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
-    """Fit rotation, one scale and shift, without reflection, that bring points onto a target (least squares).
-
-    Args:
-        source: (..., K, 2) points, x then y.
-        target: (K, 2) or (..., K, 2) points.
-
-    Returns:
-        (..., 2, 3) matrices M with `target ≈ M[:, :2] @ source + M[:, 2]`.
-
-    Source:
-        Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns", in its
-        closed form for the plane.
-
-    Example:
-        >>> square = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
-        >>> similarity_transform(square, 2 * square + 3).astype(int).tolist()
-        [[2, 0, 3], [0, 2, 3]]
-    """
-    source, target = np.broadcast_arrays(np.asarray(source, np.float64), np.asarray(target, np.float64))
-    source_mean, target_mean = source.mean(-2, keepdims=True), target.mean(-2, keepdims=True)
-    x, y = np.moveaxis(source - source_mean, -1, 0)
-    u, v = np.moveaxis(target - target_mean, -1, 0)
-    spread = np.maximum((x * x + y * y).sum(-1), 1e-12)
-    a, b = (x * u + y * v).sum(-1) / spread, (x * v - y * u).sum(-1) / spread
-    linear = np.stack([np.stack([a, -b], -1), np.stack([b, a], -1)], -2)
-    shift = target_mean[..., 0, :] - np.einsum("...ij,...j->...i", linear, source_mean[..., 0, :])
-    return np.concatenate([linear, shift[..., None]], -1)
 
 
 def action_unit_probabilities(logits: torch.Tensor, temperature: float | torch.Tensor = 1.0) -> torch.Tensor:
@@ -257,23 +222,9 @@ class _GeaauImageProcessing(BaseImageProcessor):
         crops = []
         for photo, faces in zip(photos, points, strict=True):
             array = self._prepare_image_like_inputs(photo, **kwargs)[0]
-            faces = _checked_points(faces, array.shape[-1], array.shape[-2])
-            crops += [self._warp(array, matrix, size) for matrix in similarity_transform(faces, target)]
+            faces = checked_points(faces, array.shape[-1], array.shape[-2])
+            crops += [self._cut(array, matrix, size) for matrix in similarity_transform(faces, target)]
         return self._preprocess(crops, **{**kwargs, "do_resize": False})
-
-    def _warp(self, photo: Any, matrix: NDArray[np.float64], size: tuple[int, int]) -> Any:
-        """Cut one crop: the face's surroundings, shrunk with antialiasing, then warped bilinearly."""
-        scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
-        shrink = min(1.0, scale * _OVERSAMPLING)
-        inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
-        corners = np.array([[0, 0, 1], [size[1], 0, 1], [0, size[0], 1], [size[1], size[0], 1]]) @ inverse.T
-        margin = 2 / shrink  # room for the filters
-        left, top = np.floor(corners.min(0) - margin).astype(int)
-        right, bottom = np.ceil(corners.max(0) + margin).astype(int)
-        new = (max(1, round((bottom - top) * shrink)), max(1, round((right - left) * shrink)))
-        inverse[:, 2] -= (left, top)
-        inverse *= np.array([[new[1] / (right - left)], [new[0] / (bottom - top)]])
-        return self._cut(photo, (left, top, right, bottom), new, inverse, size)
 
 
 _has_warned = False
@@ -297,33 +248,6 @@ def _warn_of_whole_photos(images: ImageInput, size: list[int]) -> None:
             return
 
 
-def _checked_points(points: ArrayLike, width: int, height: int) -> NDArray[np.float64]:
-    """Return (faces, 5, 2) points that can be aligned, or say why they cannot."""
-    array = np.asarray(points, dtype=np.float64)
-    if array.shape[-2:] != (5, 2) or array.ndim > 3:
-        raise ValueError(f"`points` must have shape (5, 2) or (faces, 5, 2) for each photo, got {array.shape}.")
-    array = array.reshape(-1, 5, 2)
-    if not np.isfinite(array).all():
-        raise ValueError("`points` must be finite, got NaN or infinity.")
-    center = array.mean(1)
-    if not ((center >= 0) & (center < (width, height))).all():
-        outside = center[((center < 0) | (center >= (width, height))).any(1)][0]
-        raise ValueError(
-            f"`points` must lie in the photo, {width}×{height} pixels, got a face around ({outside[0]:.0f},"
-            f" {outside[1]:.0f}). Give them in pixels (x, y) of the upright photo."
-        )
-    eyes, down = array[:, 1] - array[:, 0], array[:, 3:].mean(1) - array[:, :2].mean(1)
-    area = eyes[:, 0] * down[:, 1] - eyes[:, 1] * down[:, 0]
-    if (np.abs(area) < 1).any():
-        raise ValueError("`points` must span a face, got eyes and mouth on one line or spot.")
-    if (area < 0).any():
-        raise ValueError(
-            "`points` must come in the order image-left eye, image-right eye, nose, image-left mouth corner,"
-            " image-right mouth corner, got left and right swapped."
-        )
-    return array
-
-
 class GeaauImageProcessor(_GeaauImageProcessing, TorchvisionBackend):
     """Torchvision backend: tensors stay on their device, same-sized images are processed in one batch.
 
@@ -335,10 +259,8 @@ class GeaauImageProcessor(_GeaauImageProcessing, TorchvisionBackend):
         torch.Size([1, 3, 112, 112])
     """
 
-    def _cut(
-        self, photo: torch.Tensor, box: Box, new: tuple[int, int], inverse: NDArray[np.float64], size: tuple[int, int]
-    ) -> torch.Tensor:
-        left, top, right, bottom = box
+    def _cut(self, photo: torch.Tensor, matrix: NDArray[np.float64], size: tuple[int, int]) -> torch.Tensor:
+        (left, top, right, bottom), new, inverse = plan_crop(matrix, size)
         height, width = photo.shape[-2:]
         inside = photo[..., max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
         pads = (max(-left, 0), max(right - width, 0), max(-top, 0), max(bottom - height, 0))
@@ -355,20 +277,8 @@ class GeaauImageProcessor(_GeaauImageProcessing, TorchvisionBackend):
 class GeaauImageProcessorPil(_GeaauImageProcessing, PilBackend):
     """PIL backend, for machines without torchvision's kernels; same result within one gray level."""
 
-    def _cut(
-        self,
-        photo: NDArray[np.uint8],
-        box: Box,
-        new: tuple[int, int],
-        inverse: NDArray[np.float64],
-        size: tuple[int, int],
-    ) -> NDArray[np.uint8]:
-        picture = Image.fromarray(np.ascontiguousarray(np.moveaxis(photo, 0, -1)))
-        region = picture.crop(box).resize((new[1], new[0]), PILImageResampling.BILINEAR)
-        crop = region.transform(
-            (size[1], size[0]), Image.Transform.AFFINE, inverse.ravel().tolist(), PILImageResampling.BILINEAR
-        )
-        return np.moveaxis(np.asarray(crop), -1, 0)
+    def _cut(self, photo: NDArray[np.uint8], matrix: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.uint8]:
+        return np.moveaxis(cut_crop(np.moveaxis(photo, 0, -1), matrix, size), -1, 0)
 
 
 __all__ = ["GeaauImageProcessor", "GeaauImageProcessorPil"]
