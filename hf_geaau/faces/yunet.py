@@ -42,11 +42,13 @@ def run_yunet(path: str | None, bgr: Pixels, min_score: float) -> Rows:
     Source:
         Decoding as in OpenCV's FaceDetectorYN, modules/objdetect/src/face_detect.cpp.
     """
+    import cv2
+
     with _loading:
         session = load_yunet(path)
     height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in bgr.shape[:2])
-    pixels = np.zeros((1, 3, height, width), np.float32)
-    pixels[0, :, : bgr.shape[0], : bgr.shape[1]] = bgr.transpose(2, 0, 1)
+    bottom, right = height - bgr.shape[0], width - bgr.shape[1]
+    pixels = cv2.dnn.blobFromImage(cv2.copyMakeBorder(bgr, 0, bottom, 0, right, cv2.BORDER_CONSTANT))
     outputs = [output[0] for output in session.run(OUTPUTS, {session.get_inputs()[0].name: pixels})]
     found = [np.zeros((0, 15))]
     for index, stride in enumerate(STRIDES):

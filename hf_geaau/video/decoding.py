@@ -74,12 +74,16 @@ class VideoReader:
         start_s: float = 0.0,
         end_s: float | None = None,
     ) -> None:
+        from av.video.reformatter import VideoReformatter
+
         self.name, self.start, self.start_s, self.end_s = _name(path), start, start_s, end_s
         self.decoded = self.broken = self._good = 0
         self._is_wanted = Sampler(every, fps)
         self.notes: list[str] = []
         self._container, self._stream = _open(path, self.notes)
         self._stream.thread_type = "AUTO"
+        # One for all frames: a frame by itself would set up its own, which takes longer than the conversion.
+        self._converter = VideoReformatter()
         self._check_size(self._stream.codec_context.width, self._stream.codec_context.height)
 
     @property
@@ -163,7 +167,8 @@ class VideoReader:
             )
         width = max(1, round(decoded.width * aspect))
         self._check_size(width, decoded.height)
-        image = decoded.to_ndarray(format="rgb24", width=width, height=decoded.height)
+        converted = self._converter.reformat(decoded, width, decoded.height, "rgb24")
+        image = np.asarray(converted.to_ndarray(), np.uint8)
         matrix = decoded.side_data.get("DISPLAYMATRIX") if decoded.side_data else None
         return image if matrix is None else oriented(image, np.frombuffer(bytes(matrix), np.int32))
 

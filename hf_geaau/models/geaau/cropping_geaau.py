@@ -100,9 +100,10 @@ def cut_crop(photo: NDArray[np.uint8], matrix: NDArray[np.float64], size: tuple[
     (left, top, right, bottom), shrunk, inverse = plan_crop(matrix, size)
     inside = photo[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
     picture = Image.fromarray(np.ascontiguousarray(inside))
-    shift_x, shift_y = max(left, 0), max(top, 0)
-    region = picture.crop((left - shift_x, top - shift_y, right - shift_x, bottom - shift_y))
-    region = region.resize(shrunk[::-1], Image.Resampling.BILINEAR)
+    if inside.shape[:2] != (bottom - top, right - left):  # black beyond the photo
+        shift_x, shift_y = max(left, 0), max(top, 0)
+        picture = picture.crop((left - shift_x, top - shift_y, right - shift_x, bottom - shift_y))
+    region = picture.resize(shrunk[::-1], Image.Resampling.BILINEAR)
     crop = region.transform(size[::-1], Image.Transform.AFFINE, inverse.ravel().tolist(), Image.Resampling.BILINEAR)
     return np.asarray(crop)
 
