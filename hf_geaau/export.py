@@ -341,8 +341,10 @@ def _compare(
     changes = np.abs(_of(expected, "probabilities") - _of(found, "probabilities"))
     auc = None
     if labels is not None:
-        auc = tuple(float(au_auc(labels, _of(each, "probabilities"))["mean"]["auc"]) for each in (expected, found))
-    report = Export(target, dtype, len(crops), float(changes.max()), float(changes.mean()), auc)  # type: ignore[arg-type]
+        probabilities = (_of(each, "probabilities") for each in (expected, found))
+        torchs, networks = (float(au_auc(labels, values)["mean"]["auc"]) for values in probabilities)
+        auc = None if np.isnan(torchs) else (torchs, networks)  # NaN without both kinds of labels
+    report = Export(target, dtype, len(crops), float(changes.max()), float(changes.mean()), auc)
     exact = [name for name in ("logits", "intensities", "embedding", "masks") if getattr(expected, name) is not None]
     others = {name: float(np.abs(_of(expected, name) - _of(found, name)).max()) for name in exact}
     if dtype == "fp32" and max(others.values()) > 1e-2:

@@ -32,6 +32,7 @@ def export(
     Once it lies in the folder of its checkpoint, `predict` uses it. If --faces have labels, the loss of AUC is shown.
     """
     quiet_libraries()
+    from hf_geaau.errors import GeaauError
     from hf_geaau.export import DTYPES, FORMATS, export, faces_for
 
     for value, known, name in ((network_format, FORMATS, "--format"), (dtype, DTYPES, "--dtype")):
@@ -39,8 +40,15 @@ def export(
             raise typer.BadParameter(f"must be one of {', '.join(known)}, got '{value}'.", param_hint=name)
     if (network_format, dtype) == ("openvino", "int8"):
         raise typer.BadParameter("int8 is offered with --format onnx only.", param_hint="--dtype")
+    if dtype == "int8" and faces is None:
+        raise typer.BadParameter("int8 is calibrated on faces: pass --faces.", param_hint="--dtype")
     crops, labels = (None, None) if faces is None else faces_for(model, faces, aligned=aligned, limit=limit)
-    made = export(model, output, format=network_format, dtype=dtype, crops=crops, labels=labels)
+    try:
+        made = export(model, output, format=network_format, dtype=dtype, crops=crops, labels=labels)
+    except ValueError as error:
+        if isinstance(error, GeaauError):
+            raise
+        raise typer.BadParameter(str(error), param_hint="--faces") from error
     say(f"{made.path}: {made.path.stat().st_size / 1e6:.1f} MB, {made.dtype}")
     kind = "pictures of noise" if crops is None else "faces"
     out.print(

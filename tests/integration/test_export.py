@@ -172,6 +172,15 @@ def test_the_command_exports_and_predict_takes_it(own):
     assert wrong.exit_code == 2
     assert "must be one of torch, onnx, openvino" in wrong.output.replace("\n", " ")
     assert CliRunner().invoke(app, ["export", str(own), "--dtype", "fp8"]).exit_code == 2
+    for more in ([], ["--faces", str(photo)]):  # none, and too few
+        done = CliRunner().invoke(app, ["export", str(own), "--dtype", "int8", *more])
+        assert done.exit_code == 2, done.output
+
+
+def test_labels_of_other_action_units_give_no_auc(checkpoint, tmp_path):
+    made = export.export(checkpoint, tmp_path, crops=crops(), labels=np.full((5, 3), -1.0))
+    assert made.auc is None
+    assert made.auc_loss is None
 
 
 def test_the_card_names_the_networks(own):
