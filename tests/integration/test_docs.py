@@ -68,7 +68,7 @@ def test_python_blocks_run(page, inputs):
         start = GeaauModel.from_pretrained(BUNDLED_CHECKPOINT).with_action_units([12, 18, 34]).state_dict()
         trained = GeaauModel.from_pretrained("finetuned").state_dict()
         assert not all(trained[name].equal(value) for name, value in start.items())
-        assert names["trainer"].evaluate()["eval_auc"] > 0.8  # of 14 people it has not seen; .97 where it was written
+        assert names["trainer"].evaluate()["eval_auc"] > 0.8  # of 14 people it has not seen; .95 where it was written
     if page.name == "tables.md":
         assert names["rested"]["AU12"].mean() != names["speaker"]["AU12"].mean()
 
