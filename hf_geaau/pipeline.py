@@ -116,8 +116,7 @@ def predict_video(
     """
     is_path = model is None or isinstance(model, str | os.PathLike)
     detector: Any = load_pipeline(model, device=device, backend=backend) if is_path else model  # type: ignore[arg-type]
-    choices = _given({"fps": fps, "workers": workers, "detect_every": detect_every, "end_s": end})
-    settings = Settings(every=every, smooth_s=smooth, batch_size=batch_size, start_s=start, **choices)
+    settings = Settings(every, fps, detect_every, smooth, batch_size, workers, start_s=start, end_s=end)
     for item in FaceStream(detector.analyzer(min_score=min_score), settings).run(_video_sources(video)):
         if isinstance(item, AnalyzedFrame):
             for index, face in enumerate(item.faces):
@@ -133,7 +132,3 @@ def _video_sources(video: Any) -> list[Source]:
     if not found.sources:
         raise VideoError(" ".join(found.problems))
     return list(found.sources)
-
-
-def _given(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in arguments.items() if value is not None}

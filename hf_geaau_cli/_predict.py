@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hf_geaau.video.stream import AnalyzedFrame
 
 FULL_TABLES = 5  # above this many photos, a line per photo instead of a table per face
-SUFFIXES = (".csv", ".jsonl", ".parquet")  # those of hf_geaau.video.tables, which takes seconds to import
+SUFFIXES = (".csv", ".jsonl", ".parquet")  # those of hf_geaau.video.tables, which imports pandas
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 
 InputsArgument = Annotated[

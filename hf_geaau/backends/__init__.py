@@ -178,23 +178,26 @@ def exported_networks(folder: Path) -> list[Path]:
         folder: The checkpoint.
     """
     found: list[Path] = []
+    digest = source_digest(folder)
     for plain in (ONNX_FILE, OPENVINO_FILE):
         paths = [folder / plain.with_stem(plain.stem + suffix) for suffix in ("", "_fp16", "_int8")]
-        current = [path.relative_to(folder) for path in paths if _is_current(path, folder)]
+        current = [path.relative_to(folder) for path in paths if _carries(path, digest)]
         found += [file for path in current for file in (path, path.with_suffix(".bin")) if (folder / file).is_file()]
     return found
 
 
 def _current(folder: Path, name: Path) -> Path | None:
-    return folder / name if _is_current(folder / name, folder) else None
+    """Return the path of an exported network if it fits the weights and settings beside it."""
+    path = folder / name
+    return path if path.is_file() and _carries(path, source_digest(folder)) else None
 
 
-def _is_current(path: Path, folder: Path) -> bool:
+def _carries(path: Path, digest: str) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:  # the digest stands in the metadata, at the end of either kind of file
         file.seek(max(0, path.stat().st_size - 65536))
-        return source_digest(folder).encode() in file.read()
+        return digest.encode() in file.read()
 
 
 def _is_installed(backend: str) -> bool:
