@@ -108,7 +108,8 @@ class FaceDetector:
         if near:
             bgr = cv2.cvtColor(photo, cv2.COLOR_RGB2BGR)
             return self._faces(bgr, self._candidates_near(bgr, np.array([face.box for face in near])), wanted)
-        bgr = cv2.cvtColor(np.asarray(read_photo(photo)), cv2.COLOR_RGB2BGR)
+        rgb = photo if _is_rgb(photo) else np.asarray(read_photo(photo))  # frames are not copied
+        bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
         faces = self._faces(bgr, self._candidates(bgr), wanted)
         if not faces:
             sideways = self._candidates(cv2.rotate(bgr, cv2.ROTATE_90_CLOCKWISE))
@@ -222,6 +223,11 @@ class FaceDetector:
 
     def _yunet(self, bgr: Pixels) -> Rows:
         return run_yunet(self.model_path, bgr, CANDIDATE_SCORE)
+
+
+def _is_rgb(photo: Any) -> bool:
+    """Return whether reading a photo would give the same pixels: it is an (H, W, 3) uint8 array."""
+    return isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.shape[2:] == (3,) and photo.size > 0
 
 
 def _suppress_overlaps(rows: Rows) -> Rows:

@@ -48,7 +48,8 @@ def run_yunet(path: str | None, bgr: Pixels, min_score: float) -> Rows:
         session = load_yunet(path)
     height, width = (-(-side // STRIDES[-1]) * STRIDES[-1] for side in bgr.shape[:2])
     bottom, right = height - bgr.shape[0], width - bgr.shape[1]
-    pixels = cv2.dnn.blobFromImage(cv2.copyMakeBorder(bgr, 0, bottom, 0, right, cv2.BORDER_CONSTANT))
+    whole = cv2.copyMakeBorder(bgr, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
+    pixels = np.stack(cv2.split(whole))[None].astype(np.float32)  # at 640×480, blobFromImage takes 20 times as long
     outputs = [output[0] for output in session.run(OUTPUTS, {session.get_inputs()[0].name: pixels})]
     found = [np.zeros((0, 15))]
     for index, stride in enumerate(STRIDES):

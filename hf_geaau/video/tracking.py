@@ -147,8 +147,8 @@ def _with_grid(points: Points) -> Points:
     right = points[1] - points[0]
     down = np.array([-right[1], right[0]])
     steps = np.linspace(-0.7, 0.7, 5)
-    grid = [points.mean(0) + across * right + along * down for across in steps for along in steps]
-    return np.vstack([points, grid])
+    grid = points.mean(0) + steps[:, None, None] * right + steps[:, None] * down
+    return np.vstack([points, grid.reshape(-1, 2)])
 
 
 def move_face(face: Face, points: Points, size: tuple[int, int]) -> Face:

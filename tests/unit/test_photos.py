@@ -16,6 +16,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image
 
@@ -119,7 +120,12 @@ def test_broken_exif_does_not_spoil_the_photo(gradient):
     assert photo.notes == ["its EXIF data is damaged, so it was taken as upright"]
 
 
-@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def needs_pillow_13(file_format):
+    reason = "Pillow 12 loses the tags of a TIFF that follow a damaged one, and with them its pixels"
+    return pytest.param(file_format, marks=pytest.mark.skipif(PIL.__version__ < "13", reason=reason))
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP", needs_pillow_13("TIFF")])
 def test_the_orientation_is_read_past_a_damaged_tag(gradient, file_format):
     exif = Image.Exif()
     exif[EXIF_ORIENTATION], exif[0x010F] = 6, "the name of a maker"
