@@ -1,5 +1,6 @@
 """What the app says of a photo, a video, or two faces. Page and API show the same answers; no Gradio here."""
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hf_geaau.backends import load_analyzer
-from hf_geaau.errors import FaceNotFoundError, GeaauError, PhotoError, VideoError
+from hf_geaau.errors import FaceNotFoundError, GeaauError, VideoError
 from hf_geaau.faces import Face
-from hf_geaau.faces.photos import MAX_BYTES, load_photo
+from hf_geaau.faces.photos import load_photo
 from hf_geaau.inference import FaceAnalyzer
 from hf_geaau.search import EMBEDDING_NOTE, expression_distance
 from hf_geaau.video.sources import Source
@@ -184,10 +185,11 @@ class Answers:
             FaceNotFoundError: If it shows no face.
         """
         try:
-            image, notes = load_photo(_unplaced(photo))
+            image, notes = load_photo(photo)
             faces = self.analyzer(np.asarray(image))
         except Exception as error:  # of a decoder, the detector or the network: one photo must not end the app
-            raise failure(Source("photo", "the photo"), error) from error
+            problem = failure(Source("photo", photo), error)
+            raise _named(problem, photo) if isinstance(photo, str | Path) else problem  # noqa: B904 it has its cause
         if not faces:
             raise FaceNotFoundError(
                 "No face was found in the photo. Use one that shows a face from the front, in light, without a mask."
@@ -264,8 +266,7 @@ class Answers:
         except Exception as error:
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            problem = failure(Source("video", video.name), error)
-            raise type(problem)(str(problem).replace(str(video), video.name)) from error
+            raise _named(failure(Source("video", str(video)), error), video)  # noqa: B904 it has its cause
 
     def _video(
         self,
@@ -369,16 +370,11 @@ def _strongest(
     return list(zip(sheet.crops, captions, strict=True))
 
 
-def _unplaced(photo: Any) -> Any:
-    """Return a photo's bytes and name in place of its path, which is of no use in a message of the page."""
-    if not isinstance(photo, str | Path) or str(photo).startswith("data:"):
-        return photo
-    try:
-        if Path(photo).stat().st_size > MAX_BYTES:
-            return photo  # whose size is refused
-        return {"bytes": Path(photo).read_bytes(), "path": Path(photo).name}
-    except OSError as error:
-        raise PhotoError(f"Cannot read '{Path(photo).name}': the upload is gone. Upload it again.") from error
+def _named(problem: GeaauError, path: str | Path) -> GeaauError:
+    """Return the same error without the folder of an upload, which is of no use to the person at the page."""
+    named = type(problem)(str(problem).replace(f"{Path(path).parent}{os.sep}", ""))
+    named.__cause__ = problem
+    return named
 
 
 def _pair(faces: Sequence[Face], name: str, index: int) -> tuple[float, float] | None:

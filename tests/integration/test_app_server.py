@@ -1,6 +1,8 @@
 """The app without a browser: its API, its Space, its command line."""
 
+import shutil
 import socket
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,10 +10,13 @@ import pytest
 from hf_geaau.app import EXAMPLES
 from tests.app_server import running_app
 from tests.command import run_command
+from tests.integration.test_docs import python_blocks
 
 httpx = pytest.importorskip("httpx")
 gradio_client = pytest.importorskip("gradio_client", reason="needs the extra app")
 pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,19 @@ def test_the_api_has_three_documented_endpoints(client):
     names = {name: [each["parameter_name"] for each in endpoint["parameters"]] for name, endpoint in endpoints.items()}
     assert names == {"/photo": ["photo"], "/compare": ["first", "second"], "/video": ["video", "heat_map", "blur"]}
     assert all(endpoint["description"].endswith(".") for endpoint in endpoints.values())
+
+
+def test_the_example_of_the_documentation_runs(app, tmp_path, monkeypatch):
+    for name, file in (("photo", "smile.jpg"), ("rest", "rest.jpg"), ("smile", "smile.jpg"), ("clip", "clip.mp4")):
+        shutil.copy(EXAMPLES / file, tmp_path / f"{name}{Path(file).suffix}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "downloads"))
+    code = python_blocks(ROOT / "docs" / "app.md")
+    assert "http://127.0.0.1:7860" in code
+    names = {}
+    exec(code.replace("http://127.0.0.1:7860", app.address), names)
+    assert names["face"]["action_units"]["AU12"] > 0.9
+    assert Path(names["table"]).is_file()
 
 
 def test_photo_by_the_api(client):

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
 from hf_geaau.app import EXAMPLES, Answers, markup, require_gradio, server, space
 from hf_geaau.app.answers import Cancelled
 from hf_geaau.errors import FaceNotFoundError, MissingExtraError, PhotoError, VideoError
@@ -43,7 +44,7 @@ def test_bad_photos_have_one_line_without_paths(answers, tmp_path):
     with pytest.raises(PhotoError, match=r"^Cannot read 'notes.txt': its content is no image") as error:
         answers.photo(text)
     assert str(tmp_path) not in str(error.value)
-    with pytest.raises(PhotoError, match=r"^Cannot read 'gone.jpg': the upload is gone"):
+    with pytest.raises(PhotoError, match=r"^Cannot read 'gone.jpg': there is no such file"):
         answers.photo(tmp_path / "gone.jpg")
     with pytest.raises(FaceNotFoundError, match="No face was found"):
         answers.photo(Image.new("RGB", (64, 64)))
@@ -90,12 +91,21 @@ def test_only_the_first_seconds_of_a_video_are_analyzed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["action_units.csv", "over_time.png", "overlay.mp4"]
 
 
-def test_a_model_without_masks_or_embedding_has_neither(answers):
-    with pytest.raises(ValueError, match="heat_map"):
-        from hf_geaau.video.annotation import Annotator
-
-        Annotator(EXAMPLES, answers.analyzer, "AU99", blur=False)
-    assert answers.heat_maps == answers.units
+@pytest.mark.slow
+def test_a_model_without_masks_and_intensities(tiny_config, tmp_path):
+    config = GeaauConfig(**{**tiny_config.to_dict(), "head": "pooled"})
+    GeaauModel(config).save_pretrained(tmp_path / "model")
+    GeaauImageProcessor(size={"height": 64, "width": 64}).save_pretrained(tmp_path / "model")
+    answers = Answers(tmp_path / "model")
+    assert answers.heat_maps == ()
+    answer = answers.photo(EXAMPLES / "smile.jpg")
+    assert answers.picture(answer, "AU12").size == answer.image.size
+    bars = markup.face_bars(answer.faces[0])
+    assert bars.count('role="meter"') == 3
+    assert "Intensit" not in bars.replace("and its intensity", "")
+    comparison = answers.compare(EXAMPLES / "rest.jpg", EXAMPLES / "smile.jpg")
+    assert comparison.note == ""  # which is about the bundled weights
+    assert "never trained" not in markup.comparison(comparison)
 
 
 def test_the_space_says_what_it_is(tmp_path):
