@@ -1,5 +1,7 @@
 """The Gradio page: its tabs, and the endpoints of its API."""
 
+import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -257,6 +259,8 @@ def _api(answers: Answers) -> None:
         """Analyze a video: a summary, the table (.csv) with a row per face and frame, and the overlay (.mp4)."""
         with _api_errors():
             answer = _analyzed(answers, Path(video), heat_map, blur)
+        if answer.timeline is not None:
+            answer.timeline.unlink()  # Gradio deletes in time what is answered
         return answer.to_dict(), str(answer.table), str(answer.overlay)
 
     with gr.Column(visible=False):
@@ -325,15 +329,35 @@ def _analyzed(
     try:
         upload_folder = Path(get_upload_folder())
         upload_folder.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=upload_folder))
-        return answers.video(
-            Path(video), folder, heat_map=None if unit == NO_HEAT_MAP else unit, blur=blur, on_frame=on_frame,
-            cancelled=cancelled,
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory(dir=upload_folder) as held:
+            results = Path(tempfile.mkdtemp(dir=upload_folder))
+            mask = None if unit == NO_HEAT_MAP else unit
+            return answers.video(
+                _held(Path(video), Path(held)),
+                results,
+                heat_map=mask,
+                blur=blur,
+                on_frame=on_frame,
+                cancelled=cancelled,
+            )
+    except FileNotFoundError as error:
+        raise GeaauError(f"'{Path(video).name}' has been deleted since it was uploaded. Upload it again.") from error
     except OSError as error:
         if isinstance(error, GeaauError):
             raise
         raise GeaauError(f"Cannot write the results: {reason_of(error)}. Free space on the disk.") from error
+
+
+def _held(upload: Path, folder: Path) -> Path:
+    """Return another name of an upload, which stays if the analysis takes longer than uploads are kept."""
+    held = folder / upload.name
+    try:
+        os.link(upload, held)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without hard links
+        shutil.copyfile(upload, held)
+    return held
 
 
 def _bars(answer: PhotoAnswer, number: int) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 import socket
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -116,6 +117,21 @@ def test_files_of_the_machine_cannot_be_asked_for(app):
         answer = httpx.get(f"{endpoint}/{event}", timeout=20).text
         assert answer.startswith("event: error")
         assert "action_units" not in answer
+
+
+def test_uploads_and_results_are_deleted_in_time(tmp_path):
+    short = "page.KEPT_S, page.CHECKED_S = 2, 1"
+    code = f"from hf_geaau.app import page, server; {short}; server.serve(port=7900)"
+    with running_app(tmp_path, ["-c", code]) as app:
+        examples = {path for path in app.uploads() if path.stat().st_size}
+        client = gradio_client.Client(app.address, verbose=False, download_files=False)
+        client.predict(example("smile.jpg"), api_name="/photo")
+        client.predict(example("clip.mp4"), "none", False, api_name="/video")
+        deadline = time.monotonic() + 20
+        while {path for path in app.uploads() if path.stat().st_size} != examples:
+            assert time.monotonic() < deadline, app.uploads()
+            time.sleep(0.2)
+        assert client.predict(example("smile.jpg"), api_name="/photo")["faces"]
 
 
 def test_a_space_runs_and_is_not_overwritten(tmp_path):

@@ -90,6 +90,22 @@ print(len(list(hf_geaau.predict_video("clip.mp4"))))
 
 
 @pytest.mark.slow
+def test_the_answers_of_the_app(folder):
+    pytest.importorskip("matplotlib", reason="needs the extra app")
+    code = """
+from pathlib import Path
+from hf_geaau.app import Answers
+
+answers = Answers()
+Path("results").mkdir()
+print(answers.photo("photo.png").faces[0].present, answers.video(Path("clip.mp4"), Path("results")).frames)
+"""
+    answer = run(code, cwd=folder)
+    assert "AU12" in answer
+    assert answer.split()[-1] == "8"
+
+
+@pytest.mark.slow
 def test_onnx_runtime_reports_nothing(folder, tmp_path):
     """With its telemetry, it leaves a file .ses among the temporary files when it is imported."""
     environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
