@@ -77,10 +77,10 @@ def upload(page, file, where="#photo-input"):
     page.locator(f"{where} input[type=file]").set_input_files(file)
 
 
-def keep_picture(page, name, **options):
+def keep_picture(page, name, settle_ms=800, **options):
     """Write a screenshot for docs/app.md, if it is asked for."""
     if PICTURES:
-        page.wait_for_timeout(800)
+        page.wait_for_timeout(settle_ms)
         path = Path(PICTURES) / f"{name}.png"
         page.screenshot(path=path, **options)
         with Image.open(path) as picture:
@@ -170,13 +170,13 @@ def test_the_webcam_moves_the_bars(chromium, app, tmp_path):
             go_to(page, "Webcam")
             page.locator("#webcam-input").get_by_text("Click to Access Webcam").click()
             page.locator("#webcam-input").get_by_text("Record").filter(visible=True).click()
-            for unit, other in (("AU12", "AU02"), ("AU02", "AU12")):
+            for unit, other in (("AU02", "AU12"), ("AU12", "AU02")):
                 reached = f"""() => {{
                     const value = unit => document.querySelector(`#webcam-bars [aria-label^=${{unit}}]`)?.ariaValueNow;
                     return value("{unit}") > 0.6 && value("{other}") < 0.4;
                 }}"""
                 page.wait_for_function(reached, polling=50)
-            keep_picture(page, "app_webcam")
+            keep_picture(page, "app_webcam", settle_ms=0)
             assert len(app.uploads()) == held  # no picture of the stream is kept
 
 
@@ -321,7 +321,8 @@ def test_a_narrow_screen_shows_all(browser, app, portrait_file, scheme):
         open_app(page, app)
         upload(page, portrait_file)
         meter(page, "AU12").wait_for()
-        keep_picture(page, f"app_narrow_{scheme}")
+        if scheme == "dark":
+            keep_picture(page, "app_narrow", full_page=True)
         for tab in TABS:
             go_to(page, tab)
             page.wait_for_timeout(300)
