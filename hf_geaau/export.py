@@ -35,6 +35,7 @@ from hf_geaau.metrics import au_auc
 from hf_geaau.models.geaau.licensing_geaau import bound_data
 from hf_geaau.models.loading import load_checkpoint
 from hf_geaau.models.zoo import find_checkpoint, quoted
+from hf_geaau.onnx_runtime import import_onnxruntime
 from hf_geaau.video.sources import find_sources
 
 FORMATS, DTYPES = ("onnx", "openvino"), ("fp32", "fp16", "int8")
@@ -267,6 +268,7 @@ def _converted(plain: Path, format: str, dtype: str, faces: NDArray[np.uint8], m
     """Convert the fp32 network to a dtype and format, and write the metadata into it."""
     import onnx
 
+    import_onnxruntime()  # before its tools are imported
     made = plain.with_name("network.onnx")
     if dtype == "int8":
         _quantize(plain, made, faces)

@@ -14,6 +14,9 @@ from hf_geaau.video.stream import FaceStream, Settings, SourceEnd
 
 SHEET_SIZE = (128, 128)  # pixels of a crop on a contact sheet
 
+EMBEDDING_NOTE = "the bundled checkpoint's expression embedding was never trained on triplets"
+"""What to say with distances of the bundled checkpoint."""
+
 
 @dataclass(frozen=True, eq=False)
 class ExpressionFace:
@@ -69,6 +72,16 @@ class ExpressionEmbedder:
                 yield ExpressionFace(item.source.name, item.number, item.time_s, index, face.embedding, crop)
 
 
+def expression_distance(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the squared L2 distances (...) of L2-normalized embeddings (..., D), 0 to 4: those of the triplet loss.
+
+    Example:
+        >>> float(expression_distance(np.float32([1, 0]), np.float32([0, 1])))
+        2.0
+    """
+    return np.asarray(((first - second) ** 2).sum(-1))
+
+
 def rank_by_expression(query: NDArray[np.float32], faces: list[ExpressionFace]) -> list[tuple[float, ExpressionFace]]:
     """Sort faces by the distance of their expression to a query's, the nearest first.
 
@@ -86,7 +99,7 @@ def rank_by_expression(query: NDArray[np.float32], faces: list[ExpressionFace]) 
     """
     if not faces:
         return []
-    distances = ((np.stack([face.embedding for face in faces]) - query) ** 2).sum(1)
+    distances = expression_distance(np.stack([face.embedding for face in faces]), query)
     return [(float(distances[index]), faces[index]) for index in np.argsort(distances, kind="stable")]
 
 

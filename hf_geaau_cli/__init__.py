@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from ._app import app as serve_app
 from ._console import complain, out
 from ._data import download_fec, example_data, prepare, render
 from ._evaluate import calibrate, evaluate, evidence
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     predict, table, plot, similar, render, prepare, example_data, download_fec, train, train_rendered, evaluate,
-    calibrate, evidence, export, push, models,
+    calibrate, evidence, export, push, models, serve_app,
 )  # fmt: skip
 for command in COMMANDS:
     app.command(command.__name__.replace("_", "-"))(command)

@@ -137,9 +137,10 @@ def predict(
     finishing = with_neutral_photo(finishing, analyzer)
     observers: list[RunObserver] = [_Printer(is_alone=process.count == 1)]
     if annotate is not None:
-        from ._annotate import Annotator
+        from hf_geaau.video.annotation import Annotator
 
-        observers.append(Annotator(process.pictures(annotate), analyzer, heat_map, blur))
+        with _bad_parameters():
+            observers.append(Annotator(process.pictures(annotate), analyzer, heat_map, blur))
     try:
         report = predict_to_table(
             inputs, output, analyzer, settings,

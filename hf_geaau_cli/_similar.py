@@ -63,15 +63,12 @@ def similar(
     quiet_libraries()
     from hf_geaau.errors import FaceNotFoundError
     from hf_geaau.plots import require_matplotlib, save_contact_sheet
-    from hf_geaau.search import ExpressionEmbedder
+    from hf_geaau.search import EMBEDDING_NOTE, ExpressionEmbedder
 
     require_matplotlib()
     if model is None:
-        say(
-            "note: the bundled checkpoint's expression embedding was never trained on triplets; pass --model an"
-            " expression encoder that was, such as the recipe synthetic_gee trains.",
-            err,
-        )
+        better = "pass --model an expression encoder that was, such as the recipe synthetic_gee trains."
+        say(f"note: {EMBEDDING_NOTE}; {better}", err)
     embedder = ExpressionEmbedder(model, device)
     faces, failed = _faces(embedder, paths if cluster else paths[1:], fps)
     if not faces:

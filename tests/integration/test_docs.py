@@ -1,6 +1,7 @@
 """The Python blocks of README and docs run, in order, page by page; and the links between pages lead somewhere.
 
-The commands of docs/tables.md run here, those of docs/own_data.md in test_own_data.py.
+The commands of docs/tables.md run here, those of docs/own_data.md in test_own_data.py; the blocks of docs/app.md, which
+need the app, in test_app_server.py.
 """
 
 import re
@@ -21,6 +22,7 @@ from tests.command import run_command
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN_HERE = [page for page in PAGES if page.name != "app.md"]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
@@ -56,7 +58,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if python_blocks(page).strip()], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in RUN_HERE if python_blocks(page).strip()], ids=lambda page: page.name)
 def test_python_blocks_run(page, inputs):
     names: dict[str, Any] = {"__name__": "page"}
     exec(compile(python_blocks(page), str(page), "exec"), names)

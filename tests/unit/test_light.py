@@ -1,5 +1,6 @@
 """Predicting with an exported network needs neither torch nor transformers, and nothing slow to import."""
 
+import os
 import re
 import subprocess
 import sys
@@ -86,6 +87,32 @@ print(faces[0]["present"], faces[0]["masks"].shape, faces[0]["embedding"].shape)
 print(len(list(hf_geaau.predict_video("clip.mp4"))))
 """
     assert "AU12" in run(code, cwd=folder)
+
+
+@pytest.mark.slow
+def test_the_answers_of_the_app(folder):
+    pytest.importorskip("matplotlib", reason="needs the extra app")
+    code = """
+from pathlib import Path
+from hf_geaau.app import Answers
+
+answers = Answers()
+Path("results").mkdir()
+print(answers.photo("photo.png").faces[0].present, answers.video(Path("clip.mp4"), Path("results")).frames)
+"""
+    answer = run(code, cwd=folder)
+    assert "AU12" in answer
+    assert answer.split()[-1] == "8"
+
+
+@pytest.mark.slow
+def test_onnx_runtime_reports_nothing(folder, tmp_path):
+    """With its telemetry, it leaves a file .ses among the temporary files when it is imported."""
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    code = "import hf_geaau; assert hf_geaau.load_pipeline()('photo.png')"
+    environment |= {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, env=environment)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_importing_the_package_imports_nothing_heavy():

@@ -1,11 +1,10 @@
-"""What `hf-geaau predict --annotate` writes: annotated photos and mask sheets, and videos with overlays."""
+"""Draw a run into a folder: annotated photos and mask sheets, and videos with overlays."""
 
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
     from hf_geaau.faces import Face
     from hf_geaau.files import FolderLock
-    from hf_geaau.inference import FaceAnalyzer
+    from hf_geaau.inference import FaceAnalyzer, Runner
     from hf_geaau.video.overlay import OverlayWriter
     from hf_geaau.video.run import SourceReport, Tally
     from hf_geaau.video.sources import Source
@@ -31,6 +30,10 @@ class Annotator:
         analyzer: The run's analyzer, for its crops and names.
         heat_map: Action unit whose mask is drawn over faces of videos, such as "AU12".
         blur: Make faces unrecognizable.
+
+    Raises:
+        MissingExtraError: If matplotlib is not installed.
+        ValueError: If the model does not predict the action unit.
     """
 
     needs_whole_videos = True  # a video cannot be appended to
@@ -41,9 +44,7 @@ class Annotator:
         require_matplotlib()
         units = analyzer.runner.action_units
         if heat_map is not None and heat_map not in units:
-            raise typer.BadParameter(
-                f"must be an AU of this model ({', '.join(units)}), got '{heat_map}'.", param_hint="--heat-map"
-            )
+            raise ValueError(f"`heat_map` must be an AU of this model ({', '.join(units)}), got '{heat_map}'.")
         self.folder, self.analyzer, self.blur = folder, analyzer, blur
         self.heat_map = None if heat_map is None else units.index(heat_map)
         self._digits = 1
@@ -155,13 +156,13 @@ class Annotator:
             self._video = OverlayWriter(target.with_name(f".{target.name}.partial"))
             self._target = target
         has_masks = all(face.masks is not None for face in frame.faces)
-        faces = [self._described(face) for face in frame.faces]
+        faces = [described(face, self.analyzer.runner) for face in frame.faces]
         self._video.add(annotate_photo(picture, faces, self.heat_map if has_masks else None), frame.time_s or 0.0)
 
-    def _described(self, face: "Face") -> dict[str, Any]:
-        """Return what `annotate_photo` takes, with the matrix to the unit square of the crop."""
-        to_crop = self.analyzer.runner.crop_matrices(face.points)
-        return {**face.to_dict(), "track_id": face.track_id, "to_crop": to_crop}
+
+def described(face: "Face", runner: "Runner") -> dict[str, Any]:
+    """Return what `hf_geaau.plots.annotate_photo` takes, with the matrix to the unit square of the crop."""
+    return {**face.to_dict(), "track_id": face.track_id, "to_crop": runner.crop_matrices(face.points)}
 
 
 def _stem(location: str) -> str:
