@@ -1,9 +1,13 @@
-"""Build hooks of the site: the reference of the command line comes from the commands themselves."""
+"""Build hooks of the site: the reference of the command line, from the commands themselves, and the live page."""
 
+import logging
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+
+from mkdocs.structure.nav import Link
 
 REPOSITORY = "https://github.com/geaau/hf_geaau/blob/main/"
 
@@ -13,6 +17,21 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     if "<!-- cli -->" in markdown:
         markdown = markdown.replace("<!-- cli -->", command_reference())
     return re.sub(r"\]\(\.\./((?!images)[^)]+)\)", rf"]({REPOSITORY}\1)", markdown)
+
+
+def on_nav(nav: Any, config: Any, **_: Any) -> None:
+    """Build the live page into the site and add it to the navigation; leave it out where it cannot be built."""
+    sys.path.insert(0, config.docs_dir)
+    from live_page import NoNpmError, build
+
+    from hf_geaau.errors import MissingExtraError
+
+    try:
+        build(Path(config.site_dir, "live"))
+    except (NoNpmError, MissingExtraError) as error:
+        logging.getLogger("mkdocs.hooks").info(f"The live page is left out: {error}.")
+    else:
+        nav.items.insert(2, Link("Live", "live/"))
 
 
 def command_reference() -> str:

