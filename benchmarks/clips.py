@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hf_geaau.synthetic.action_units import ACTION_UNITS
 from hf_geaau.synthetic.camera import Camera
-from hf_geaau.synthetic.expressions import expression, wrinkle_depths
+from hf_geaau.synthetic.expressions import expression
 from hf_geaau.synthetic.rendering import Renderer
 from hf_geaau.synthetic.scenes import Scene, sample_scene
 from hf_geaau.synthetic.surroundings import background
@@ -116,10 +116,7 @@ def _acting(scene: Scene, actor: Actor, time: float) -> Scene:
     for number, acts in actor.acts.items():
         levels = [np.interp(time, (act.start, act.peak, act.end), (0, act.level, 0)) for act in acts]
         wanted[ACTION_UNITS.index(number)] = max(levels, default=0.0)
-    weights, final, gains = expression(wanted, np.random.default_rng(scene.index), nuisances=False)
+    shown = expression(wanted, np.random.default_rng(scene.index), nuisances=False)
     phase = 2 * np.pi * (time / 3 + 0.37 * scene.index)  # a sway takes three seconds
     yaw = actor.sway * np.sin(phase)
-    return replace(
-        scene, intensities=final, shape_weights=weights, wrinkles=wrinkle_depths(scene.identity, final, gains),
-        yaw=float(yaw), roll=float(actor.sway / 3 * np.sin(phase * 0.7)),
-    )  # fmt: skip
+    return replace(scene.showing(shown), yaw=float(yaw), roll=float(actor.sway / 3 * np.sin(phase * 0.7)))

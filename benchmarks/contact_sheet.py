@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from hf_geaau.synthetic import ACTION_UNITS, Renderer, expression, load_face_model, sample_scene, wrinkle_depths
+from hf_geaau.synthetic import ACTION_UNITS, Renderer, expression, load_face_model
 from hf_geaau.synthetic.camera import Camera
 from hf_geaau.synthetic.lighting import Light
 
@@ -30,15 +30,14 @@ def window_light():
     return Light(directions, colors, ambient, kind="window")
 
 
-def scene_of(identity_id, numbers, level):
+def scene_of(renderer, identity_id, numbers, level):
     """A clean picture of one person, turned a little, who shows some action units at one intensity."""
     wanted = np.zeros(len(ACTION_UNITS))
     wanted[[ACTION_UNITS.index(number) for number in numbers]] = level
-    weights, intensities, gains = expression(wanted, np.random.default_rng(0), nuisances=False)
-    scene = sample_scene(0, identity_id, identity_id)
+    shown = expression(wanted, np.random.default_rng(0), nuisances=False, gaps=renderer.gaps)
+    scene = renderer.sample_scene(0, identity_id, identity_id).showing(shown)
     return replace(
-        scene, intensities=intensities, shape_weights=weights,
-        wrinkles=wrinkle_depths(scene.identity, intensities, gains),
+        scene,
         camera=Camera(distance=90, exposure=0.33 * np.log2(0.35 / scene.identity.skin.tone.mean())),
         light=window_light(), style="standard", yaw=0.15, pitch=0.0, roll=0.0, occluder="", wears_glasses=False,
         backdrop_seed=3, point_jitter=np.zeros((5, 2), np.float32), crop_jitter=np.zeros(4, np.float32),
@@ -47,7 +46,7 @@ def scene_of(identity_id, numbers, level):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--face-model", required=True, help="clone of ICT-FaceKit, or its packed .npz")
+    parser.add_argument("--face-model", required=True, help="clone of ICT-FaceKit or of VALID's avatars")
     parser.add_argument("--output", default="sheet.jpg")
     parser.add_argument("--identities", type=int, nargs="+", default=[11, 30])
     parser.add_argument("--size", type=int, default=96, help="side of a picture in pixels")
@@ -58,7 +57,7 @@ def main():
     for person, identity_id in enumerate(people):  # a person's texture is painted once
         for row, numbers in enumerate(ROWS):
             for column, level in enumerate(LEVELS):
-                picture = Image.fromarray(renderer.render(scene_of(identity_id, numbers, level)).image)
+                picture = Image.fromarray(renderer.render(scene_of(renderer, identity_id, numbers, level)).image)
                 sheet.paste(picture, (MARGIN + size * (person * len(LEVELS) + column), size * row))
     draw = ImageDraw.Draw(sheet)
     for row, numbers in enumerate(ROWS):

@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -44,6 +45,14 @@ class _SafeConsole(Console):
 out = _SafeConsole(emoji=False)  # ":smile:" in a file name stays as it is
 err = _SafeConsole(stderr=True, emoji=False)
 
+FACE_MODEL_OPTION: Any = typer.Option(
+    metavar="DIR", help="A clone of ICT-FaceKit or of VALID's avatars. Repeat it: they take turns, a person each."
+)
+FaceModels = Annotated[list[Path], FACE_MODEL_OPTION]
+Environments = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Panoramas (*.hdr) that light half of the faces, such as those of pmndrs/assets."),
+]
 OptionList = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="NAME=VALUE", help="An option of the dataset, such as camera=left. Repeatable."),

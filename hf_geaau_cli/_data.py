@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import OptionList, one_line_warnings, parsed, progress, say
+from ._console import Environments, FaceModels, OptionList, one_line_warnings, parsed, progress, say
 
 
 class Style(StrEnum):
@@ -18,7 +18,7 @@ class Style(StrEnum):
 
 
 def render(
-    face_model: Annotated[Path, typer.Option(help="ICT-FaceKit: a clone of its repository, or a packed .npz.")],
+    face_model: FaceModels,
     count: Annotated[int, typer.Option(min=1, help="Number of images.")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where the JPEG files and labels.parquet go.")],
     seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
@@ -27,6 +27,7 @@ def render(
         int, typer.Option(min=0, help="Number of the first identity; disjoint ranges share nobody.")
     ] = 0,
     images_per_identity: Annotated[int, typer.Option(min=1, help="Images of each identity.")] = 10,
+    environments: Environments = None,
     style: Annotated[
         Style, typer.Option(help="'shifted' is for tests: people, light and cameras that are never in 'standard'.")
     ] = Style.standard,
@@ -49,6 +50,7 @@ def render(
             first_identity=first_identity,
             workers=workers,
             style=style.value,
+            environments=environments,
             progress=show_done,
         )
     say(f"{count} images in {output}")

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from ._console import OptionList, err, one_line_warnings, out, parsed, quiet_libraries, show_table
+from ._console import (
+    FACE_MODEL_OPTION,
+    Environments,
+    OptionList,
+    err,
+    one_line_warnings,
+    out,
+    parsed,
+    quiet_libraries,
+    show_table,
+)
 
 if TYPE_CHECKING:
     from hf_geaau.training import Recipe, RenderedRecipe
@@ -71,9 +81,8 @@ def train(
 def train_rendered(
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="bundled, base, or a .yaml file with `renders`.")],
     settings: _Settings = None,
-    face_model: Annotated[
-        Path | None, typer.Option(help="ICT-FaceKit: a clone of its repository, or a packed .npz.")
-    ] = None,
+    face_model: Annotated[list[Path] | None, FACE_MODEL_OPTION] = None,
+    environments: Environments = None,
     output: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Gets the trainings and `checkpoint`, the result.")
     ] = None,
@@ -94,7 +103,9 @@ def train_rendered(
     if dry_run:
         _show_recipe(plan)
         return
-    face_model, output = _needed(face_model, "--face-model"), _needed(output, "--output")
+    output = _needed(output, "--output")
+    if not face_model:
+        raise typer.BadParameter("is needed to render.", param_hint="--face-model")
     _quiet()
     from hf_geaau.training import train_rendered as run
 
@@ -105,6 +116,7 @@ def train_rendered(
             plan,
             face_model,
             output,
+            environments=environments,
             renders=renders,
             workers=render_workers,
             callbacks=lambda: [Watcher()],

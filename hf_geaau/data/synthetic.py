@@ -48,7 +48,7 @@ class Synthetic(AUDataset):
 
     NAME = "synthetic"
     TITLE = "rendered faces"
-    LICENSE = "No restriction by face data; geometry from ICT-FaceKit (MIT license)"
+    LICENSE = "No restriction by face data; heads from ICT-FaceKit or VALID (MIT license)"
     HOMEPAGE = "https://github.com/USC-ICT/ICT-FaceKit"
     CITATION = "Li et al., Learning formation of physically-based face attributes, CVPR 2020 (ICT-FaceKit)"
     LAYOUT = f"""

@@ -10,7 +10,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
@@ -22,8 +22,9 @@ from hf_geaau.errors import GeaauError
 from hf_geaau.files import FolderClaim, whole_file
 from hf_geaau.synthetic.action_units import ACTION_UNITS
 from hf_geaau.synthetic.descriptions import SceneDescription, describe_scene
+from hf_geaau.synthetic.environments import read_environments
 from hf_geaau.synthetic.face_model import FaceModel, load_face_model
-from hf_geaau.synthetic.scenes import STYLES, sample_scene
+from hf_geaau.synthetic.scenes import STYLES
 
 if TYPE_CHECKING:
     from hf_geaau.synthetic.rendering import Renderer
@@ -40,6 +41,9 @@ class RenderFolderError(GeaauError, ValueError):
     """A folder cannot take the renders: another process writes to it, or it holds other files or other renders."""
 
 
+AnyFaceModel = FaceModel | str | os.PathLike[str]
+
+
 @dataclass(frozen=True)
 class RenderedFace:
     """One rendered crop and everything known about it."""
@@ -47,11 +51,13 @@ class RenderedFace:
     image: NDArray[np.uint8]  # (size, size, 3) uint8 RGB
     labels: NDArray[np.float32]  # (18,) float32, 1 present and 0 absent, in the order of ACTION_UNITS
     intensities: NDArray[np.float32]  # (18,) float32, 0-5
+    side_intensities: NDArray[np.float32]  # (18, 2) float32, 0-5, on the person's left and right
     points: NDArray[np.float32]  # (5, 2) float32, the true five points in pixels
     identity_id: int  # number of the person
     index: int  # number of the image
     frame: int  # number of the image among those of the person
     description: SceneDescription  # what else is known of the scene, such as head pose, light and camera
+    face_model: str  # whose head it is, `FaceModel.name`
 
 
 @dataclass(frozen=True)
@@ -89,37 +95,64 @@ class RenderPlan:
         style = "" if self.style == "standard" else f"{self.style}-"
         return f"render-{style}{self.seed}-{identity_id}"
 
-    def render(self, renderer: "Renderer", index: int) -> RenderedFace:
-        """Render image `index`."""
+    def render(self, renderers: "Sequence[Renderer]", index: int) -> RenderedFace:
+        """Render image `index`. The face models take turns, a person each."""
         identity_id, frame = self.identity_of(index)
-        scene = sample_scene(self.seed, index, identity_id, style=self.style)
+        renderer = renderers[identity_id % len(renderers)]
+        scene = renderer.sample_scene(self.seed, index, identity_id, style=self.style)
         picture, described = renderer.render(scene), describe_scene(scene, renderer.size)
-        known = scene.labels, scene.intensities, picture.points
-        return RenderedFace(picture.image, *known, identity_id, index, frame, described)
+        known = scene.labels, scene.intensities, scene.side_intensities, picture.points
+        return RenderedFace(picture.image, *known, identity_id, index, frame, described, renderer.face_model)
 
 
 @dataclass(frozen=True)
 class RendererSource:
-    """How a process gets its renderer."""
+    """How a process gets its renderers.
 
-    face_model: FaceModel | str | os.PathLike[str]
+    Args:
+        face_models: One or several.
+        size: Side of the crops in pixels.
+        environments: Folder of panoramas, see `environments.read_environments`; None for drawn light only.
+    """
+
+    face_models: Sequence[AnyFaceModel]
     size: int
+    environments: str | os.PathLike[str] | None = None
 
-    def check(self) -> None:
-        """Load the face model if it is a path, so that a wrong one fails early and the cache is filled once."""
-        if not isinstance(self.face_model, FaceModel):
-            load_face_model(self.face_model)
+    @classmethod
+    def of(
+        cls,
+        face_model: AnyFaceModel | Sequence[AnyFaceModel],
+        size: int,
+        environments: str | os.PathLike[str] | None = None,
+    ) -> "RendererSource":
+        """Take one face model or several."""
+        if isinstance(face_model, FaceModel | str | os.PathLike):
+            return cls([face_model], size, environments)
+        return cls(list(face_model), size, environments)
 
-    def start(self) -> "Renderer":
-        """Make a renderer for this process."""
+    def settings(self) -> dict[str, list[str]]:
+        """Load everything, so that a wrong path fails early and caches are filled once; return the names."""
+        lit_by = read_environments(self.environments).names if self.environments is not None else ()
+        return {"face_models": [self._loaded(model).name for model in self.face_models], "environments": list(lit_by)}
+
+    @contextmanager
+    def started(self) -> "Iterator[list[Renderer]]":
+        """Make renderers for this process, one of each face model."""
         from hf_geaau.synthetic.rendering import Renderer
 
-        model = self.face_model
-        return Renderer(model if isinstance(model, FaceModel) else load_face_model(model), self.size)
+        lit_by = None if self.environments is None else read_environments(self.environments)
+        with ExitStack() as stack:
+            renderers = (Renderer(self._loaded(model), self.size, environments=lit_by) for model in self.face_models)
+            yield [stack.enter_context(closing(renderer)) for renderer in renderers]
+
+    @staticmethod
+    def _loaded(model: AnyFaceModel) -> FaceModel:
+        return model if isinstance(model, FaceModel) else load_face_model(model)
 
 
 def iter_renders(
-    face_model: FaceModel | str | os.PathLike[str],
+    face_model: AnyFaceModel | Sequence[AnyFaceModel],
     count: int,
     seed: int,
     *,
@@ -130,11 +163,12 @@ def iter_renders(
     first_image: int = 0,
     workers: int = 1,
     style: str = "standard",
+    environments: str | os.PathLike[str] | None = None,
 ) -> Iterator[RenderedFace]:
     """Render faces one after another.
 
     Args:
-        face_model: The model or its path, see `load_face_model`.
+        face_model: The model or its path, see `load_face_model`; several take turns, a person each.
         count: How many images.
         seed: Decides identities and images.
         size: Side of the crop in pixels.
@@ -144,20 +178,21 @@ def iter_renders(
         first_image: Number of the first image.
         workers: Processes. With 1, this process renders. Scripts need `if __name__ == "__main__"` for more.
         style: "standard", or "shifted" for people and settings of the renderer that "standard" never shows.
+        environments: Folder of panoramas that light half of the images, but for "shifted" ones, see `environments`.
     """
     plan = RenderPlan(seed, size, images_per_identity, identities, first_identity, style)
     tasks = _task_bounds(first_image, first_image + count)
-    source = RendererSource(face_model, size)
+    source = RendererSource.of(face_model, size, environments)
     if workers <= 1:
-        with closing(source.start()) as renderer:
-            yield from (plan.render(renderer, index) for index in range(first_image, first_image + count))
+        with source.started() as renderers:
+            yield from (plan.render(renderers, index) for index in range(first_image, first_image + count))
         return
     for faces in run_tasks(source, workers, _render_task, [(plan, *bounds) for bounds in tasks]):
         yield from faces
 
 
 def render_dataset(
-    face_model: FaceModel | str | os.PathLike[str],
+    face_model: AnyFaceModel | Sequence[AnyFaceModel],
     count: int,
     seed: int,
     output: str | os.PathLike[str],
@@ -169,17 +204,19 @@ def render_dataset(
     workers: int = 2,
     quality: int = 92,
     style: str = "standard",
+    environments: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Render faces into a folder. An interrupted run resumes where it stopped.
 
     The folder gets `images/…jpg` and, when all are there, `labels.parquet` with the columns file_name, labels (18),
-    intensities (18), subject_id, sequence_id, frame, points (10: x, y of the five points in pixels), and those of
+    intensities (18), side_intensities (36: left and right of each action unit), face_model, subject_id, sequence_id,
+    frame, points (10: x, y of the five points in pixels), and those of
     `descriptions.SceneDescription`.
 
     Args:
-        face_model, count, seed, size, identities, images_per_identity, first_identity, workers, style: See
-            `iter_renders`.
+        face_model, count, seed, size, identities, images_per_identity, first_identity, workers, style,
+            environments: See `iter_renders`.
         output: The folder; made if missing.
         quality: JPEG quality, 1–100.
         progress: Called with images done and in all, after each task.
@@ -195,9 +232,9 @@ def render_dataset(
     if count < 1:
         raise ValueError(f"`count` must be at least 1, got {count}.")
     plan, folder = RenderPlan(seed, size, images_per_identity, identities, first_identity, style), Path(output)
-    source = RendererSource(face_model, size)
-    source.check()  # A wrong path must not leave a claimed folder behind.
-    settings = {"count": count, "quality": quality, "action_units": list(ACTION_UNITS), **asdict(plan)}
+    source = RendererSource.of(face_model, size, environments)
+    loaded = source.settings()  # A wrong path must not leave a claimed folder behind.
+    settings = {"count": count, "quality": quality, "action_units": list(ACTION_UNITS), **asdict(plan), **loaded}
     table = folder / LABELS_FILE
     with FolderClaim(folder, settings, record=SETTINGS_FILE, error=RenderFolderError, content="renders"):
         if not table.is_file():
@@ -240,7 +277,7 @@ def _task_bounds(start: int, stop: int) -> list[tuple[int, int]]:
 
 
 def _write_task(
-    renderer: "Renderer", plan: RenderPlan, start: int, stop: int, folder: Path, quality: int, part: Path
+    renderers: "list[Renderer]", plan: RenderPlan, start: int, stop: int, folder: Path, quality: int, part: Path
 ) -> int:
     """Write the images `start` to `stop` and the table of their labels, and return their number."""
     import cv2
@@ -249,13 +286,15 @@ def _write_task(
 
     floats, simple = pa.list_(pa.float32()), {float: pa.float32(), str: pa.string(), bool: pa.bool_()}
     columns = [
-        ("file_name", pa.string()), ("labels", floats), ("intensities", floats), ("subject_id", pa.string()),
+        ("file_name", pa.string()), ("labels", floats), ("intensities", floats), ("side_intensities", floats),
+        ("subject_id", pa.string()),
         ("sequence_id", pa.string()), ("frame", pa.int32()), ("points", floats),
+        ("face_model", pa.string()),
         *((name, simple[kind]) for name, kind in get_type_hints(SceneDescription).items()),
     ]  # fmt: skip
     rows = []
     for index in range(start, stop):
-        face = plan.render(renderer, index)
+        face = plan.render(renderers, index)
         name = f"{IMAGES}/{index:08d}.jpg"
         _, coded = cv2.imencode(".jpg", face.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
         with whole_file(folder / name) as file:
@@ -265,10 +304,12 @@ def _write_task(
                 "file_name": name,
                 "labels": face.labels,
                 "intensities": face.intensities,
+                "side_intensities": face.side_intensities.reshape(-1),
                 "subject_id": plan.subject(face.identity_id),
                 "sequence_id": "render",
                 "frame": face.frame,
                 "points": face.points.reshape(-1),
+                "face_model": face.face_model,
                 **asdict(face.description),
             }
         )
@@ -277,40 +318,42 @@ def _write_task(
     return stop - start
 
 
-def _render_task(renderer: "Renderer", plan: RenderPlan, start: int, stop: int) -> list[RenderedFace]:
-    return [plan.render(renderer, index) for index in range(start, stop)]
+def _render_task(renderers: "list[Renderer]", plan: RenderPlan, start: int, stop: int) -> list[RenderedFace]:
+    return [plan.render(renderers, index) for index in range(start, stop)]
 
 
 def run_tasks(
     source: RendererSource, workers: int, work: Callable[..., Result], tasks: Sequence[tuple[Any, ...]]
 ) -> Iterator[Result]:
-    """Call `work(renderer, *task)` for every task, and yield the results in order. With 1 worker, do it here."""
+    """Call `work(renderers, *task)` for every task, and yield the results in order. With 1 worker, do it here."""
     if workers > 1 and tasks:
         yield from _run_in_processes(source, workers, work, tasks)
     elif tasks:
-        with closing(source.start()) as renderer:
+        with source.started() as renderers:
             for task in tasks:
-                yield work(renderer, *task)
+                yield work(renderers, *task)
 
 
-_renderer: "Renderer | Exception | None" = None  # Of a worker process.
+# Of a worker process, which ends with them.
+_renderers: "list[Renderer] | Exception | None" = None
+_open = ExitStack()
 
 
 def _start_worker(source: RendererSource) -> None:
     import cv2
 
-    global _renderer
+    global _renderers
     cv2.setNumThreads(1)
     try:
-        _renderer = source.start()
+        _renderers = _open.enter_context(source.started())
     except GeaauError as error:  # Raised here, it would only break the pool. The first task raises it.
-        _renderer = error
+        _renderers = error
 
 
 def _work(work: Callable[..., Result], task: tuple[Any, ...]) -> Result:
-    if isinstance(_renderer, Exception):
-        raise _renderer
-    return work(_renderer, *task)
+    if isinstance(_renderers, Exception):
+        raise _renderers
+    return work(_renderers, *task)
 
 
 @contextmanager
@@ -333,7 +376,7 @@ def _run_in_processes(
     source: RendererSource, workers: int, work: Callable[..., Result], tasks: Sequence[tuple[Any, ...]]
 ) -> Iterator[Result]:
     """Run a few tasks ahead of the consumer."""
-    source.check()
+    source.settings()
     context = multiprocessing.get_context("spawn")  # OpenGL and threads do not survive a fork.
     with (
         _single_threaded_children(),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hf_geaau.synthetic.action_units import ACTION_UNITS, PRESENT_MIN, TRACE_MAX
 from hf_geaau.synthetic.people import WRINKLES, Identity
-from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES, ShapeWeights
+from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES, Gaps, ShapeWeights
 
 AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
     1: (("browInnerUp", 1.5),),
@@ -37,22 +37,20 @@ AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
 Our choice, from the shapes' names and the FACS manual; the strengths are judged by eye. AU06 takes two shapes, because
 either alone lifts the cheek too little. AU12 takes one of them, because a strong smile swells the cheeks a little."""
 
-LIP_GAP_CM = {
+_LIP_GAP_CM = {
     "jawOpen": 2.89, "mouthFunnel": 1.08, "mouthLowerDown": 0.29, "mouthUpperUp": 0.35, "noseSneer": 0.32,
     "mouthShrugUpper": 0.46, "mouthShrugLower": -0.64, "mouthClose": -3.72, "mouthPress": -0.11, "mouthDimple": -0.08,
     "mouthPucker": -0.13, "cheekSquint": 0.02, "cheekRaiser": 0.02, "mouthStretch": -0.02, "jawForward": 0.11,
 }  # fmt: skip
-"""Change of the gap between the inner lips, in cm per unit of shape weight, on the neutral ICT-FaceKit mesh."""
 LIPS_APART_CM = 1.6
 """The gap between the lips that counts as AU25 of intensity 5."""
 
-LID_GAP_CM = {
+_LID_GAP_CM = {
     "eyeBlink": -0.79, "eyeLookDown": -0.45, "cheekSquint": -0.24, "cheekRaiser": -0.24, "eyeSquint": -0.20,
     "noseSneer": -0.11, "mouthSmile": -0.05, "eyeLookUp": 0.17, "eyeWide": 0.27,
 }  # fmt: skip
-"""Change of the gap between the eyelids, measured like LIP_GAP_CM."""
-LID_OPENING_CM = 0.83
-"""The gap between the eyelids of the neutral ICT-FaceKit mesh."""
+ICT_GAPS = Gaps(_LIP_GAP_CM, _LID_GAP_CM, lid_opening=0.83)
+"""Measured on the neutral mesh of ICT-FaceKit."""
 
 WRINKLE_SOURCES = (
     ("forehead_centre", 1, 1.2), ("forehead_centre", 2, 0.25), ("forehead_side", 2, 1.3), ("forehead_side", 1, 0.2),
@@ -66,7 +64,9 @@ WRINKLE_SOURCES = (
 """Wrinkle layer, action unit, and by how much the unit deepens the layer at intensity 5. Our choice."""
 
 _CENTRAL_UNITS = (23, 25, 26)  # These have no sides.
-_OFTEN_ONE_SIDED_UNITS = (2, 6, 7, 9, 10, 12, 14, 15)
+_ONE_SIDED_RATES = {2: 0.15, 6: 0.08, 7: 0.08, 9: 0.08, 10: 0.12, 12: 0.15, 14: 0.25, 15: 0.1, 20: 0.08, 43: 0.12}
+"""Share of the faces with an action unit that show it on one side, hardly on the other. Our choice: smirks, contempt,
+winks and one raised brow are common enough on photos."""
 _SPEECH_SHAPES = (
     ("mouthFunnel", 0.9), ("mouthPucker", 0.9), ("mouthRollLower", 0.4), ("mouthShrugUpper", 0.4),
     ("mouthStretch", 0.2),
@@ -86,6 +86,12 @@ class Expression(NamedTuple):
     intensities: NDArray[np.float32]
     side_gains: NDArray[np.float32]  # (18, 2) float32, the strength of each action unit on either side
 
+    @property
+    def side_intensities(self) -> NDArray[np.float32]:
+        """Intensity (18, 2) of each action unit on either side; units without sides have the same on both."""
+        weights = weight_of_intensity(self.intensities.astype(np.float64))[:, None] * self.side_gains
+        return (5 * weights.clip(0, 1) ** (1 / _WEIGHT_EXPONENT)).astype(np.float32)
+
 
 def weight_of_intensity(intensity: NDArray[np.float64]) -> NDArray[np.float64]:
     """Map intensity 0-5 to shape weight 0-1: `(intensity / 5) ** 0.75`.
@@ -97,11 +103,18 @@ def weight_of_intensity(intensity: NDArray[np.float64]) -> NDArray[np.float64]:
         >>> weight_of_intensity(np.array([0.0, 1.0, 5.0])).round(2).tolist()
         [0.0, 0.3, 1.0]
     """
-    return (np.clip(intensity, 0, 5) / 5) ** 0.75
+    return (np.clip(intensity, 0, 5) / 5) ** _WEIGHT_EXPONENT
+
+
+_WEIGHT_EXPONENT = 0.75
 
 
 def expression(
-    intensities: NDArray[np.floating], rng: np.random.Generator, nuisances: bool = True, speech: bool = False
+    intensities: NDArray[np.floating],
+    rng: np.random.Generator,
+    nuisances: bool = True,
+    speech: bool = False,
+    gaps: Gaps = ICT_GAPS,
 ) -> Expression:
     """Turn intensities into shape weights, and read back the intensities that the shapes show.
 
@@ -110,6 +123,7 @@ def expression(
         rng: Random generator for asymmetry, variation of the shapes, and nuisances.
         nuisances: Whether to add movements that belong to no action unit here, such as gaze.
         speech: Whether the lips take a shape of speech.
+        gaps: How the face model's shapes part lips and lids.
     """
     final, weights = np.array(intensities, np.float64), ShapeWeights()
     gains = _add_units(weights, final, rng)
@@ -120,8 +134,8 @@ def expression(
     if speech:
         name, largest = _SPEECH_SHAPES[rng.integers(len(_SPEECH_SHAPES))]
         weights.add_both(name, rng.uniform(0.1, largest))
-    _match_lips(weights, final, rng)
-    _match_lids(weights, final)
+    _match_lips(weights, final, rng, gaps)
+    _match_lids(weights, final, gains, gaps)
     return Expression(weights.clipped, final.astype(np.float32), gains.astype(np.float32))
 
 
@@ -134,7 +148,7 @@ def _add_units(weights: ShapeWeights, final: NDArray[np.float64], rng: np.random
     gains, base = np.ones((len(ACTION_UNITS), 2)), weight_of_intensity(final)
     for index, number in enumerate(ACTION_UNITS):
         if number not in _CENTRAL_UNITS:
-            gains[index] = _side_gains(rng, may_be_one_sided=number in _OFTEN_ONE_SIDED_UNITS)
+            gains[index] = _side_gains(rng, _ONE_SIDED_RATES.get(number, 0.0), is_wink=number == 43)
         strength = base[index] * gains[index]
         if number == 43:  # A trace is a half-lowered lid. _match_lids shuts the eyes.
             strength = 0.5 * min(final[index], 1) * gains[index]
@@ -144,10 +158,12 @@ def _add_units(weights: ShapeWeights, final: NDArray[np.float64], rng: np.random
     return gains
 
 
-def _side_gains(rng: np.random.Generator, may_be_one_sided: bool) -> NDArray[np.float64]:
+def _side_gains(rng: np.random.Generator, one_sided_rate: float, is_wink: bool) -> NDArray[np.float64]:
     kind = rng.random()
-    if may_be_one_sided and kind < 0.08:
-        return rng.permutation([1.0, rng.uniform(0, 0.25)])
+    if kind < one_sided_rate:
+        return rng.permutation([1.0, 0.0 if is_wink else rng.uniform(0, 0.25)])
+    if is_wink:  # otherwise both eyes close
+        return np.ones(2)
     spread = 0.05 if kind < 0.7 else 0.18
     return np.clip(1 + rng.normal(0, spread, 2), 0.55, 1.3)
 
@@ -168,46 +184,46 @@ def _add_nuisances(weights: ShapeWeights, rng: np.random.Generator) -> None:
             weights.add_both(name, rng.uniform(0.05, largest))
 
 
-def _match_lips(weights: ShapeWeights, final: NDArray[np.float64], rng: np.random.Generator) -> None:
+def _match_lips(weights: ShapeWeights, final: NDArray[np.float64], rng: np.random.Generator, gaps: Gaps) -> None:
     """Make AU25 and the gap between the lips agree.
 
     Lips of AU25 are opened if they do not part. Lips that parted without it are closed, or relabeled.
     """
     index, jaw = _index(25), _index(26)
-    wanted, gap = final[index], weights.gap_change(LIP_GAP_CM)
+    wanted, gap = final[index], weights.gap_change(gaps.lips)
     pressed = max(final[_index(23)], final[_index(24)]) >= 1
     if wanted >= 1:
         if rng.random() < 0.7 and final[jaw] < 1:  # The jaw helps a little, below a visible AU26.
             weights.add_both("jawOpen", rng.uniform(0.02, 0.16))
-        missing = 0.3 - weights.gap_change(LIP_GAP_CM)
+        missing = 0.3 - weights.gap_change(gaps.lips)
         if missing > 0:
-            weights.add_both("jawOpen", missing / LIP_GAP_CM["jawOpen"])
+            weights.add_both("jawOpen", missing / gaps.lips["jawOpen"])
     elif final[jaw] < 1 and gap > 0.05 and (pressed or rng.random() < 0.6 or gap < 0.25 or wanted > 0):
-        weights.add_both("mouthClose", gap / -LIP_GAP_CM["mouthClose"])
-    final[index] = _lip_intensity(weights)
+        weights.add_both("mouthClose", gap / -gaps.lips["mouthClose"])
+    final[index] = _lip_intensity(weights, gaps)
     if TRACE_MAX < final[index] < PRESENT_MIN:  # Close the lips until the gap is a trace.
-        gap = weights.gap_change(LIP_GAP_CM)
+        gap = weights.gap_change(gaps.lips)
         largest_trace = LIPS_APART_CM * (TRACE_MAX / 5) ** (1 / 0.75)
-        weights.add_both("mouthClose", (gap - largest_trace) / -LIP_GAP_CM["mouthClose"] + 0.002)
-        final[index] = _lip_intensity(weights)
+        weights.add_both("mouthClose", (gap - largest_trace) / -gaps.lips["mouthClose"] + 0.002)
+        final[index] = _lip_intensity(weights, gaps)
 
 
-def _lip_intensity(weights: ShapeWeights) -> float:
-    return 5 * np.clip(weights.gap_change(LIP_GAP_CM) / LIPS_APART_CM, 0, 1) ** 0.75
+def _lip_intensity(weights: ShapeWeights, gaps: Gaps) -> float:
+    return 5 * np.clip(weights.gap_change(gaps.lips) / LIPS_APART_CM, 0, 1) ** 0.75
 
 
-def _match_lids(weights: ShapeWeights, final: NDArray[np.float64]) -> None:
-    """Shut both eyes for AU43, keep them open without it, and keep the lids from passing through each other."""
-    intensity, closing = final[_index(43)], -LID_GAP_CM["eyeBlink"]
+def _match_lids(weights: ShapeWeights, final: NDArray[np.float64], gains: NDArray[np.float64], gaps: Gaps) -> None:
+    """Shut the eyes that AU43 shuts, keep others open, and keep the lids from passing through each other."""
+    intensity, closing = final[_index(43)], -gaps.lids["eyeBlink"]
     for side in range(2):
         blink = EXPRESSION_SHAPES.index("eyeBlink_L") + side
-        closed_by_others = -weights.gap_change(LID_GAP_CM, side) + LID_GAP_CM["eyeBlink"] * weights.values[blink]
-        shut = intensity >= 1
-        limit = LID_OPENING_CM * (0.85 + 0.03 * intensity) if shut else LID_OPENING_CM * 0.8
+        closed_by_others = -weights.gap_change(gaps.lids, side) + gaps.lids["eyeBlink"] * weights.values[blink]
+        shut = intensity >= 1 and gains[_index(43), side] > 0.5
+        limit = gaps.lid_opening * (0.85 + 0.03 * intensity if shut else 0.8)
         needed = max((limit - closed_by_others) / closing, 0.0)
         weights.values[blink] = needed if shut else np.clip(weights.values[blink], 0, needed)
         wide = EXPRESSION_SHAPES.index("eyeWide_L") + side
-        weights.values[wide] += max(closed_by_others - limit, 0) / LID_GAP_CM["eyeWide"]
+        weights.values[wide] += max(closed_by_others - limit, 0) / gaps.lids["eyeWide"]
 
 
 def wrinkle_depths(

@@ -1,8 +1,9 @@
 """Load a face model: a mesh with identity components and FACS-like expression shapes. It is never part of this package.
 
-A face model comes from a packed `.npz`, or from a clone of ICT-FaceKit (MIT license), see `ict_facekit`. A clone is
-parsed once, and then kept as `.npz` in the user's cache directory. To add another face model, write a module that reads
-it into a `FaceModel`, as `ict_facekit` does, and call it in `load_face_model`.
+A face model comes from a clone of ICT-FaceKit (MIT license), see `ict_facekit`, from a clone of VALID's avatars (MIT
+license), see `valid`, or from either in packed form. A clone is parsed once, and then kept in packed form in the user's
+cache directory. To add another face model, write a module that reads it into a `FaceModel`, and call it in
+`load_face_model`.
 """
 
 import hashlib
@@ -17,8 +18,11 @@ from numpy.typing import NDArray
 
 from hf_geaau.errors import FaceModelError
 from hf_geaau.files import whole_file
+from hf_geaau.synthetic import valid_clone
 from hf_geaau.synthetic.ict_facekit import REMEDY, clone_files, read_clone
+from hf_geaau.synthetic.people import People
 from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES, IDENTITY_SIZE
+from hf_geaau.synthetic.valid import PACKED_FILE, measured_gaps, parts_of, read_packed_valid, read_skins, skin_tones
 
 REQUIRED_MATERIALS = (
     "M_Face", "M_BackHead", "M_GumsTongue", "M_Teeth", "M_ScleraLeft", "M_IrisLeft", "M_ScleraRight", "M_IrisRight",
@@ -26,10 +30,21 @@ REQUIRED_MATERIALS = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class Scans:
+    """What is known of P scanned people; `FaceModel.identity_deltas` (P, V, 3) lead from the mean to each of them."""
+
+    people: People
+    chart: NDArray[np.float32]  # (V, 2) where wrinkles, beards and make-up are drawn, as on the `uv` of ICT-FaceKit
+    expressions: NDArray[np.floating]  # (P, 55, V, 3) what each person adds to `expression_deltas`
+    skins: NDArray[np.uint8]  # (P, side, side, 3) sRGB photographs of their skin, in the space of `uv`
+
+
 @dataclass(frozen=True)
 class FaceModel:
     """A face model of V vertices, U texture coordinates and T triangles; about centimeters, y up, z to the camera."""
 
+    name: str  # "ICT-FaceKit" or "VALID"
     vertices: NDArray[np.float32]  # (V, 3) float32, neutral mesh
     uv: NDArray[np.float32]  # (U, 2) float32. M_Face lies in 0-1, the other materials in tiles beside it.
     # triangles, uv_triangles: (T, 3) int32, indices into `vertices` and `uv`
@@ -40,6 +55,7 @@ class FaceModel:
     expression_deltas: NDArray[np.floating]  # (55, V, 3) float16 or float32, offsets in the order of EXPRESSION_SHAPES
     identity_deltas: NDArray[np.floating]  # (100, V, 3) float16 or float32, offsets per standard deviation
     landmarks68: NDArray[np.int64]  # (68,) vertex indices in Multi-PIE order
+    scans: "Scans | None" = None  # of a model made of scanned people
 
     def material(self, name: str) -> NDArray[np.bool_]:
         """Tell which triangles are of one material."""
@@ -47,10 +63,10 @@ class FaceModel:
 
 
 def load_face_model(path: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None = None) -> FaceModel:
-    """Load a face model from a packed .npz, or from a clone of ICT-FaceKit.
+    """Load a face model from a clone of ICT-FaceKit or of VALID's avatars, or from its packed form.
 
     Args:
-        path: The .npz, the clone's folder, or its subfolder `FaceXModel`.
+        path: The clone's folder or, of ICT-FaceKit, its subfolder `FaceXModel`; or a packed .npz, or packed folder.
         cache_dir: Where a parsed clone is kept; default `$XDG_CACHE_HOME/hf_geaau` or `~/.cache/hf_geaau`.
 
     Raises:
@@ -61,6 +77,13 @@ def load_face_model(path: str | os.PathLike[str], cache_dir: str | os.PathLike[s
         return _read_packed(path)
     if not path.is_dir():
         raise FaceModelError(f"Cannot read the face model '{path}': no such file or folder. {REMEDY}")
+    if (path / PACKED_FILE).is_file():
+        return _valid_model(path)
+    if files := valid_clone.clone_files(path):
+        folder = _cache_file(files, cache_dir).with_suffix("")
+        if not (folder / PACKED_FILE).is_file():
+            valid_clone.convert_clone(path, folder)
+        return _valid_model(folder)
     files = clone_files(path)
     cached = _cache_file(files, cache_dir)
     if cached.is_file():
@@ -73,6 +96,18 @@ def load_face_model(path: str | os.PathLike[str], cache_dir: str | os.PathLike[s
     with whole_file(cached) as part, part.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     return _from_arrays(arrays, path)
+
+
+def _valid_model(folder: Path) -> FaceModel:
+    arrays = read_packed_valid(folder)
+    names, materials = (tuple(arrays.pop(name).tolist()) for name in ("people", "materials"))
+    skins = read_skins(folder, names)
+    tones = skin_tones(skins, arrays["uv"], arrays["landmarks68"])
+    gaps = measured_gaps(arrays["vertices"], arrays["expression_deltas"], arrays["landmarks68"])
+    scans = Scans(
+        People(names, tones, gaps, parts_of(names)), arrays.pop("chart"), arrays.pop("person_expressions"), skins
+    )
+    return FaceModel("VALID", **arrays, materials=materials, scans=scans)
 
 
 def _cache_file(files: list[Path], cache_dir: str | os.PathLike[str] | None) -> Path:
@@ -98,6 +133,7 @@ def _from_arrays(arrays: Mapping[str, NDArray], source: Path) -> FaceModel:
     _check_shapes(arrays, source)
     names = arrays["expression_names"].tolist()
     return FaceModel(
+        name="ICT-FaceKit",
         vertices=arrays["vertices"].astype(np.float32),
         uv=arrays["uv"].astype(np.float32),
         triangles=arrays["triangles"].astype(np.int32),
@@ -111,7 +147,7 @@ def _from_arrays(arrays: Mapping[str, NDArray], source: Path) -> FaceModel:
 
 
 def _check_names(arrays: Mapping[str, NDArray], source: Path) -> None:
-    needed = {field.name for field in fields(FaceModel)} | {"expression_names"}
+    needed = {field.name for field in fields(FaceModel)} - {"name", "scans"} | {"expression_names"}
     if missing := sorted(needed - set(arrays)):
         raise FaceModelError(f"The face model '{source}' lacks the arrays {missing}. {REMEDY}")
     for part, array, names in (

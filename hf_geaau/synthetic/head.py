@@ -7,7 +7,9 @@ import numpy as np
 
 from hf_geaau.synthetic.face_model import FaceModel
 from hf_geaau.synthetic.geometry import FloatArray, IntArray, smoothstep, triangle_cross, unit
+from hf_geaau.synthetic.people import Identity
 from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES, TRAITS
+from hf_geaau.synthetic.valid import eye_center
 
 SKIN, BACK_HEAD, MOUTH, TEETH, EYE, LASHES = range(6)
 
@@ -61,6 +63,10 @@ _MIRRORED_LANDMARK = {**{i: 16 - i for i in range(17)}, 17: 26, 18: 25, 19: 24, 
                       58: 56, 59: 55, 62: 62, 66: 66}  # fmt: skip
 
 
+_SCANNED_EYE = 1.2
+"""The eyeballs of scanned people are larger than those of ICT-FaceKit: their irises fill a smaller angle."""
+
+
 class HeadMesh:
     """The face model, reduced to what is drawn and cut at texture seams.
 
@@ -73,7 +79,9 @@ class HeadMesh:
         landmark_uv: (68, 2) texture coordinates.
         triangles: (T, 3) int32 indices into S.
         source: (S,) indices into V.
-        uv, uv_of_vertex: (S, 2) and (V, 2) texture coordinates.
+        uv: (S, 2) coordinates in the texture of the skin.
+        fold_uv, uv_of_vertex: (S, 2) and (V, 2) coordinates in which wrinkles, beards and make-up are drawn.
+        is_scanned: Whether the skin is a photograph of scanned people.
         material, material_of_vertex: (S,) and (V,) one of SKIN, BACK_HEAD, MOUTH, TEETH, EYE, LASHES.
         is_face: (V,) bool, on the face.
         is_skin: (V,) bool, on the face or the back of the head.
@@ -96,6 +104,7 @@ class HeadMesh:
             deltas[:, used].reshape(len(deltas), -1).astype(np.float32)
             for deltas in (model.expression_deltas, model.identity_deltas)
         )
+        self._person_expressions = None if model.scans is None else model.scans.expressions[:, :, used]
         self.landmarks = renumber[model.landmarks68]
         pairs = corners.astype(np.int64) * len(model.uv) + uv_triangles
         unique, self.triangles = np.unique(pairs.reshape(-1), return_inverse=True)
@@ -104,21 +113,33 @@ class HeadMesh:
         self.uv: FloatArray = model.uv[unique % len(model.uv)]
         self.material = np.zeros(len(unique), np.float32)
         self.material[self.triangles.reshape(-1)] = np.repeat(code, 3)
+        self.is_scanned = model.scans is not None
+        self.fold_uv: FloatArray = self.uv if model.scans is None else model.scans.chart[used][self.source]
         uv_of_vertex = np.zeros((len(used), 2), np.float32)
-        uv_of_vertex[self.source[::-1]] = self.uv[::-1]
+        uv_of_vertex[self.source[::-1]] = self.fold_uv[::-1]
         self.uv_of_vertex: FloatArray = uv_of_vertex
         self.landmark_uv: FloatArray = uv_of_vertex[self.landmarks]
         self.material_of_vertex = np.zeros(len(used), np.float32)
         self.material_of_vertex[self.source] = self.material
         self.is_face = self.material_of_vertex == SKIN
         self.is_skin = self.material_of_vertex <= BACK_HEAD
-        self._carry_brows()
+        if not self.is_scanned:
+            self._carry_brows()
         self._prepare_teeth()
         self._prepare_eyes(model, renumber)
         self._prepare_lashes()
         self._prepare_normals(corners, code)
         self.trait_deltas = trait_deltas(self)
         self._prepare_relief()
+
+    def expressions_of(self, identity: Identity) -> FloatArray:
+        """Return the movements (55, V*3) of the expression shapes on one person's face."""
+        if self._person_expressions is None:
+            return self.expression_deltas
+        own = self.expression_deltas.copy()
+        for person in np.flatnonzero(identity.shape):
+            own += identity.shape[person] * self._person_expressions[person].reshape(len(own), -1)
+        return own
 
     def _carry_brows(self) -> None:
         """Make the shapes that move the brow ridge move the whole brow, which lies below the ridge on most people.
@@ -155,23 +176,29 @@ class HeadMesh:
     def _prepare_eyes(self, model: FaceModel, renumber: IntArray) -> None:
         """Find the angles from the gaze axis, and flatten the cornea; `renumber` maps the model's vertices to V."""
         angles = np.full((len(self.neutral), 2), 180, np.float32)
-        self.eyeballs = []
+        self.eyeballs: list[IntArray] = []
+        self._eye_offsets: list[FloatArray] = []  # from the mean of a ball's vertices to its center
         for side in ("Left", "Right"):
             ball = np.unique(model.triangles[model.material(f"M_Sclera{side}")])
-            iris = np.unique(model.triangles[model.material(f"M_Iris{side}")])
-            center = model.vertices[ball].mean(0)
-            gaze = unit(model.vertices[iris].mean(0) - center)
+            if self.is_scanned:
+                center, gaze = eye_center(model.vertices[ball]), np.array([0.0, 0.0, 1.0])
+            else:
+                iris = np.unique(model.triangles[model.material(f"M_Iris{side}")])
+                center = model.vertices[ball].mean(0)
+                gaze = unit(model.vertices[iris].mean(0) - center)
             right = unit(np.cross([0, 1, 0], gaze))
             ray = unit(model.vertices[ball] - center)
             x, y = ray @ right, ray @ np.cross(gaze, right)
             angle = np.degrees(np.arccos((ray @ gaze).clip(-1, 1)))
             inside = renumber[ball]
+            angle = angle * (_SCANNED_EYE if self.is_scanned else 1)
             angles[inside] = (angle / np.maximum(np.hypot(x, y), 1e-6))[:, None] * np.stack([x, y], 1)
             self.eyeballs.append(inside)
             # The cornea bulges so far that it would pierce a closing lid. Flatten it, and move the eye back a little.
             length = np.linalg.norm(model.vertices[ball] - center, axis=1)
             self.neutral[inside] += ray * (np.minimum(length, np.median(length) + 0.02) - length)[:, None]
             self.neutral[inside, 2] -= 0.05
+            self._eye_offsets.append(center - model.vertices[ball].mean(0))
         self.eye_angles: FloatArray = angles[self.source]
 
     def _prepare_lashes(self) -> None:
@@ -206,8 +233,8 @@ class HeadMesh:
         normals = self._rest_normals.copy()
         cross = triangle_cross(vertices, self._skin_corners)[self._face_of_corner]
         normals[self._skin_vertices] = unit(np.add.reduceat(cross, self._corner_starts, axis=0))
-        for ball in self.eyeballs:
-            normals[ball] = unit(vertices[ball] - vertices[ball].mean(0))
+        for ball, offset in zip(self.eyeballs, self._eye_offsets, strict=True):
+            normals[ball] = unit(vertices[ball] - vertices[ball].mean(0) - offset)
         return normals
 
     def _prepare_relief(self, steps: int = 3) -> None:
@@ -258,6 +285,8 @@ def trait_deltas(mesh: HeadMesh) -> FloatArray:
             bump = np.exp(-0.5 * (away[0] ** 2 + away[1] ** 2)) * (mesh.is_face)
             bump *= mesh.neutral[:, 2] > 4
             deltas[index] = bump[:, None] * np.array(movement) * np.stack([side, 1 + 0 * side, 1 + 0 * side], 1)
+            continue
+        if mesh.is_scanned:  # these people have such traits by nature
             continue
         drawn = _LANDMARK_TRAITS[name]
         moved = drawn | {_MIRRORED_LANDMARK[i]: (-x, y, z) for i, (x, y, z) in drawn.items()}

@@ -9,7 +9,7 @@ from hf_geaau.synthetic.geometry import FloatArray, Surface, grid_surface, merge
 from hf_geaau.synthetic.head import HeadMesh
 from hf_geaau.synthetic.painting import smooth_noise
 from hf_geaau.synthetic.people import Glasses, Hair, Identity
-from hf_geaau.synthetic.skin import TEXTURE_SIZE, beard_mask, skin_texture
+from hf_geaau.synthetic.skin import TEXTURE_SIZE, beard_mask, photographic_skin, skin_texture
 
 _SKULL_CENTER = np.array([0.0, 4.5, 0.0])
 
@@ -28,10 +28,11 @@ class PersonLook:
         cover, shade: (V,) how much hair covers and shades the skin, 0-1.
     """
 
-    def __init__(self, mesh: HeadMesh, identity: Identity) -> None:
+    def __init__(self, mesh: HeadMesh, identity: Identity, photo: FloatArray | None, chart: FloatArray | None) -> None:
         self.identity = identity
         moved = identity.shape @ mesh.identity_deltas + identity.traits @ mesh.trait_deltas
-        moved += identity.resting @ mesh.expression_deltas
+        self.expression_deltas = mesh.expressions_of(identity)
+        moved += identity.resting @ self.expression_deltas
         self.rest = mesh.neutral + moved.reshape(-1, 3)
         self.rest += mesh.lash_roots * np.float32(1 - identity.eyes.lash_length)
         back, down = identity.teeth_offset
@@ -43,7 +44,10 @@ class PersonLook:
         cover, shade = scalp_cover(identity.hair, self.rest)
         self.cover, self.shade = cover * mesh.is_skin, shade * mesh.is_skin
         self.glasses = glasses_surfaces(identity.glasses, self.landmarks) if identity.glasses else None
-        self.texture = skin_texture(identity, mesh.landmark_uv)
+        if photo is None or chart is None:
+            self.texture = skin_texture(identity, mesh.landmark_uv)
+        else:
+            self.texture = photographic_skin(identity, mesh.landmark_uv, photo, chart)
         if identity.beard.length_cm:
             mask = beard_mask(identity, mesh.landmark_uv)
             texel = (mesh.uv_of_vertex.clip(0, 0.999) * TEXTURE_SIZE).astype(int)

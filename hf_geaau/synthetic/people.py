@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from hf_geaau.synthetic.shapes import IDENTITY_SIZE, TRAITS, ShapeWeights
+from hf_geaau.synthetic.shapes import IDENTITY_SIZE, TRAITS, Gaps, ShapeWeights
 
 WRINKLES = (
     "forehead_centre", "forehead_side", "glabella", "crows_feet",
@@ -23,6 +23,8 @@ HAIR_STYLES = ("bald", "buzz", "short", "fringe", "long", "bob", "curly", "updo"
 
 WRINKLE_PATTERNS, SHIFTED_WRINKLE_PATTERNS = 6, 4
 """Number of wrinkle patterns. Those of the style "shifted" are numbered after the others."""
+
+IDENTITIES_PER_PART = 1_000_000
 
 STREAM_IDENTITY, STREAM_IMAGE, STREAM_SHIFTED = 1, 2, 3
 """Part of every random seed, so that person 7 and image 7 of one seed are independent."""
@@ -134,7 +136,8 @@ class Identity:
     """One person: shape and looks, the same in all their images."""
 
     identity_id: int  # number of the person. `(seed, identity_id)` decides everything below.
-    shape: NDArray[np.float32]  # (100,) weights of the identity components, in standard deviations
+    # (100,) weights of the identity components, in standard deviations; or (P,) shares of scanned people, see `People`
+    shape: NDArray[np.float32]
     age: float  # 0 (twenty) to 1 (eighty)
     feminine: float  # 0-1. Shifts the odds of beard, hair length, brows and make-up.
     skin: Skin
@@ -154,6 +157,41 @@ class Identity:
     # (55,) weights of expression shapes at rest, for low or arched brows, full lower lids, and hanging corners of the
     # mouth. They belong to the person, because FACS codes changes from the resting face.
     resting: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class People:
+    """The people whose heads a face model blends.
+
+    Attributes:
+        names: (P,) names in which "_F_" and "_M_" tell the sex, as in VALID.
+        tones: (P, 3) mean linear color of their skin.
+        gaps: How the expression shapes part their lips and lids, on average.
+        parts: Names of those whom identities below IDENTITIES_PER_PART blend, of those that the next as many blend, and
+            of those that all others blend: sets of renders with people that no other set has.
+    """
+
+    names: tuple[str, ...]
+    tones: NDArray[np.float32]
+    gaps: Gaps
+    parts: tuple[frozenset[str], ...]
+
+    def blend(self, rng: np.random.Generator, identity_id: int) -> NDArray[np.float32]:
+        """Draw shares (P,) that sum to 1 of one to three people, mostly of one sex. Our choice.
+
+        Numbers below a million blend other people than those of the second million, and these others than those above.
+        """
+        part = min(identity_id // IDENTITIES_PER_PART, len(self.parts) - 1)
+        pool = np.array([index for index, name in enumerate(self.names) if name in self.parts[part]])
+        if not len(pool):
+            raise ValueError(f"The face model must have all its people for identity {identity_id}, got others only.")
+        sexes = np.array(["_F_" in self.names[index] for index in pool])
+        if rng.random() < 0.9:
+            pool = pool[sexes == (rng.random() < sexes.mean())]
+        count = min(int(rng.choice([1, 2, 3], p=[0.4, 0.35, 0.25])), len(pool))
+        shares = np.zeros(len(self.names), np.float32)
+        shares[rng.choice(pool, count, replace=False)] = rng.dirichlet([1.2, 0.8, 0.8][:count])
+        return shares
 
 
 # From very light to very dark, along the Fitzpatrick scale. Our choice, by eye.
@@ -177,8 +215,8 @@ _IRIS_COLORS = np.array(
 
 
 @lru_cache(maxsize=4)  # Images come in blocks of one person.
-def sample_identity(seed: int, identity_id: int) -> Identity:
-    """Draw one person.
+def sample_identity(seed: int, identity_id: int, people: People | None = None) -> Identity:
+    """Draw one person, for a face model of scanned people a blend of these.
 
     Example:
         >>> sample_identity(0, 3).shape.shape
@@ -189,11 +227,18 @@ def sample_identity(seed: int, identity_id: int) -> Identity:
     tone_level = rng.uniform(0, len(_TONES) - 1)
     tone = np.array([np.interp(tone_level, range(len(_TONES)), _TONES[:, c]) for c in range(3)])
     tone *= rng.uniform(0.9, 1.1) * rng.uniform(0.95, 1.05, 3)
+    shape = None
+    if people is not None:
+        shape = people.blend(rng, identity_id)
+        tone = shape @ people.tones
+        tone_level = float(np.interp(-tone.mean(), -_TONES.mean(1), range(len(_TONES))))
+        women = sum(share for share, name in zip(shape, people.names, strict=True) if "_F_" in name)
+        feminine, age = 0.5 * feminine + 0.5 * (women > 0.5), 0.6 * age  # these people are adults below fifty
     skin = _sample_skin(rng, tone, tone_level, age, feminine)
     hair = _sample_hair(rng, tone_level, age, feminine)
     return Identity(
         identity_id=identity_id,
-        shape=(rng.normal(size=IDENTITY_SIZE) * rng.uniform(0.55, 1.0)).astype(np.float32),
+        shape=_sample_shape(rng) if shape is None else shape,
         age=age,
         feminine=feminine,
         skin=skin,
@@ -215,11 +260,15 @@ def sample_identity(seed: int, identity_id: int) -> Identity:
     )
 
 
+def _sample_shape(rng: np.random.Generator) -> NDArray[np.float32]:
+    return (rng.normal(size=IDENTITY_SIZE) * rng.uniform(0.55, 1.0)).astype(np.float32)
+
+
 @lru_cache(maxsize=4)
-def sample_shifted_identity(seed: int, identity_id: int) -> Identity:
+def sample_shifted_identity(seed: int, identity_id: int, people: People | None = None) -> Identity:
     """Draw a person of the style "shifted": nobody of "standard", and in colors that "standard" does not have."""
     rng = np.random.default_rng([seed, STREAM_SHIFTED, identity_id])
-    person = sample_identity(int(rng.integers(2**31)), identity_id)
+    person = sample_identity(int(rng.integers(2**31)), identity_id, people)
     undertone = np.exp(rng.choice([-1, 1]) * rng.uniform(0.06, 0.14) * np.array([0.3, -0.7, 0.6]))  # Olive or rosy.
     dyed = _HAIR_DYES[rng.integers(4)] if rng.random() < 0.25 else person.hair.color * rng.uniform(0.6, 1.5, 3)
     return replace(

@@ -6,6 +6,7 @@ GLCONTEXT_DEVICE_INDEX of moderngl's backend picks one, as a GPU beside the soft
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from hf_geaau.errors import MissingExtraError
 from hf_geaau.models.geaau.cropping_geaau import CROP_TEMPLATE, similarity_transform
 from hf_geaau.synthetic import shaders
 from hf_geaau.synthetic.action_units import ACTION_UNITS
+from hf_geaau.synthetic.environments import Environments
+from hf_geaau.synthetic.expressions import ICT_GAPS
 from hf_geaau.synthetic.face_model import FaceModel
 from hf_geaau.synthetic.geometry import FloatArray, Surface, rotation, unit
 from hf_geaau.synthetic.head import LASHES, HeadMesh
@@ -24,11 +27,11 @@ from hf_geaau.synthetic.lighting import RADIANCE_OF_IRRADIANCE, harmonics
 from hf_geaau.synthetic.looks import PersonLook
 from hf_geaau.synthetic.people import Identity
 from hf_geaau.synthetic.photography import develop
-from hf_geaau.synthetic.scenes import Scene
+from hf_geaau.synthetic.scenes import Scene, sample_scene
 from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES
 from hf_geaau.synthetic.skin import TEXTURE_SIZE, hair_texture
 from hf_geaau.synthetic.surroundings import background, occlude, shifted_background, shoulders
-from hf_geaau.synthetic.views import View, bake_visibility, five_points, jitter_matrix, lip_gap
+from hf_geaau.synthetic.views import View, bake_chart, bake_visibility, five_points, jitter_matrix, lip_gap
 from hf_geaau.synthetic.wrinkles import WRINKLE_SIZE, blend_wrinkles, wrinkle_maps
 
 _LOOKS = 4  # Number of people whose looks are kept.
@@ -69,16 +72,23 @@ class Renderer:
         face_model: From `load_face_model`.
         size: Side of a crop in pixels.
         supersample: Pixels are drawn this many times finer each way, then averaged.
+        environments: Panoramas that light some of the scenes that `sample_scene` draws.
 
     Raises:
         MissingExtraError: If moderngl or OpenGL is not installed.
     """
 
-    def __init__(self, face_model: FaceModel, size: int = 128, supersample: float = 1.5) -> None:
+    def __init__(
+        self, face_model: FaceModel, size: int = 128, supersample: float = 1.5, environments: Environments | None = None
+    ) -> None:
         if size < 16:
             raise ValueError(f"`size` must be at least 16 pixels, got {size}.")
-        self.size, self.supersample = size, supersample
+        self.size, self.supersample, self.environments = size, supersample, environments
         self.mesh = HeadMesh(face_model)
+        self.face_model, scans = face_model.name, face_model.scans
+        self.people = scans.people if scans else None
+        self._skins = scans.skins if scans else None
+        self.gaps = self.people.gaps if self.people else ICT_GAPS
         self._context = _connect()
         self._context.enable(self._context.DEPTH_TEST)
         self._look: Any = None  # A PersonLook once something was drawn.
@@ -110,13 +120,13 @@ class Renderer:
                 (shaders.PLAIN_VERTEX, shaders.PLAIN_FRAGMENT),
             )
         )
-        static = np.column_stack([mesh.uv, mesh.material, mesh.eye_angles]).astype("f4")
+        static = np.column_stack([mesh.uv, mesh.fold_uv, mesh.material, mesh.eye_angles]).astype("f4")
         count = len(mesh.source)
         self._moving = context.buffer(reserve=count * 10 * 4)
         self._vertex_data = np.zeros((len(mesh.neutral), 10), np.float32)
         self._scalp = context.buffer(reserve=count * 4)
         shape = (self._moving, "3f 3f 4f", "position", "normal", "seen")
-        fixed = (context.buffer(static.tobytes()), "2f 1f 2f", "uv", "material", "eye")
+        fixed = (context.buffer(static.tobytes()), "2f 2f 1f 2f", "uv", "fold", "material", "eye")
         lashes = mesh.material[mesh.triangles[:, 0]] == LASHES
         solid = mesh.triangles[~lashes]
         # What hides most comes first, the mouth last.
@@ -126,14 +136,20 @@ class Renderer:
         self._head = context.vertex_array(
             self._head_program, [shape, fixed, (self._scalp, "1f", "scalp")], context.buffer(solid.tobytes())
         )
-        self._lashes = context.vertex_array(
-            self._lash_program,
-            [(self._moving, "3f 3f 4x4", "position", "normal"), (fixed[0], "2f 3x4", "uv")],
-            context.buffer(mesh.triangles[lashes].tobytes()),
+        self._lashes = (
+            context.vertex_array(
+                self._lash_program,
+                [(self._moving, "3f 3f 4x4", "position", "normal"), (fixed[0], "2f 5x4", "uv")],
+                context.buffer(mesh.triangles[lashes].tobytes()),
+            )
+            if lashes.any()
+            else None
         )
         import moderngl
 
-        self._skin = context.texture((TEXTURE_SIZE, TEXTURE_SIZE), 4)
+        side = TEXTURE_SIZE if self._skins is None else self._skins.shape[1]
+        self._chart = None if self._skins is None else bake_chart(context, mesh, side)
+        self._skin = context.texture((side, side), 4)
         self._folds = context.texture((WRINKLE_SIZE, WRINKLE_SIZE), 1)
         self._skin.build_mipmaps()
         self._skin.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
@@ -141,6 +157,17 @@ class Renderer:
         self._strands = context.texture(strands.shape[1::-1], 2, strands.tobytes())
         self._strands.build_mipmaps()
         self._strands.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
+
+    def sample_scene(
+        self,
+        seed: int,
+        index: int,
+        identity_id: int,
+        intensities: Sequence[float] | NDArray[np.floating] | None = None,
+        style: str = "standard",
+    ) -> Scene:
+        """Draw a scene with a person of this face model; arguments as of `scenes.sample_scene`."""
+        return sample_scene(seed, index, identity_id, intensities, style, self.people, self.environments)
 
     def render(self, scene: Scene) -> Render:
         """Render an aligned crop, `size` × `size`, with an alignment error like a detector's."""
@@ -191,20 +218,21 @@ class Renderer:
         vertices = look.rest.copy()
         moved, step = vertices.reshape(-1), np.empty(vertices.size, np.float32)
         for index in active:  # Row by row, because a matrix product would copy the rows first.
-            moved += np.multiply(self.mesh.expression_deltas[index], scene.shape_weights[index], out=step)
-        if scene.intensities[_EYES_CLOSED] >= 1:
-            self._close_lids(vertices)
+            moved += np.multiply(look.expression_deltas[index], scene.shape_weights[index], out=step)
+        self._close_lids(vertices, look, scene.side_intensities[_EYES_CLOSED] >= 1)
         turn, focal = rotation(scene.yaw, scene.pitch, scene.roll), scene.camera.distance * look.scale
         view = View(vertices, vertices[self.mesh.landmarks], turn, look.scale, look.center, focal)
         seen = (view.landmarks - look.center) @ turn.T * look.scale
         plane = seen[:, :2] / (focal - seen[:, 2:]) * focal
         return plane * [1, -1], view
 
-    def _close_lids(self, vertices: FloatArray) -> None:
-        """Shut eyes in place: the shapes close those of the mean face, on others a slit may stay."""
+    def _close_lids(self, vertices: FloatArray, look: PersonLook, closed: NDArray[np.bool_]) -> None:
+        """Shut the left and the right eye, if closed: shapes that close a mean face's may leave a slit on others."""
         for side, (upper, lower) in enumerate((((43, 44), (47, 46)), ((37, 38), (41, 40)))):
+            if not closed[side]:
+                continue
             pairs = self.mesh.landmarks[[*upper]], self.mesh.landmarks[[*lower]]
-            blink = self.mesh.expression_deltas[EXPRESSION_SHAPES.index("eyeBlink_L") + side].reshape(-1, 3)
+            blink = look.expression_deltas[EXPRESSION_SHAPES.index("eyeBlink_L") + side].reshape(-1, 3)
             gap = (vertices[pairs[0], 1] - vertices[pairs[1], 1]).max() - _SHUT_GAP_CM
             speed = (blink[pairs[1], 1] - blink[pairs[0], 1]).mean()
             vertices += np.float32(np.clip(gap / speed, 0, 0.6)) * blink
@@ -213,14 +241,19 @@ class Renderer:
     def _prepare_look(self, identity: Identity) -> PersonLook:
         if self._look is not None and self._look.identity is identity:
             return self._look
+        if len(identity.shape) != len(self.mesh.identity_deltas):
+            raise ValueError(
+                f"The scene's person must be of {self.face_model}, got one of another face model. "
+                "Draw the scene with `renderer.sample_scene`."
+            )
         look = self._looks.pop(id(identity), None)
         if look is None or look.identity is not identity:
-            look = PersonLook(self.mesh, identity)
+            look = PersonLook(self.mesh, identity, self._photographed(identity), self._chart)
         self._looks[id(identity)] = look  # people of one clip take turns
         if len(self._looks) > _LOOKS:
             del self._looks[next(iter(self._looks))]
         level: FloatArray = look.texture
-        for number in range(TEXTURE_SIZE.bit_length()):
+        for number in range(len(level).bit_length()):
             self._skin.write(np.ascontiguousarray(level), level=number)
             level = cv2.resize(level, (max(level.shape[0] // 2, 1),) * 2, interpolation=cv2.INTER_AREA)
         self._scalp.write(look.cover[self.mesh.source].astype("f4").tobytes())
@@ -235,6 +268,15 @@ class Renderer:
             self._extras["lens"] = self._upload(look.glasses[1], self._plain_program)
         self._look = look
         return look
+
+    def _photographed(self, identity: Identity) -> FloatArray | None:
+        """Blend the photographs of the skins of the people that make up a person; (H, W, 3) uint8."""
+        if self._skins is None:
+            return None
+        blend = np.zeros(self._skins.shape[1:], np.float32)
+        for person in np.flatnonzero(identity.shape):
+            blend += identity.shape[person] * self._skins[person]
+        return blend.clip(0, 255).astype(np.uint8)
 
     def _upload(self, surface: Surface, program: Any) -> tuple[Any, ...]:
         data = np.column_stack([surface.vertices, surface.normals, surface.extra]).astype("f4")
@@ -267,6 +309,7 @@ class Renderer:
         # Drawn also where another takes its place: what follows draws from the same rng.
         draw = background if scene.style == "standard" else shifted_background
         image: FloatArray = draw(rng, tall, wide, bright=scene.light.kind == "back")
+        backdrop = scene.backdrop if backdrop is None else backdrop
         if backdrop is not None:
             image = cv2.resize(backdrop, (wide, tall), interpolation=cv2.INTER_LINEAR).astype(image.dtype)
         if body:
@@ -314,7 +357,8 @@ class Renderer:
         context.disable(moderngl.CULL_FACE)
         context.enable(moderngl.BLEND)
         context.blend_func = moderngl.SRC_ALPHA, moderngl.ONE_MINUS_SRC_ALPHA, moderngl.ONE, moderngl.ONE
-        self._lashes.render()
+        if self._lashes is not None:
+            self._lashes.render()
         context.disable(moderngl.BLEND)
         if "hair" in self._extras:
             self._extras["hair"][0].render()
@@ -368,7 +412,7 @@ class Renderer:
             "teeth_color": identity.teeth, "strand": identity.hair.strand, "shade": identity.hair.shade / 1000,
             "gray": identity.hair.gray, "buzz": 0.8 if identity.hair.style == "buzz" else 1.0,
             "cap": float(identity.hair.style == "cap"),
-            "skin": 0, "wrinkles": 1, "strands": 2,
+            "scanned": float(self._skins is not None), "skin": 0, "wrinkles": 1, "strands": 2,
             "frame_color": glasses.color if glasses else np.zeros(3), "tint": glasses.tint if glasses else 0.0,
         }  # fmt: skip
         for program in (self._head_program, self._lash_program, self._hair_program, self._plain_program):

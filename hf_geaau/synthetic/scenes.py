@@ -5,16 +5,24 @@ every process. People are drawn from `(seed, identity_id)`, see `people`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.synthetic.action_units import ACTION_UNITS, labels_of, sample_intensities, sample_source
 from hf_geaau.synthetic.camera import Camera, sample_camera
-from hf_geaau.synthetic.expressions import expression, wrinkle_depths
+from hf_geaau.synthetic.environments import SHARE, Environments
+from hf_geaau.synthetic.expressions import ICT_GAPS, Expression, expression, wrinkle_depths
 from hf_geaau.synthetic.lighting import Light, sample_light
-from hf_geaau.synthetic.people import STREAM_IMAGE, STREAM_SHIFTED, Identity, sample_identity, sample_shifted_identity
+from hf_geaau.synthetic.people import (
+    STREAM_IMAGE,
+    STREAM_SHIFTED,
+    Identity,
+    People,
+    sample_identity,
+    sample_shifted_identity,
+)
 from hf_geaau.synthetic.point_errors import sample_point_errors
 
 STYLES = ("standard", "shifted")
@@ -38,6 +46,7 @@ class Scene:
     identity: Identity  # the person
     intensities: NDArray[np.float32]  # (18,) float32, 0-5, in the order of ACTION_UNITS
     labels: NDArray[np.float32]  # (18,) float32, 1 present and 0 absent
+    side_intensities: NDArray[np.float32]  # (18, 2) float32, 0-5, on the person's left and right
     shape_weights: NDArray[np.float32]  # (55,) float32, in the order of EXPRESSION_SHAPES
     wrinkles: NDArray[np.float32]  # (12, 2) depth of each of WRINKLES, for the person's left and right
     # yaw, pitch, roll: head pose, radians. Positive yaw turns the face to the image's right, positive pitch down.
@@ -57,6 +66,18 @@ class Scene:
     occluder: str = ""  # one of OCCLUDERS or SHIFTED_OCCLUDERS, or "" for none
     source: str = "given"  # how the action units were drawn, one of SOURCES, or "given"
     style: str = "standard"  # one of STYLES
+    backdrop: NDArray[np.uint8] | None = None  # (side, side, 3) what lies behind the face; None to draw it
+
+    def showing(self, shown: Expression) -> "Scene":
+        """Return the same scene in which the face does something else."""
+        return replace(
+            self,
+            intensities=shown.intensities,
+            labels=labels_of(shown.intensities),
+            side_intensities=shown.side_intensities,
+            shape_weights=shown.shape_weights,
+            wrinkles=wrinkle_depths(self.identity, shown.intensities, shown.side_gains),
+        )
 
 
 def sample_pose(rng: np.random.Generator) -> tuple[float, float, float]:
@@ -73,12 +94,23 @@ def sample_pose(rng: np.random.Generator) -> tuple[float, float, float]:
     return float(yaw), float(pitch), float(rng.normal(0, 0.08))
 
 
+def _sample_surroundings(
+    rng: np.random.Generator, style: str, environments: Environments | None
+) -> tuple[Light, NDArray[np.uint8] | None]:
+    """Draw the light and, where a panorama gives it, what lies behind the face."""
+    if environments is not None and style == "standard" and rng.random() < SHARE:
+        return environments.sample(rng)
+    return sample_light(rng, style), None
+
+
 def sample_scene(
     seed: int,
     index: int,
     identity_id: int,
     intensities: Sequence[float] | NDArray[np.floating] | None = None,
     style: str = "standard",
+    people: People | None = None,
+    environments: Environments | None = None,
 ) -> Scene:
     """Draw everything for one image.
 
@@ -88,6 +120,8 @@ def sample_scene(
         identity_id: Number of the person.
         intensities: (18,), 0-5, in the order of ACTION_UNITS. None draws them.
         style: One of STYLES.
+        people: Whose heads the face model blends, see `face_model.Scans`.
+        environments: Panoramas that light some of the images.
 
     Raises:
         ValueError: If `intensities` has another shape, or `style` is unknown.
@@ -101,24 +135,26 @@ def sample_scene(
         raise ValueError(f"`style` must be one of {', '.join(STYLES)}, got {style!r}.")
     shifted = style == "shifted"
     rng = np.random.default_rng([seed, STREAM_SHIFTED if shifted else STREAM_IMAGE, index])
-    identity = (sample_shifted_identity if shifted else sample_identity)(seed, identity_id)
+    identity = (sample_shifted_identity if shifted else sample_identity)(seed, identity_id, people)
     source = "given" if intensities is not None else sample_source(rng)
     wanted = sample_intensities(rng, source) if intensities is None else np.asarray(intensities, np.float64)
     if wanted.shape != (len(ACTION_UNITS),):
         raise ValueError(
             f"`intensities` must have shape ({len(ACTION_UNITS)},), one for each of ACTION_UNITS, got {wanted.shape}."
         )
-    shape_weights, final, gains = expression(wanted, rng, speech=source == "speech")
+    shown = expression(wanted, rng, speech=source == "speech", gaps=ICT_GAPS if people is None else people.gaps)
     yaw, pitch, roll = sample_pose(rng)
     camera = sample_camera(rng, float(identity.skin.tone.mean()), style)
+    light, backdrop = _sample_surroundings(rng, style, environments)
     return Scene(
         seed=seed,
         index=index,
         identity=identity,
-        intensities=final,
-        labels=labels_of(final),
-        shape_weights=shape_weights,
-        wrinkles=wrinkle_depths(identity, final, gains),
+        intensities=shown.intensities,
+        labels=labels_of(shown.intensities),
+        side_intensities=shown.side_intensities,
+        shape_weights=shown.shape_weights,
+        wrinkles=wrinkle_depths(identity, shown.intensities, shown.side_gains),
         yaw=yaw,
         pitch=pitch,
         roll=roll,
@@ -126,7 +162,7 @@ def sample_scene(
         pupil=float(rng.uniform(6.5, 13)),
         cloth=(rng.uniform(0.01, 0.7) * rng.uniform(0.4, 1.0, 3)).astype(np.float32),
         collar=float(rng.uniform(-14.5, -11.5)),
-        light=sample_light(rng, style),
+        light=light,
         camera=camera,
         point_jitter=sample_point_errors(rng, yaw, pitch, camera.face_pixels or float(np.exp(rng.uniform(4.1, 5.4)))),
         crop_jitter=(rng.normal(0, 1, 4) * [0.015, 0.015, 0.005, 0.005]).astype(np.float32),
@@ -134,4 +170,5 @@ def sample_scene(
         occluder=str(rng.choice(SHIFTED_OCCLUDERS if shifted else OCCLUDERS)) if rng.random() < 0.12 else "",
         source=source,
         style=style,
+        backdrop=backdrop,
     )

@@ -53,21 +53,22 @@ in vec3 normal;
 """
 
 HEAD_VERTEX = """
-in vec4 seen; in vec2 uv; in float material; in vec2 eye; in float scalp;
-out vec3 f_normal; out vec4 f_seen; out vec2 f_uv; flat out float f_material; out vec2 f_eye; out float f_scalp;
-out vec3 f_place;
+in vec4 seen; in vec2 uv; in vec2 fold; in float material; in vec2 eye; in float scalp;
+out vec3 f_normal; out vec4 f_seen; out vec2 f_uv; out vec2 f_fold; flat out float f_material; out vec2 f_eye;
+out float f_scalp; out vec3 f_place;
 void main() {
     gl_Position = clip * vec4(position, 1.0);
-    f_normal = turn * normal; f_seen = seen; f_uv = uv; f_material = material; f_eye = eye; f_scalp = scalp;
-    f_place = position;
+    f_normal = turn * normal; f_seen = seen; f_uv = uv; f_fold = fold; f_material = material; f_eye = eye;
+    f_scalp = scalp; f_place = position;
 }
 """
 
 HEAD_FRAGMENT = """
-in vec3 f_normal; in vec4 f_seen; in vec2 f_uv; flat in float f_material; in vec2 f_eye; in float f_scalp;
-in vec3 f_place;
+in vec3 f_normal; in vec4 f_seen; in vec2 f_uv; in vec2 f_fold; flat in float f_material; in vec2 f_eye;
+in float f_scalp; in vec3 f_place;
 out vec4 color;
 uniform mat3 turn;
+uniform float scanned;  // whether the texture is a photograph, which also shows the mouth
 uniform sampler2D skin, wrinkles, strands;
 uniform vec3 skin_tone, hair_color, iris_color, sclera_color, teeth_color;
 uniform float oil, iris_radius, pupil, lip_depth, lip_gap, buzz, collar;
@@ -76,8 +77,8 @@ uniform vec2 lids[8];
 
 vec3 shade_skin(vec3 n) {
     bool back = f_material > 0.5;
-    vec4 painted = texture(skin, back ? vec2(0.5, 0.997) : f_uv);
-    float height = back ? 0.0 : (texture(wrinkles, f_uv).r - 0.502) * 2.0;
+    vec4 painted = texture(skin, back && scanned < 0.5 ? vec2(0.5, 0.997) : f_uv);
+    float height = back ? 0.0 : (texture(wrinkles, f_fold).r - 0.502) * 2.0;
     // Bump mapping from screen-space derivatives (Mikkelsen 2010, "Bump mapping unparametrized surfaces on the GPU").
     vec3 place = turn * f_place;
     vec3 dx = dFdx(place), dy = dFdy(place);
@@ -133,7 +134,7 @@ vec3 shade_eye(vec3 n) {
     float lid = lid_shade(f_place.xy);
     vec3 seen = vec3(0.25 + 0.75 * lid);
     vec3 result = base * (diffuse(n, seen, vec3(0.35)) * 0.62 + sky(n) * 0.62) * mix(0.4, 1.0, lid);
-    return result + highlight(n, seen, 300.0) * 0.06 * lid + sky(vec3(0.0, 0.8, 0.6)) * 0.03;
+    return result + highlight(n, seen, 300.0) * 0.06 * lid + sky(vec3(0.0, 0.8, 0.6)) * mix(0.03, 0.012, scanned);
 }
 
 vec3 shade_mouth(vec3 n) {
@@ -144,6 +145,7 @@ vec3 shade_mouth(vec3 n) {
     float inside = teeth ? 1.0 : 0.7;
     vec3 flesh = mix(vec3(0.33, 0.10, 0.09), vec3(0.42, 0.17, 0.15), smoothstep(-5.0, -2.0, f_place.y));
     vec3 base = teeth ? teeth_color : flesh;
+    if (scanned > 0.5) { vec3 coded = texture(skin, f_uv).rgb; base = coded * coded; }
     vec3 seen = vec3(open * inside);
     vec3 result = base * (diffuse(n, seen, vec3(0.3)) + sky(n) * open * inside);
     return result + highlight(n, seen, 60.0) * (teeth ? 0.03 : 0.02) * open;

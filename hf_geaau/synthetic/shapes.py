@@ -5,6 +5,7 @@ The vocabulary is that of ICT-FaceKit. Another face model must map its own shape
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,22 @@ EXPRESSION_SHAPES = tuple(f"{name}_{side}" for name in SIDED_SHAPES for side in 
 
 TRAITS = ("feminine", "child", "hooded_lids", "pouches", "cheeks", "jowls", "full_lips", "big_eyes")
 """Directions of head shape with a meaning, which the identity components lack; see `head.trait_deltas`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """What the expression shapes of a face model do to the gaps between lips and between eyelids.
+
+    Attributes:
+        lips: Change of the gap between the inner lips, in cm per unit of weight, by the shape's name; of a sided shape
+            that of each side.
+        lids: Change of the gap between the eyelids, likewise.
+        lid_opening: Gap between the eyelids of the neutral face, in cm.
+    """
+
+    lips: Mapping[str, float]
+    lids: Mapping[str, float]
+    lid_opening: float
 
 
 class ShapeWeights:

@@ -50,6 +50,45 @@ def skin_texture(identity: Identity, landmarks: Points) -> NDArray[np.uint8]:
     return texture
 
 
+def photographic_skin(
+    identity: Identity, landmarks: Points, photo: NDArray[np.uint8], chart: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """Paint beard and make-up over photographed skin.
+
+    Args:
+        identity: The person.
+        landmarks: (68, 2) in the chart where things are painted.
+        photo: (H, W, 3) sRGB.
+        chart: (H, W, 2) where each texel of the photo lies in the chart.
+
+    Returns:
+        (H, W, 4) uint8, as from `skin_texture`.
+    """
+    # Painting maps every color c to a·c + b: what black and white become tells a and b, which then suit any photo.
+    (black, gloss), (white, _) = (_make_up(identity, landmarks, base) for base in (0.0, 1.0))
+    layers = np.dstack([black, white - black, gloss]).astype(np.float32)
+    u, v = (chart[..., axis] * np.float32(TEXTURE_SIZE) - np.float32(0.5) for axis in range(2))
+    layers = np.asarray(cv2.remap(layers, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    coded = (np.arange(256, dtype=np.float32) / 255) ** (2.2 / _GAMMA)
+    texture = np.empty((*photo.shape[:2], 4), np.uint8)
+    texture[..., :3] = (255 * (layers[..., 3:6] * coded[photo] + layers[..., :3])).clip(0, 255)
+    texture[..., 3] = (layers[..., 6] * 200).clip(0, 255)
+    return texture
+
+
+def _make_up(identity: Identity, landmarks: Points, base: float) -> tuple[Canvas, Canvas]:
+    """Paint lipstick, beard and eye make-up over one shade, and return color and gloss."""
+    rng = np.random.default_rng(identity.texture_seed)
+    color = np.full((TEXTURE_SIZE, TEXTURE_SIZE, 3), base, np.float32)
+    gloss = 0.35 + 0.5 * _spot(landmarks[30], (0.05, 0.10)) + 0.35 * _spot((0.5, 0.9), (0.16, 0.07))
+    if identity.skin.lipstick:
+        _paint_lips(color, gloss, rng, identity, landmarks)
+    _paint_beard(color, gloss, rng, identity, landmarks)
+    if identity.eyes.shadow_opacity or identity.eyes.liner > 0.2:
+        _paint_lids(color, identity, landmarks)
+    return color, gloss
+
+
 def _paint_complexion(color: Canvas, rng: np.random.Generator, identity: Identity, landmarks: Points) -> None:
     """Paint unevenness, red cheeks and nose, rings around the eyes, freckles, and an even border for the seam."""
     skin = identity.skin

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from hf_geaau.synthetic.geometry import FloatArray
-from hf_geaau.synthetic.head import EYE, HeadMesh
+from hf_geaau.synthetic.head import EYE, SKIN, HeadMesh
 
 _DIRECTIONS, _SIZE, _BIAS_CM = 96, 256, 0.22  # of the shadow maps
 HEAD_REACH = 5.0  # In halves of the face: nothing of a head is further from its center.
@@ -64,6 +64,28 @@ def jitter_matrix(turn: float, scale: float, shift: FloatArray, size: int) -> Fl
     linear = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     center = np.full(2, size / 2)
     return np.vstack([np.column_stack([linear, center - linear @ center + shift]), [0, 0, 1]])
+
+
+def bake_chart(context: Any, mesh: HeadMesh, side: int) -> FloatArray:
+    """Return where each texel (side, side) of the skin's texture lies in the chart of `HeadMesh.fold_uv`."""
+    program = context.program(
+        vertex_shader="#version 330\nin vec2 uv; in vec2 fold; out vec2 f_fold;\n"
+        "void main() { gl_Position = vec4(2.0 * uv - 1.0, 0.0, 1.0); f_fold = fold; }",
+        fragment_shader="#version 330\nin vec2 f_fold; out vec2 color;\nvoid main() { color = f_fold; }",
+    )
+    skin = mesh.triangles[mesh.material[mesh.triangles[:, 0]] == SKIN]
+    data = np.column_stack([mesh.uv, mesh.fold_uv]).astype("f4")
+    buffers = context.buffer(data.tobytes()), context.buffer(np.ascontiguousarray(skin).tobytes())
+    array = context.vertex_array(program, [(buffers[0], "2f 2f", "uv", "fold")], buffers[1])
+    texture = context.texture((side, side), 2, dtype="f4")
+    target = context.framebuffer([texture])
+    target.use()
+    target.clear(0.0, 0.0)
+    array.render()
+    chart = np.frombuffer(texture.read(), np.float32).reshape(side, side, 2).copy()
+    for item in (array, *buffers, target, texture, program):
+        item.release()
+    return chart
 
 
 def bake_visibility(context: Any, mesh: HeadMesh) -> tuple[FloatArray, FloatArray]:

@@ -6,7 +6,7 @@ Each step leaves its result on disk, and a finished step is skipped: an interrup
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,10 @@ Report = Callable[[str], None]
 
 def train_rendered(
     recipe: Recipe | str,
-    face_model: str | os.PathLike[str],
+    face_model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     output: str | os.PathLike[str],
     *,
+    environments: str | os.PathLike[str] | None = None,
     renders: str | os.PathLike[str] | None = None,
     workers: int = 2,
     callbacks: Callable[[], list[TrainerCallback]] = list,
@@ -57,7 +58,8 @@ def train_rendered(
 
     Args:
         recipe: With `renders`, or the name of one, such as "bundled".
-        face_model: ICT-FaceKit, see `hf_geaau.synthetic.load_face_model`.
+        face_model: See `hf_geaau.synthetic.load_face_model`; several take turns, a person each.
+        environments: Folder of panoramas that light half of the faces, see `hf_geaau.synthetic.render_dataset`.
         output: Gets "gee" and "action_units", the directories of the trainings, and "checkpoint", the result: float16
             weights, temperature and thresholds in the config, evaluation.json, calibration.json, training_facts.json
             and README.md.
@@ -80,7 +82,7 @@ def train_rendered(
     with claim_output(folder, checked, may_hold=(*_STAGES, CHECKPOINT, "renders")):
         if not _is_calibrated(result, checked):
             faces = Path(renders) if renders is not None else folder / "renders"
-            minutes = _render(checked, face_model, faces, workers, report)
+            minutes = _render(checked, face_model, environments, faces, workers, report)
             trained = _train_stages(checked, faces, folder, callbacks, use_cpu, report)
             _finish(checked, faces, trained[-1], result, use_cpu)
             write_json(_facts(checked, trained, minutes), result / FACTS)  # last: its presence marks completion
@@ -126,7 +128,12 @@ def _is_calibrated(result: Path, recipe: RenderedRecipe) -> bool:
 
 
 def _render(
-    recipe: RenderedRecipe, face_model: str | os.PathLike[str], folder: Path, workers: int, report: Report
+    recipe: RenderedRecipe,
+    face_model: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    environments: str | os.PathLike[str] | None,
+    folder: Path,
+    workers: int,
+    report: Report,
 ) -> float:
     """Render all sets. Return the minutes that it took, even if an earlier run did it."""
     from hf_geaau.synthetic import render_dataset
@@ -146,6 +153,7 @@ def _render(
             images_per_identity=settings.images_per_identity,
             first_identity=first,
             workers=workers,
+            environments=environments,
             **({"style": "shifted"} if name == "unseen" else {}),
         )
         began, ended = ((folder / name / file).stat().st_mtime for file in ("render.json", "labels.parquet"))

@@ -13,7 +13,7 @@ from hf_geaau.synthetic import dataset as dataset_module
 from hf_geaau.synthetic import iter_renders, load_face_model, render_dataset, sample_scene
 from hf_geaau.synthetic.action_units import ACTION_UNITS
 from hf_geaau.synthetic.descriptions import SceneDescription
-from hf_geaau.synthetic.expressions import expression, wrinkle_depths
+from hf_geaau.synthetic.expressions import expression
 from hf_geaau.synthetic.lighting import Environment
 from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES, TRAITS
 from tests.conftest import FACE_MODEL
@@ -42,13 +42,10 @@ def plain(identity_id=2, **levels):
     wanted = np.zeros(len(ACTION_UNITS))
     for name, level in levels.items():
         wanted[ACTION_UNITS.index(int(name[2:]))] = level
-    weights, final, gains = expression(wanted, np.random.default_rng(0), nuisances=False)
-    scene = sample_scene(0, 0, identity_id)
+    scene = sample_scene(0, 0, identity_id).showing(expression(wanted, np.random.default_rng(0), nuisances=False))
     camera = replace(scene.camera, blur=0.0, motion=(0.0, 0.0), source_side=0.0, noise=0.0, saturation=1.0, quality=0)
     return replace(
-        scene, intensities=final, shape_weights=weights, camera=camera,
-        wrinkles=wrinkle_depths(scene.identity, final, gains), yaw=0.0, pitch=0.0, roll=0.0, occluder="",
-        wears_glasses=False,
+        scene, camera=camera, yaw=0.0, pitch=0.0, roll=0.0, occluder="", wears_glasses=False,
         point_jitter=np.zeros((5, 2), np.float32), crop_jitter=np.zeros(4, np.float32),
     )  # fmt: skip
 

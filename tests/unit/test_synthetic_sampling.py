@@ -3,6 +3,7 @@
 import json
 from dataclasses import fields, is_dataclass
 
+import cv2
 import numpy as np
 import pytest
 
@@ -21,10 +22,12 @@ from hf_geaau.synthetic.action_units import (
 from hf_geaau.synthetic.camera import Camera
 from hf_geaau.synthetic.dataset import RenderFolderError, RenderPlan
 from hf_geaau.synthetic.descriptions import describe_scene
+from hf_geaau.synthetic.environments import EnvironmentsError, read_environments
 from hf_geaau.synthetic.expressions import AU_SHAPES, expression, wrinkle_depths
 from hf_geaau.synthetic.face_model import REQUIRED_MATERIALS, load_face_model
 from hf_geaau.synthetic.head import HeadMesh
 from hf_geaau.synthetic.ict_facekit import parse_obj
+from hf_geaau.synthetic.lighting import harmonics
 from hf_geaau.synthetic.people import WRINKLES, sample_identity
 from hf_geaau.synthetic.photography import develop
 from hf_geaau.synthetic.scenes import sample_pose, sample_scene
@@ -271,6 +274,7 @@ def test_a_folder_refuses_other_settings_files_and_writers(clone, tmp_path, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     recorded = {"count": 1, "quality": 92, "action_units": list(ACTION_UNITS), "seed": 1, "size": 64}
     recorded |= {"images_per_identity": 6, "identities": None, "first_identity": 0, "style": "standard"}
+    recorded |= {"face_models": ["ICT-FaceKit"], "environments": []}
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "render.json").write_text(json.dumps(recorded, indent=1))
     (tmp_path / "a" / "labels.parquet").touch()
@@ -444,3 +448,56 @@ def test_two_of_three_smiles_raise_the_cheeks():
     drawn = np.array([sample_intensities(rng) for _ in range(4000)]) >= 1
     assert 0.6 < drawn[drawn[:, smile], cheeks].mean() < 0.75
     assert drawn[drawn[:, cheeks], smile].mean() < 0.8  # AU06 is seen without a smile, too
+
+
+def panorama(folder, name, paint):
+    """Write a Radiance file of gray surroundings that `paint` changes in place, (64, 128, 3) RGB."""
+    pixels = np.full((64, 128, 3), 0.5, np.float32)
+    paint(pixels)
+    folder.mkdir(exist_ok=True)
+    cv2.imwrite(str(folder / name), pixels[..., ::-1])
+
+
+def test_a_panorama_lights_from_where_it_is_bright(tmp_path):
+    def sun(pixels):
+        pixels[15:18, 94:97] = 500  # a quarter turn to the image's right of the middle, 45° up
+
+    panorama(tmp_path, "sun.hdr", sun)
+    environments = read_environments(tmp_path)
+    heights, turns = [], []
+    for seed in range(8):
+        light, backdrop = environments.sample(np.random.default_rng(seed))
+        strongest = light.directions[light.colors.mean(1).argmax()]
+        heights.append(np.rad2deg(np.arcsin(strongest[1])))
+        turns.append(np.arctan2(strongest[0], strongest[2]))
+        assert light.kind == "panorama" and backdrop.shape == (96, 96, 3)
+        assert light.ambient[0].mean() > 0.1
+    assert np.allclose(heights, 45, atol=4)
+    assert np.ptp(turns) > 1  # turned anyhow
+
+
+def test_even_surroundings_light_evenly(tmp_path):
+    panorama(tmp_path, "even.hdr", lambda pixels: None)
+    light, _ = read_environments(tmp_path).sample(np.random.default_rng(0))
+    assert light.colors.max() == 0
+    seen = harmonics(np.eye(3)) @ light.ambient
+    assert np.ptp(seen) < 0.02 * seen.mean()
+
+
+def test_panoramas_light_half_of_the_images_and_draw_no_other_people(tmp_path):
+    panorama(tmp_path, "even.hdr", lambda pixels: None)
+    environments = read_environments(tmp_path)
+    lit = [sample_scene(3, index, 1, environments=environments) for index in range(200)]
+    assert 70 < sum(scene.light.kind == "panorama" for scene in lit) < 130
+    assert all((scene.backdrop is not None) == (scene.light.kind == "panorama") for scene in lit)
+    plain = sample_scene(3, 5, 1)
+    assert same(plain.identity, lit[5].identity) and np.array_equal(plain.shape_weights, lit[5].shape_weights)
+    assert sample_scene(3, 5, 1, style="shifted", environments=environments).backdrop is None
+
+
+def test_a_folder_without_panoramas_is_refused(tmp_path):
+    with pytest.raises(EnvironmentsError, match=r"Cannot find a panorama in .* it has no \*.hdr file"):
+        read_environments(tmp_path)
+    (tmp_path / "a.hdr").write_bytes(b"no picture")
+    with pytest.raises(EnvironmentsError, match=r"Cannot read the panorama .*a.hdr': it must be a Radiance file"):
+        read_environments(tmp_path)

@@ -148,13 +148,14 @@ def _color(values: ArrayLike) -> tuple[int, ...]:
 def _rendered(seed: int, size: int, person: int, units: Mapping[int, float], face_model: str) -> Image.Image:
     from dataclasses import replace
 
-    from hf_geaau.synthetic import ACTION_UNITS, sample_scene
+    from hf_geaau.synthetic import ACTION_UNITS
 
     wanted = [float(units.get(number, 0.0)) for number in ACTION_UNITS]
-    scene = sample_scene(_SEED, seed, person, wanted)
+    renderer = _renderer(face_model)
+    scene = renderer.sample_scene(_SEED, seed, person, wanted)
     # Nothing in front of the face: an imitation must be found by the detector.
     scene = replace(scene, yaw=scene.yaw * 0.4, pitch=scene.pitch * 0.4, occluder="", wears_glasses=False)
-    render = _renderer(face_model).render_photo(scene, size, size, 0.26 * size, (0.5 * size, 0.46 * size))
+    render = renderer.render_photo(scene, size, size, 0.26 * size, (0.5 * size, 0.46 * size))
     return Image.fromarray(render.image)
 
 

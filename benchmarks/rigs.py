@@ -1,0 +1,122 @@
+"""Compare what training on either face model, or on both, is worth: on people of each that were not trained on, and on
+photos.
+
+Each arm trains the bundled recipe's network on equally many rendered faces. Rows are arms; columns the mean AUC over
+AUs on the test people of ICT-FaceKit and of VALID, and on photos. The column of the face model that an arm does not see
+is the cross-rig test.
+
+    hf-geaau render --face-model ICT-FaceKit --face-model valid-avatars-glb --count 24000 --seed 2026 \
+        --images-per-identity 8 --output renders/train
+    hf-geaau render --face-model ICT-FaceKit --face-model valid-avatars-glb --count 2400 --seed 2028 \
+        --images-per-identity 8 --first-identity 2000000 --output renders/test
+    python -m benchmarks.rigs renders --photos TABLE.csv
+"""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.few_shot import labeled_photos
+from hf_geaau import facs
+from hf_geaau.data import load
+from hf_geaau.evaluation import predict_dataset
+from hf_geaau.metrics import au_auc
+from hf_geaau.models.loading import load_checkpoint
+from hf_geaau.training import load_recipe, train
+from hf_geaau.training.model import build_model, start_from_imagenet
+from hf_geaau.training.splits import open_split, training_config
+
+RIGS = ("ICT-FaceKit", "VALID")
+ARMS = {"ICT-FaceKit": [RIGS[0]], "VALID": [RIGS[1]], "both": list(RIGS)}
+LEAST_POSITIVES = 5  # of an AU on photos, to count
+
+
+def subset(source: Path, target: Path, rigs: list[str], images: int | None = None) -> Path:
+    """Write a folder with the first faces of some face models, equally many of each; its images are links."""
+    if not (target / "labels.parquet").is_file():
+        rows = pd.read_parquet(source / "labels.parquet")
+        parts = [rows[rows["face_model"] == rig].head(images // len(rigs) if images else None) for rig in rigs]
+        if images and min(map(len, parts)) < images // len(rigs):
+            raise SystemExit(
+                f"{source} must hold {images // len(rigs)} faces of each of {rigs}, got {list(map(len, parts))}."
+            )
+        rows = pd.concat(parts).sort_index()
+        shutil.rmtree(target, ignore_errors=True)
+        (target / "images").mkdir(parents=True)
+        for name in rows["file_name"]:
+            (target / name).symlink_to((source / name).resolve())
+        shutil.copy(source / "render.json", target)
+        rows.to_parquet(target / "labels.parquet")
+    return target
+
+
+def trained(data: Path, target: Path, changes: list[str]) -> Path:
+    """Train the network of the bundled recipe from ImageNet weights; nothing if it is trained already."""
+    recipe = load_recipe("bundled", changes)
+    config = training_config(recipe, open_split(recipe, data, None))
+    model = start_from_imagenet(build_model(load_recipe(recipe, {"pretrained_backbone": False}), config))
+    train(recipe, data, target, None, model=model, show_progress=False, use_cpu=True)
+    return target
+
+
+@torch.inference_mode()
+def scores(checkpoint: Path, tests: dict[str, Path], photos: str | None) -> dict[str, float]:
+    """Return the mean AUC over AUs on each test set, and on photos over AUs with enough positives."""
+    model, processor = load_checkpoint(checkpoint)
+    model.eval().float()
+    found = {}
+    for name, folder in tests.items():
+        predictions = predict_dataset(
+            model, processor, load("synthetic", folder, fold=None, split="train"), 64, "cpu", 1
+        )
+        found[name] = float(au_auc(predictions.labels, predictions.logits)["mean"]["auc"])
+    if photos:
+        faces = labeled_photos(photos, processor)
+        logits = torch.cat([model(part).logits for part in faces.pixel_values.split(32)]).numpy()
+        units = [unit for unit in faces.labels if (faces.labels[unit] == 1).sum() >= LEAST_POSITIVES]
+        columns = [facs.SYNTHETIC.index(unit) for unit in units]
+        found["photos"] = float(au_auc(faces.matrix(units), logits[:, columns])["mean"]["auc"])
+    return found
+
+
+def main() -> None:
+    """Train every arm with every seed, and print the table; interrupted, it goes on after the last training."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("renders", type=Path, help="folder with the sets `train` and `test` of both face models")
+    parser.add_argument("--photos", metavar="TABLE.csv", help="columns image, AU01, AU04, …: photos to be scored on")
+    parser.add_argument("--images", type=int, default=12000, help="rendered faces that an arm trains on")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--output", type=Path, default=Path("runs/rigs"))
+    arguments = parser.parse_args()
+    tests = {rig: subset(arguments.renders / "test", arguments.output / f"test-{rig}", [rig]) for rig in RIGS}
+    rows: dict[str, list[dict[str, float]]] = {}
+    for seed in range(arguments.seeds):
+        for arm in arguments.arms:
+            folder = arguments.output / f"{arm}-{arguments.images}"
+            data = subset(arguments.renders / "train", folder / "data", ARMS[arm], arguments.images)
+            run = folder / f"seed{seed}-{arguments.epochs}"
+            result = run / "scores.json"
+            if not result.is_file():
+                trained(data, run, [f"epochs={arguments.epochs}", f"seed={seed}"])
+                result.write_text(json.dumps(scores(run, tests, arguments.photos)))
+            rows.setdefault(arm, []).append(json.loads(result.read_text()))
+            print(seed, arm, rows[arm][-1], flush=True)
+    names = list(next(iter(rows.values()))[0])
+    print(f"| trained on {arguments.images} of | {' | '.join(names)} |\n|---|{'--:|' * len(names)}")
+    for arm, found in rows.items():
+        cells = [
+            f"{np.mean([row[name] for row in found]):.3f} ± {np.std([row[name] for row in found]):.3f}"
+            for name in names
+        ]
+        print(f"| {arm} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
