@@ -50,7 +50,7 @@ def convert_clone(clone: Path, folder: Path, progress: Callable[[int, int], None
 
     Raises:
         FaceModelError: If a file cannot be read.
-        MissingExtraError: If the package meshoptimizer is not installed.
+        MissingExtraError: If the package meshoptimizer, which has no wheels, is not installed.
     """
     files, heads = clone_files(clone), {}
     (folder / "textures").mkdir(parents=True, exist_ok=True)
@@ -163,7 +163,8 @@ def decompressed(packed: dict[str, Any], data: bytes) -> bytes:
         import meshoptimizer
     except ImportError as error:
         raise MissingExtraError(
-            "Reading VALID needs 'meshoptimizer'. Install it with `pip install \"hf_geaau[valid]\"`."
+            "Unpacking VALID's meshes needs 'meshoptimizer', which is compiled on installation. Install a C++ compiler"
+            " and `pip install meshoptimizer`."
         ) from error
     count, stride = packed["count"], packed["byteStride"]
     if packed["mode"] == "ATTRIBUTES":  # filters touch normals only, which are not read

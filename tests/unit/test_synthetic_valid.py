@@ -242,7 +242,7 @@ def test_damaged_files_end_in_one_line(tmp_path, damage):
 
 
 def test_compressed_views_are_decoded():
-    meshoptimizer = pytest.importorskip("meshoptimizer", reason="needs the extra [valid]")
+    meshoptimizer = pytest.importorskip("meshoptimizer", reason="needs the PyPI package meshoptimizer")
     from hf_geaau.synthetic.valid_clone import decompressed
 
     values = np.arange(48, dtype="<u2").reshape(6, 8)
