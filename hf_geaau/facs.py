@@ -123,6 +123,13 @@ ORDERS: dict[str, tuple[int, ...]] = {
     "synthetic": SYNTHETIC,
 }
 
+SIDES = ("left", "right")
+"""The sides of a face, as its owner names them: the person's left lies to the image's right."""
+
+SIDED = (1, 2, 4, 6, 7, 9, 10, 12, 14, 15, 20, 43)
+"""The AUs that are predicted for each side: paired muscles move them, and FACS scores one-sided ones as left or right.
+Our choice among those of `SYNTHETIC`, whose renderer knows both sides."""
+
 AUList = str | Sequence[int] | Sequence[str]
 
 
@@ -169,6 +176,17 @@ def labels(units: AUList) -> list[str]:
         ['AU06', 'AU12']
     """
     return [ACTION_UNITS[number].label for number in numbers(units)]
+
+
+def sided(names: Sequence[str]) -> dict[str, int]:
+    """Return the labels of the AUs that have sides, with their positions in a list of labels.
+
+    Example:
+        >>> sided(["AU12", "AU25", "AU43"])
+        {'AU12': 0, 'AU43': 2}
+    """
+    known = labels(SIDED)
+    return {name: index for index, name in enumerate(names) if name in known}
 
 
 def regions(units: AUList) -> list[list[list[float]]]:

@@ -42,6 +42,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "lam_feature_channels": (1, 1024),
     "mask_region_weight": (0, 1e6),
     "intensity_weight": (0, 1e6),
+    "side_weight": (0, 1e6),
     "focal_gamma": (0, 100),
     "temperature": (1e-3, 1e3),
     "initializer_range": (0, 10),
@@ -197,6 +198,8 @@ class GeaauConfig(PreTrainedConfig):
         classifier_dropout: Dropout on the AU features before the classifiers.
         predict_intensity: Add a head that predicts the intensity, 0-5, of each AU.
         intensity_weight: Weight of the intensity loss beside the occurrence loss.
+        predict_sides: Add a head that predicts each AU on the person's left and on the right. Needs the LAM.
+        side_weight: Weight of the sides' loss beside the occurrence loss.
         freeze_encoder: Keep the encoder as it is: no gradients, and fixed batch-norm statistics.
         thresholds: Decision threshold per AU, as probability. None: 0.5 each.
         temperature: Logits are divided by it before the sigmoid, to calibrate probabilities (Guo et al., ICML 2017).
@@ -229,6 +232,7 @@ class GeaauConfig(PreTrainedConfig):
         "au_masks",
         "au_features",
         "expression_map",
+        "side_logits",
         "temperature",
         "thresholds",
         "hidden_states",
@@ -250,6 +254,8 @@ class GeaauConfig(PreTrainedConfig):
     classifier_dropout: float = 0.0
     predict_intensity: bool = False
     intensity_weight: float = 1.0
+    predict_sides: bool = False
+    side_weight: float = 1.0
     freeze_encoder: bool = False
     thresholds: list[float] | None = None
     temperature: float = 1.0
@@ -358,6 +364,10 @@ class GeaauConfig(PreTrainedConfig):
         if len(self.triplet_margins) != 3:
             raise ValueError(
                 f"`triplet_margins` must hold 3 margins (one-, two-, three-class), got {_short(self.triplet_margins)}."
+            )
+        if self.predict_sides and self.head != "lam":
+            raise ValueError(
+                f"`predict_sides` needs `head='lam'`, whose masks are read on each side, got head='{self.head}'."
             )
         check_crop_template(self.crop_template)
         self._check_mask_regions()

@@ -157,7 +157,9 @@ class _GeaauImageProcessing(BaseImageProcessor):
 
         Returns:
             For each of the B faces: "probabilities" (N,) float32, calibrated; "present" (N,) bool; and, if the model
-            predicts them, "intensities" (N,) float32, 0 to 5. Their order is that of `config.id2label`.
+            predicts them, "intensities" (N,) float32, 0 to 5, and of the person's left and right, by the same
+            temperature and thresholds, "side_probabilities" (N, 2) float32 and "side_present" (N, 2) bool. Their order
+            is that of `config.id2label`.
 
         Raises:
             ValueError: If the number of thresholds is neither 1 nor N.
@@ -169,7 +171,8 @@ class _GeaauImageProcessing(BaseImageProcessor):
             [True, False]
         """
         temperature = getattr(outputs, "temperature", None)
-        probabilities = action_unit_probabilities(outputs.logits, 1.0 if temperature is None else temperature)
+        temperature = 1.0 if temperature is None else temperature
+        probabilities = action_unit_probabilities(outputs.logits, temperature)
         if thresholds is None:
             limits = getattr(outputs, "thresholds", None)
             limits = torch.full_like(probabilities, 0.5) if limits is None else limits
@@ -182,6 +185,10 @@ class _GeaauImageProcessing(BaseImageProcessor):
         values = {"probabilities": probabilities, "present": probabilities >= limits}
         if getattr(outputs, "intensities", None) is not None:
             values["intensities"] = outputs.intensities.float()
+        if getattr(outputs, "side_logits", None) is not None:
+            both = temperature if isinstance(temperature, float) else temperature.unsqueeze(-1)
+            values["side_probabilities"] = action_unit_probabilities(outputs.side_logits, both)
+            values["side_present"] = values["side_probabilities"] >= limits.unsqueeze(-1)
         return [{name: rows[index] for name, rows in values.items()} for index in range(len(probabilities))]
 
     def crop_matrices(self, points: ArrayLike) -> NDArray[np.float64]:

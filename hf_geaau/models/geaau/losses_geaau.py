@@ -1,4 +1,4 @@
-"""Losses of GTLE-Net: occurrence, intensity, expression triplets, and where the masks look."""
+"""Losses of GTLE-Net: occurrence, intensity, sides, expression triplets, and where the masks look."""
 
 import torch
 import torch.nn.functional as F
@@ -99,6 +99,32 @@ def intensity_loss(logits: Tensor, intensities: Tensor, au_weights: Tensor | Non
     shares = intensities.clamp(0, 5).to(torch.float32) / 5
     losses = F.binary_cross_entropy_with_logits(logits.float(), shares, weight=au_weights, reduction="none")
     return (losses * known).sum() / known.sum().clamp(min=1)
+
+
+def side_choice_loss(logits: Tensor, sides: Tensor, au_weights: Tensor | None = None) -> Tensor:
+    """Ask the side that shows an AU to score higher than the one that does not; other faces have no gradient.
+
+    One-sided faces are so few that the occurrence loss hardly sees them: without this loss a model finds an AU on both
+    sides. It is averaged over them alone, so their number does not matter.
+
+    Args:
+        logits: (B, N, 2).
+        sides: (B, N, 2): 1 present, 0 absent, -1 not labeled.
+        au_weights: (N,), weight of each AU.
+
+    Returns:
+        A scalar: the mean of -log sigmoid(z - z') over the faces that show an AU on the side z only; 0 without any.
+
+    Source:
+        Bradley & Terry, "Rank analysis of incomplete block designs", Biometrika 1952: the likelihood of the side, given
+        that it is one of two. If the sides are independent given the face, calibrated logits have the least loss.
+    """
+    is_one_sided = ((sides >= 0).all(-1) & (sides[..., 0] != sides[..., 1])).to(torch.float32)
+    lead = (logits[..., 0] - logits[..., 1]).float() * (sides[..., 0] - sides[..., 1]).to(torch.float32)
+    losses = -F.logsigmoid(lead)
+    if au_weights is not None:
+        losses = losses * au_weights
+    return (losses * is_one_sided).sum() / is_one_sided.sum().clamp(min=1)
 
 
 def triplet_loss(distances: Tensor, margins: Tensor) -> Tensor:
