@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .base import AUDataset, DatasetNotes, Fold
-from .columns import class_weights, column_array
+from .columns import class_weights, column_array, side_labels
 from .loading import dataset_class, get_dataset, list_datasets, load
 from .rows import Recording
 
@@ -41,6 +41,7 @@ __all__ = [
     "load",
     "open_aligned",
     "prepare",
+    "side_labels",
     "write_example",
 ]
 

@@ -25,7 +25,7 @@ from .rows import Block, Recording
 if TYPE_CHECKING:
     import datasets
 
-ROWS_VERSION = "1.0.0"
+ROWS_VERSION = "1.1.0"
 """Part of the cache key: raise it when the same files lead to other rows."""
 
 PROTOCOLS = ("jaanet", "megraphau")

@@ -45,6 +45,31 @@ def column_array(dataset: "datasets.Dataset", name: str) -> NDArray[Any]:
     return column.to_numpy(zero_copy_only=False)
 
 
+PRESENT_FROM, CLEAR_FROM = 1.0, 2.0
+"""Intensities (FACS's A and B) from which a side is present, and clearly present; the latter is our choice."""
+
+
+def side_labels(dataset: "datasets.Dataset", ignore_traces: bool = False) -> NDArray[np.float32]:
+    """Return the labels of the person's left and right.
+
+    Args:
+        dataset: One split, not streamed.
+        ignore_traces: Return -1 where the intensity is above 0 and below 1, unless the other side has at least 2: what
+            a clear movement drags along on the other side is what one-sidedness looks like.
+
+    Returns:
+        (R, N, 2): 1 present, 0 absent, -1 not labeled: AUs without sides, and datasets that tell none.
+    """
+    shape = (*column_array(dataset, "labels").shape, 2)
+    if "side_intensities" not in dataset.column_names:
+        return np.full(shape, -1, np.float32)
+    strength = column_array(dataset, "side_intensities").reshape(shape)
+    labels = np.where(strength < 0, -1, strength >= PRESENT_FROM).astype(np.float32)
+    if ignore_traces:
+        labels[(strength > 0) & (strength < PRESENT_FROM) & (strength[..., ::-1] < CLEAR_FROM)] = -1
+    return labels
+
+
 def class_weights(dataset: "datasets.Dataset | ArrayLike") -> NDArray[np.float64]:
     """Weight each AU by the inverse of how often it occurs, so that weights average 1.
 

@@ -34,6 +34,8 @@ class Recording:
         intensities: (F, N) int8 or float32, 0-5, -1 missing.
         images: F paths, or URLs that fsspec opens (frames in zips and videos).
         split: As the dataset's own files divide it, or "" if they do not.
+        side_intensities: (F, N, 2) float32, 0-5 on the person's left and right, -1 missing; None for a dataset that
+            tells no sides.
     """
 
     subject_id: str
@@ -43,6 +45,7 @@ class Recording:
     intensities: NDArray[np.int8] | NDArray[np.float32]
     images: list[str]
     split: str = ""
+    side_intensities: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -51,7 +54,15 @@ class Recording:
         """Return the frames where `keep` is true."""
         images = [image for image, kept in zip(self.images, keep, strict=True) if kept]
         labels, intensities = self.labels[keep], self.intensities[keep]
-        return replace(self, frames=self.frames[keep], labels=labels, intensities=intensities, images=images)
+        sides = None if self.side_intensities is None else self.side_intensities[keep]
+        return replace(
+            self,
+            frames=self.frames[keep],
+            labels=labels,
+            intensities=intensities,
+            images=images,
+            side_intensities=sides,
+        )
 
     def in_ranges(self, ranges: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
         """Return which frames lie in ranges of frame numbers (first, last), ends included."""
@@ -154,6 +165,7 @@ def recordings_table(recordings: Sequence[Recording], contents: list[bytes] | No
         for name in ("subject_id", "sequence_id")
     }
     images = [path for recording in recordings for path in recording.images]
+    sides = [recording.side_intensities for recording in recordings if recording.side_intensities is not None]
     return pa.table(
         {
             "image": image_column(images, contents),
@@ -161,6 +173,7 @@ def recordings_table(recordings: Sequence[Recording], contents: list[bytes] | No
             "intensities": fixed_lists(np.concatenate([recording.intensities for recording in recordings])),
             **{name: pa.array(values, pa.string()) for name, values in names.items()},
             "frame": pa.array(np.concatenate([recording.frames for recording in recordings]), pa.int32()),
+            **({"side_intensities": fixed_lists(np.concatenate(sides).reshape(len(images), -1))} if sides else {}),
         }
     )
 

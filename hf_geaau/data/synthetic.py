@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 LABELS_FILE, SETTINGS_FILE, IMAGES = "labels.parquet", "render.json", "images"
 
+# Values of each row; of side_intensities left and right of one AU after the other.
+_WIDTHS = {
+    "labels": len(facs.SYNTHETIC),
+    "intensities": len(facs.SYNTHETIC),
+    "side_intensities": len(facs.SYNTHETIC) * len(facs.SIDES),
+}
+
 _CANDIDATES = 3000
 """Number of faces that are compared with each anchor. Among few, the most similar one is not similar: of 192 its median
 distance is 0.65, of 2000 it is 0.47 (see `expression_distance`; 3,000 rendered faces)."""
@@ -52,7 +59,8 @@ class Synthetic(AUDataset):
     HOMEPAGE = "https://github.com/USC-ICT/ICT-FaceKit"
     CITATION = "Li et al., Learning formation of physically-based face attributes, CVPR 2020 (ICT-FaceKit)"
     LAYOUT = f"""
-{LABELS_FILE}    file_name, labels, intensities, subject_id (render-<seed>-<identity>), frame, …
+{LABELS_FILE}    file_name, labels, intensities, side_intensities (left, right of each AU), subject_id
+                  (render-<seed>-<identity>), frame, …
 {SETTINGS_FILE}       how it was rendered, with the order of the action units
 {IMAGES}/00000000.jpg
 Made by `hf-geaau render`."""
@@ -87,7 +95,9 @@ Made by `hf-geaau render`."""
         table, settings, images = self.files(data_dir)
         rows = _read_table(table)
         _check_units(settings)
-        labels, intensities = (_matrix(rows[name], name, table) for name in ("labels", "intensities"))
+        labels, intensities, sides = (_matrix(rows[name], name, table) for name in _WIDTHS)
+        sides = sides.reshape(len(sides), -1, len(facs.SIDES))
+        sides[:, [unit not in facs.SIDED for unit in facs.SYNTHETIC]] = -1
         has_image = self._check_images(rows["file_name"], images, table, notes)
         names, person = np.unique(np.array(rows["subject_id"], dtype=object), return_inverse=True)
         for name in names:
@@ -105,6 +115,7 @@ Made by `hf-geaau render`."""
                 labels[block].astype(np.int8),
                 intensities[block],
                 paths[block].tolist(),
+                side_intensities=sides[block],
             )
             for block in blocks
         ]
@@ -123,8 +134,14 @@ Made by `hf-geaau render`."""
         return has_image
 
     def features(self) -> "datasets.Features":
-        """Return the columns."""
-        return triplet_features() if self.triplets else super().features()
+        """Return the columns; "side_intensities" has left and right of one AU after the other, -1 for AUs without."""
+        from datasets import List, Value
+
+        if self.triplets:
+            return triplet_features()
+        features = super().features()
+        features["side_intensities"] = List(Value("float32"), length=_WIDTHS["side_intensities"])
+        return features
 
     def part_of(self, subject_id: str) -> int:
         """Return the index of an identity's part."""
@@ -260,26 +277,30 @@ def _read_table(path: Path) -> dict[str, list[Any]]:
 
     names = ["file_name", "labels", "intensities", "subject_id", "frame"]
     try:
-        table = pq.read_table(path, columns=names)
+        has_sides = "side_intensities" in pq.read_schema(path).names  # renders of earlier versions lack them
+        table = pq.read_table(path, columns=names + ["side_intensities"] * has_sides)
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(
             f"Cannot read the columns {', '.join(names)} of {str(path)!r}: {error}. Render again."
         ) from error
     if missing := [name for name in names if name not in table.column_names]:
         raise DatasetError(f"{str(path)!r} has no column '{missing[0]}'. Render again.")
-    return {name: table[name].to_pylist() for name in names}
+    rows = {name: table[name].to_pylist() for name in table.column_names}
+    return {"side_intensities": [[-1.0] * _WIDTHS["side_intensities"]] * len(table), **rows}
 
 
 def _matrix(rows: list[list[float]], name: str, path: Path) -> NDArray[np.float32]:
-    """Return a column of labels or intensities as (R, 18), checked."""
-    wrong = next((index for index, row in enumerate(rows) if len(row) != len(facs.SYNTHETIC)), None)
+    """Return a column of labels or intensities as (R, 18), or of both sides' intensities as (R, 36), checked."""
+    width = _WIDTHS[name]
+    wrong = next((index for index, row in enumerate(rows) if len(row) != width), None)
     if wrong is not None:
         raise DatasetError(
-            f"Row {wrong + 1} of {str(path)!r} has {name} of {len(rows[wrong])} AUs instead of {len(facs.SYNTHETIC)}. "
+            f"Row {wrong + 1} of {str(path)!r} has {len(rows[wrong])} values of {name} instead of {width}. "
             "Render again."
         )
-    values = np.array(rows, np.float32).reshape(-1, len(facs.SYNTHETIC))
+    values = np.array(rows, np.float32).reshape(-1, width)
     is_valid = np.isin(values, (0, 1)) if name == "labels" else (values >= 0) & (values <= 5)
+    is_valid |= (values == -1) & (name == "side_intensities")  # -1: missing
     if not is_valid.all():
         row, column = np.argwhere(~is_valid)[0]
         rule = "0 or 1" if name == "labels" else "from 0 to 5"

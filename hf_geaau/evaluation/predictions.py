@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from hf_geaau.backends.torch_runner import TorchRunner, evaluating
-from hf_geaau.data import column_array
+from hf_geaau.data import column_array, side_labels
 from hf_geaau.errors import EvaluationError, PhotoError
 from hf_geaau.faces.photos import read_photo
 from hf_geaau.inference import Prediction
@@ -32,6 +32,8 @@ class Predictions:
         predicted_intensities: (F, N) float32, 0-5, or None if the model predicts none.
         labels: (F, M) float32, in the dataset's order of AUs: 1, 0, or -1 (not labeled).
         intensities: (F, M) float32, 0-5, or -1 (missing).
+        sides: (F, M, 2) float32, labels of the person's left and right, or None if the model does not predict them.
+        side_probabilities: (F, N, 2) float32, or None.
         subject_id: (F,) subject of each frame.
         rows: (F,) row of each frame in the dataset.
         skipped: One line for each row whose image cannot be read; such rows are in none of the arrays.
@@ -45,6 +47,8 @@ class Predictions:
     subject_id: NDArray[np.str_]
     rows: NDArray[np.int64]
     skipped: list[str] = field(default_factory=list)
+    sides: NDArray[np.float32] | None = None
+    side_probabilities: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +98,10 @@ def predict_dataset(
             " from it."
         )
     crops = _Crops(dataset, image_processor)
-    predicted, rows, skipped = _run(model, image_processor, crops, (), batch_size, device, num_workers, progress, bf16)
+    keep = ("side_probabilities",) if model.config.predict_sides else ()
+    predicted, rows, skipped = _run(
+        model, image_processor, crops, keep, batch_size, device, num_workers, progress, bf16
+    )
     assert predicted.logits is not None
     assert predicted.probabilities is not None
     return Predictions(
@@ -106,6 +113,8 @@ def predict_dataset(
         subject_id=np.array(dataset["subject_id"][:], dtype=np.str_)[rows],
         rows=rows,
         skipped=skipped,
+        sides=side_labels(dataset)[rows] if keep else None,
+        side_probabilities=predicted.side_probabilities,
     )
 
 

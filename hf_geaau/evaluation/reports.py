@@ -178,7 +178,8 @@ def score(
         "frames", "subjects"; "action_units": by AU, in the dataset's order, "f1", "precision", "recall", "auc",
         "accuracy", "base_rate", "always_on_f1", "labelled", "positives", "predicted", "true_positives",
         "expected_calibration_error", "threshold"; "mean": the same without threshold; and if the model predicts
-        intensities, "intensity": by AU and "mean", "icc" and "mae".
+        intensities, "intensity": by AU and "mean", "icc" and "mae"; if it predicts sides and the dataset tells them,
+        "sides": by AU that has them and "mean", "side_auc" and "side_choice".
 
     Raises:
         EvaluationError: If model and dataset share no AU.
@@ -201,6 +202,13 @@ def score(
         pair = predictions.intensities[:, put], predictions.predicted_intensities[:, take]
         scored = by_unit(names, [metrics.au_icc(*pair), metrics.au_mae(*pair)])
         result["intensity"] = {**scored["action_units"], "mean": scored["mean"]}
+    if predictions.sides is not None and predictions.side_probabilities is not None:
+        told = predictions.sides[:, put]
+        known = np.flatnonzero((told >= 0).any((0, 2)))
+        found = predictions.side_probabilities[:, take]
+        if len(known):
+            scored = by_unit([names[unit] for unit in known], [metrics.au_sides(told[:, known], found[:, known])])
+            result["sides"] = {**scored["action_units"], "mean": scored["mean"]}
     return result
 
 

@@ -22,6 +22,7 @@ from .scores import (
     text_table,
     triplet_table,
 )
+from .sides import au_sides
 from .trainer import (
     AUMetrics,
     compute_metrics,
@@ -52,6 +53,7 @@ __all__ = [
     "au_f1",
     "au_icc",
     "au_mae",
+    "au_sides",
     "bootstrap",
     "compute_metrics",
     "compute_triplet_metrics",

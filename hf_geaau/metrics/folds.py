@@ -25,7 +25,7 @@ def mean_of_folds(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "action_units": by AU the mean over folds of each score; "mean": the mean over folds of each fold's mean over
         AUs; "spread": their standard deviation between folds (n - 1; None for one fold). A score that a
         fold does not have, such as the AUC of an AU that never occurs there, is left out of the AU's mean.
-        With intensities also "intensity", by AU and "mean".
+        With intensities also "intensity", and with sides "sides", by AU and "mean".
 
     Raises:
         MetricError: If there is no report, or they are of different AUs.
@@ -45,9 +45,11 @@ def mean_of_folds(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "mean": _over(overall),
         "spread": _over(overall, lambda values: np.std(values, ddof=1) if len(values) > 1 else np.nan),
     }
-    intensities = [report["intensity"] for report in reports if "intensity" in report]
-    if len(intensities) == len(reports):
-        result["intensity"] = {entry: _over([scores[entry] for scores in intensities]) for entry in intensities[0]}
+    for kind in ("intensity", "sides"):
+        parts = [report[kind] for report in reports if kind in report]
+        if len(parts) == len(reports):
+            entries = [entry for entry in parts[0] if all(entry in part for part in parts)]
+            result[kind] = {entry: _over([part[entry] for part in parts]) for entry in entries}
     return result
 
 

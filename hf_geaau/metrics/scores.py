@@ -40,6 +40,10 @@ SCORES: dict[str, Score] = {
     "accuracy": Score("accuracy", "Share of labeled frames decided correctly; flattering for rare units."),
     "icc": Score("ICC", "Agreement of predicted and coded intensity, ICC(3,1).", low=-1.0),
     "mae": Score("MAE", "Mean absolute error of the intensity, in levels of the scale 0-5.", "lower", high=5.0),
+    "side_auc": Score("side AUC", "AUC over the left and the right sides of all faces."),
+    "side_choice": Score(
+        "side choice", "Share of one-sided faces in which the side that shows the unit scores higher; .5 is chance."
+    ),
     "expected_calibration_error": Score(
         "ECE", "Expected calibration error: mean distance of predicted probability and observed frequency.", "lower"
     ),
@@ -145,14 +149,17 @@ def markdown_table(
 
 
 def score_rows(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the scores of a report by AU, with those of the intensity among them, and their "mean" at the end.
+    """Return the scores of a report by AU, with those of intensity and sides among them, and their "mean" at the end.
 
     Args:
         report: As `hf_geaau.evaluation.score` and `mean_of_folds` return it.
     """
-    intensity = report.get("intensity") or {}
+    further = [report.get(name) or {} for name in ("intensity", "sides")]
     units = {**report["action_units"], MEAN: report["mean"]}
-    return {name: {**scores, **intensity.get(name, {})} for name, scores in units.items()}
+    return {
+        name: scores | {key: value for part in further for key, value in part.get(name, {}).items()}
+        for name, scores in units.items()
+    }
 
 
 def score_table(

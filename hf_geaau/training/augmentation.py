@@ -26,15 +26,20 @@ adaptation for semantic segmentation, CVPR 2020, which tries 0.01, 0.05 and 0.09
 _MIN_DEVIATION, _MAX_STRETCH = 0.02, 3.0  # limits for flat images, whose style cannot be stretched
 
 
+def mirrored(settings: Augmentation) -> bool:
+    """Draw whether a crop is mirrored, which exchanges its left and right labels."""
+    return bool(settings.mirror) and float(torch.rand(())) < settings.mirror
+
+
 def augmentations(settings: Augmentation, size: int = 112, styles: "StyleBank | None" = None) -> v2.Compose:
-    """Build the random changes of a recipe.
+    """Build the random changes of a recipe but mirroring, which comes before them and changes labels, see `mirrored`.
 
     Args:
         settings: Each value above 0 becomes a step.
         size: Side of the crops in pixels.
         styles: Those of other training images; needed by `style` and `frequency`.
     """
-    steps: list[Any] = [v2.RandomHorizontalFlip(settings.mirror)] if settings.mirror else []
+    steps: list[Any] = []
     if settings.rotation or settings.scale or settings.shift or settings.points:
         steps.append(Warp(settings))
     if settings.style or settings.gamma or settings.gain or settings.brightness or settings.contrast:

@@ -15,11 +15,12 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvF
 
 from hf_geaau import facs
+from hf_geaau.data import side_labels
 from hf_geaau.errors import PhotoError, TrainingError
 from hf_geaau.faces.photos import read_photo
 from hf_geaau.models.geaau import GeaauImageProcessor
 
-from .augmentation import StyleBank, augmentations, needs_styles
+from .augmentation import StyleBank, augmentations, mirrored, needs_styles
 from .recipe import Augmentation
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class CropDataset(torch.utils.data.Dataset):
         row_units: FACS numbers of the label columns, in order; () for triplets.
         action_units: FACS numbers of the model; None for those of the rows.
         with_intensities: Return the intensities as well.
+        with_sides: Return the labels of the left and right side, "sides" (AUs, 2), as well; see `label_targets`.
         ignore_traces: Set labels to -1 where the intensity is above 0 and below 1.
         augmentation: Random changes; None for none.
         shuffle: Return the rows in an order that each epoch draws anew.
@@ -56,6 +58,7 @@ class CropDataset(torch.utils.data.Dataset):
         action_units: Sequence[int] | None = None,
         *,
         with_intensities: bool = False,
+        with_sides: bool = False,
         ignore_traces: bool = False,
         augmentation: Augmentation | None = None,
         shuffle: bool = False,
@@ -74,11 +77,13 @@ class CropDataset(torch.utils.data.Dataset):
         self.targets = (
             _triplet_targets(rows) if self.is_triplets else label_targets(rows, row_units, action_units, ignore_traces)
         )
-        if not with_intensities:
-            self.targets.pop("intensities", None)
+        for name, is_wanted in (("intensities", with_intensities), ("sides", with_sides)):
+            if not is_wanted:
+                self.targets.pop(name, None)
         self.length = max(len(rows) // batch_size * batch_size, 0) or len(rows)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # worker processes see it change
         self._order: tuple[int, NDArray[np.int64]] | None = None
+        self.augmentation = augmentation
         self.augment = None
         if augmentation is not None:
             self.augment = augmentations(augmentation, size, self._styles() if needs_styles(augmentation) else None)
@@ -104,12 +109,16 @@ class CropDataset(torch.utils.data.Dataset):
         values = self.rows[row]
         images = values["images"] if self.is_triplets else [values["image"]]
         pixels = [self._pixels(image, row) for image in images]
-        if self.augment is not None:
+        item = {name: column[row] for name, column in self.targets.items()}
+        if self.augment is not None and self.augmentation is not None:
             with _seeded(self.seed, epoch, row):
                 # Each face of a triplet is mirrored and changed by itself (our choice): a property that all three share
                 # by chance, such as light from the left, must not tell which are alike.
-                pixels = [self.augment(image) for image in pixels]
-        item = {name: column[row] for name, column in self.targets.items()}
+                for index, image in enumerate(pixels):
+                    is_mirrored = mirrored(self.augmentation)
+                    pixels[index] = self.augment(tvF.horizontal_flip(image) if is_mirrored else image)
+                    if is_mirrored and "sides" in item:  # of the one image
+                        item["sides"] = item["sides"].flip(-1)
         return {"pixel_values": torch.stack(pixels) if self.is_triplets else pixels[0], **item, "row": row}
 
     def _row(self, epoch: int, index: int) -> int:
@@ -144,13 +153,15 @@ def _decode(image: dict[str, Any]) -> Tensor:
 def label_targets(
     rows: "Dataset", row_units: Sequence[int], action_units: Sequence[int] | None = None, ignore_traces: bool = False
 ) -> dict[str, Tensor]:
-    """Read and check "labels" and "intensities" of all rows, in the model's order of AUs.
+    """Read and check the labels, intensities and sides of all rows, in the model's order of AUs.
 
     Args:
         rows, row_units, action_units, ignore_traces: As for `CropDataset`.
 
     Returns:
-        The columns that the rows have, each (rows, AUs) float32.
+        The columns "labels" and "intensities" that the rows have, each (rows, AUs) float32; and with labels "sides",
+        (rows, AUs, 2) float32, the labels of the person's left and right: -1 for AUs without sides, and where the rows
+        tell none.
 
     Raises:
         TrainingError: If a row has another number of values, or a value is none of those allowed.
@@ -166,6 +177,10 @@ def label_targets(
     if ignore_traces and "intensities" in targets:
         strength = targets["intensities"]
         targets["labels"][(strength > 0) & (strength < 1)] = -1
+    if "labels" in targets:
+        sides = np.moveaxis(side_labels(rows, ignore_traces), 1, 2)
+        ordered = np.moveaxis(facs.remap(sides, row_units, list(action_units or row_units)), 2, 1)
+        targets["sides"] = torch.from_numpy(np.ascontiguousarray(ordered))
     return targets
 
 
@@ -233,7 +248,7 @@ class Collator:
         # Channels last: twice as fast on CPUs and GPUs with half precision.
         images = images.contiguous(memory_format=torch.channels_last)
         batch = {"pixel_values": images.unflatten(0, (-1, 3)) if pixels.ndim == 5 else images}
-        for name in ("labels", "intensities", "triplet_types"):
+        for name in ("labels", "intensities", "sides", "triplet_types"):
             if name in items[0]:
                 batch[name] = torch.stack([torch.as_tensor(item[name]) for item in items])
         return batch

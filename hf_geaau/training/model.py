@@ -81,9 +81,10 @@ def continue_from(path: str, config: GeaauConfig, stated: dict[str, Any]) -> Gea
     kept = {name: getattr(old.config, name) for name in (*_ARCHITECTURE, "lam_hidden_channels")}
     trained_on = list(dict.fromkeys([*(old.config.trained_on or []), *(config.trained_on or [])]))
     model = GeaauModel(GeaauConfig.from_dict({**config.to_dict(), **kept, "trained_on": trained_on}))
-    # Strict except for the intensity head, which may be new or no longer wanted.
+    # Strict except for the heads of intensities and sides, which may be new or no longer wanted.
     loaded = model.load_state_dict(old.state_dict(), strict=False)
-    unfit = [name for name in (*loaded.missing_keys, *loaded.unexpected_keys) if not name.startswith("intensity_")]
+    names = (*loaded.missing_keys, *loaded.unexpected_keys)
+    unfit = [name for name in names if not name.startswith(("intensity_", "side_"))]
     if unfit:
         raise TrainingError(f"Cannot start from '{path}': its tensor '{unfit[0]}' does not fit the model.")
     return model

@@ -57,7 +57,7 @@ class Augmentation(BaseModel):
     """Random changes to the training crops. A change with value 0 is left out. The ranges are our choice.
 
     Attributes:
-        mirror: Probability of mirroring. Labels stay as they are, because AUs are coded without side.
+        mirror: Probability of mirroring, which exchanges the labels of left and right.
         rotation: Largest angle, in degrees, to either side.
         scale: Largest change of size, as a share.
         shift: Largest shift in each direction, as a share of the side.
@@ -113,7 +113,8 @@ class Recipe(BaseModel):
         expression_encoder: Folder or Hub id of a stage-1 model, whose GEE stage 2 starts from.
         start_from: Folder or Hub id of an AU model to continue from; heads are taken over by AU number.
         ignore_traces: Leave out of the occurrence loss what is neither absent nor present: an intensity above 0 and
-            below 1, FACS's A. Datasets whose intensities are whole numbers have none.
+            below 1, FACS's A. Datasets whose intensities are whole numbers have none. Of sides, a trace stays in the
+            loss as absent if the other side has at least 2, FACS's B.
         class_weighting: "inverse_rate" gives the field's `au_weights`, "pos_weight" the negatives per positive of each
             AU; both from the training subjects alone.
         augmentation: Random changes to the crops.

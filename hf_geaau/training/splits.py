@@ -83,12 +83,16 @@ def datasets_of(recipe: Recipe, split: Split, config: GeaauConfig) -> tuple[Crop
     Args:
         recipe: Decides augmentation, order and labels.
         split: The rows.
-        config: The model's, for the size of its input and whether it predicts intensities.
+        config: The model's, for the size of its input and whether it predicts intensities and sides.
+
+    Raises:
+        TrainingError: If the model predicts sides, and no training row tells them.
     """
     common: dict[str, Any] = {
         "row_units": get_dataset(recipe.dataset, **recipe.options).aus,
         "action_units": recipe.action_units,
         "with_intensities": config.predict_intensity,
+        "with_sides": config.predict_sides,
         "ignore_traces": recipe.ignore_traces,
         "seed": recipe.seed,
     }
@@ -100,6 +104,11 @@ def datasets_of(recipe: Recipe, split: Split, config: GeaauConfig) -> tuple[Crop
         batch_size=recipe.batch_size,
         **common,
     )
+    if config.predict_sides and not (train.targets["sides"] >= 0).any():
+        raise TrainingError(
+            f"`model.predict_sides` needs data that tells left and right apart, and {recipe.dataset} tells none. Render"
+            " faces with `hf-geaau render`, or leave it out."
+        )
     return train, None if split.validation is None else CropDataset(split.validation, config.image_size, **common)
 
 

@@ -129,7 +129,7 @@ def test_an_image_without_a_row(folder, tmp_path):
     [
         ({"labels": [[2.0] * 18] * 27}, "Labels must be 0 or 1, got 2 in .*labels.parquet', row 1"),
         ({"intensities": [[5.5] * 18] * 27}, "Intensities must be from 0 to 5, got 5.5 in .* row 1"),
-        ({"labels": [[0.0] * 18] * 26 + [[0.0]]}, "Row 27 of .*labels.parquet' has labels of 1 AUs instead of 18"),
+        ({"labels": [[0.0] * 18] * 26 + [[0.0]]}, "Row 27 of .*labels.parquet' has 1 values of labels instead of 18"),
         ({"subject_id": ["someone"] * 27}, "A subject must be named render-<seed>-<identity>, got 'someone'"),
     ],
 )  # fmt: skip

@@ -28,7 +28,7 @@ from hf_geaau.training import (
     parameter_groups,
     training_config,
 )
-from hf_geaau.training.augmentation import StyleBank, Warp, augmentations
+from hf_geaau.training.augmentation import StyleBank, Warp, augmentations, mirrored
 from hf_geaau.training.checkpoints import has_ended, is_whole, resume_point
 from hf_geaau.training.splits import never_shown
 from hf_geaau.training.trainer import training_arguments
@@ -231,7 +231,7 @@ def test_augmentation_changes_what_it_says():
     image = torch.randint(20, 200, (3, 32, 32), dtype=torch.uint8)
     styles = StyleBank.of(torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8) // 2)
     assert torch.equal(augmentations(Augmentation(mirror=0.0))(image), image)
-    assert torch.equal(augmentations(Augmentation(mirror=1.0))(image), image.flip(-1))
+    assert [mirrored(Augmentation(mirror=share)) for share in (0.0, 1.0)] == [False, True]
     gray = augmentations(Augmentation(mirror=0.0, gray=1.0))(image)
     assert torch.equal(gray[0], gray[1])
     large = {"rotation": 20.0, **dict.fromkeys(("style", "frequency", "coarse", "blur", "jpeg", "erasing"), 1.0)}

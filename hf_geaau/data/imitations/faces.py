@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from os import PathLike
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +28,7 @@ def example_face(
     size: int = 160,
     *,
     identity: int | None = None,
-    intensities: Mapping[int, float] | None = None,
+    intensities: Mapping[int, float | tuple[float, float]] | None = None,
     face_model: str | PathLike[str] | None = None,
 ) -> Image.Image:
     """Return one upright face that no license restricts, for imitations and tests.
@@ -38,8 +38,10 @@ def example_face(
         size: Side in pixels. From 96 on a drawn face is found by `hf_geaau.FaceDetector` (measured on 40 seeds each
             of 96, 128, 160 and 224).
         identity: Who is shown; by default another person for each seed.
-        intensities: FACS intensity 0–5 by AU number. A drawn face shows AUs 1, 2, 4, 5, 6, 7, 12, 15, 25, 26, 43 only.
-        face_model: ICT-FaceKit (see `hf_geaau.synthetic.load_face_model`): then the face is rendered.
+        intensities: FACS intensity 0–5 by AU number. A drawn face shows AUs 1, 2, 4, 5, 6, 7, 12, 15, 25, 26, 43 only,
+            of which all but 25 and 26 may have two intensities, of the person's left and right.
+        face_model: ICT-FaceKit (see `hf_geaau.synthetic.load_face_model`): then the face is rendered, with one
+            intensity for each AU.
 
     Returns:
         RGB image, size × size.
@@ -55,7 +57,7 @@ def example_face(
     return _rendered(seed, size, person, units, str(face_model))
 
 
-def _drawn(seed: int, size: int, person: int, units: Mapping[int, float]) -> Image.Image:
+def _drawn(seed: int, size: int, person: int, units: Mapping[int, float | tuple[float, float]]) -> Image.Image:
     """Draw a face of ellipses; lengths below are fractions of the picture's side."""
     who, now = np.random.default_rng([_SEED, person]), np.random.default_rng([_SEED, person, seed, 1])
     side = size * _OVERSAMPLING
@@ -74,9 +76,11 @@ def _drawn(seed: int, size: int, person: int, units: Mapping[int, float]) -> Ima
     oval(x, y, width, height, tone)
     oval(x - width * 0.55, y + 0.1, 0.07, 0.06, tone * [1.0, 0.93, 0.92])
     oval(x + width * 0.55, y + 0.1, 0.07, 0.06, tone * [1.0, 0.93, 0.92])
-    level = {number: min(max(float(value), 0.0), 5.0) / 5 for number, value in units.items()}
-    _draw_eyes(oval, pen, side, (x, y), (tone, hair, iris), level)
-    _draw_nose_and_mouth(oval, pen, side, (x, y), tone, level)
+    pairs = {number: np.broadcast_to(np.clip(value, 0, 5) / 5, 2).tolist() for number, value in units.items()}
+    # By the sign of the direction in the picture: the person's left lies to its right.
+    levels = {sign: {number: pair[sign < 0] for number, pair in pairs.items()} for sign in (-1, 1)}
+    _draw_eyes(oval, pen, side, (x, y), (tone, hair, iris), levels)
+    _draw_nose_and_mouth(oval, pen, side, (x, y), tone, levels)
     picture = picture.filter(ImageFilter.GaussianBlur(0.006 * side)).resize((size, size), Image.Resampling.LANCZOS)
     noisy = np.asarray(picture, np.float32) + now.normal(0, 3, (size, size, 1))
     return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
@@ -88,11 +92,11 @@ def _draw_eyes(
     side: int,
     center: tuple[float, float],
     colors: Colors,
-    level: Mapping[int, float],
+    levels: Mapping[int, Mapping[int, float]],
 ) -> None:
     """Draw eyes and brows: AU43 and AU7 close the lids, AU5 opens them, AU1, AU2 and AU4 move the brows."""
     (x, y), (tone, hair, iris) = center, colors
-    for sign in (-1, 1):
+    for sign, level in levels.items():
         ex, ey = x + sign * 0.125, y - 0.06
         opening = 0.028 * (1 + 0.4 * level.get(5, 0) - 0.4 * max(level.get(6, 0), level.get(7, 0)))
         opening *= 1 - level.get(43, 0)
@@ -120,7 +124,7 @@ def _draw_nose_and_mouth(
     side: int,
     face_center: tuple[float, float],
     tone: NDArray[np.float64],
-    level: Mapping[int, float],
+    levels: Mapping[int, Mapping[int, float]],
 ) -> None:
     """Draw nose and mouth: AU12 and AU15 move the corners, AU25 and AU26 open it."""
     x, y = face_center
@@ -128,16 +132,17 @@ def _draw_nose_and_mouth(
     oval(x, y + 0.1, 0.05, 0.03, tone * 0.93)
     for sign in (-1, 1):
         oval(x + sign * 0.025, y + 0.118, 0.012, 0.008, tone * 0.4)
-    half = 0.09 + 0.03 * level.get(12, 0)
-    lift = 0.045 * level.get(12, 0) - 0.035 * level.get(15, 0)
-    gap = 0.02 * level.get(25, 0) + 0.06 * level.get(26, 0)
+    half = {sign: 0.09 + 0.03 * level.get(12, 0) for sign, level in levels.items()}
+    lift = {sign: 0.045 * level.get(12, 0) - 0.035 * level.get(15, 0) for sign, level in levels.items()}
+    gap = 0.02 * levels[1].get(25, 0) + 0.06 * levels[1].get(26, 0)
     center = y + 0.21
-    upper = [(x - half, center - lift), (x - 0.035, center - 0.022), (x, center - 0.014), (x + 0.035, center - 0.022)]
-    lower = [(x + half, center - lift), (x + 0.05, center + 0.026 + gap), (x - 0.05, center + 0.026 + gap)]
+    corners = [(x + sign * half[sign], center - lift[sign]) for sign in (-1, 1)]
+    upper = [corners[0], (x - 0.035, center - 0.022), (x, center - 0.014), (x + 0.035, center - 0.022)]
+    lower = [corners[1], (x + 0.05, center + 0.026 + gap), (x - 0.05, center + 0.026 + gap)]
     pen.polygon([(a * side, b * side) for a, b in upper + lower], fill=_color(tone * [0.78, 0.5, 0.5]))
     if gap > 0.004:
-        oval(x, center + gap / 2 + 0.002, half * 0.7, gap / 2 + 0.004, [60, 20, 25])
-    line = [(x - half, center - lift), (x, center + lift / 3), (x + half, center - lift)]
+        oval(x, center + gap / 2 + 0.002, (half[-1] + half[1]) / 2 * 0.7, gap / 2 + 0.004, [60, 20, 25])
+    line = [corners[0], (x, center + (lift[-1] + lift[1]) / 6), corners[1]]
     pen.line([(a * side, b * side) for a, b in line], fill=_color(tone * 0.35), width=round(0.007 * side))
 
 
@@ -145,7 +150,7 @@ def _color(values: ArrayLike) -> tuple[int, ...]:
     return tuple(int(value) for value in np.clip(np.asarray(values), 0, 255))
 
 
-def _rendered(seed: int, size: int, person: int, units: Mapping[int, float], face_model: str) -> Image.Image:
+def _rendered(seed: int, size: int, person: int, units: Mapping[int, Any], face_model: str) -> Image.Image:
     from dataclasses import replace
 
     from hf_geaau.synthetic import ACTION_UNITS

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hf_geaau import facs
 from hf_geaau.files import whole_file, write_json
@@ -22,6 +23,7 @@ class Quirks:
         frames: Images of each.
         size: Side of the images in pixels.
         missing_images: How many images to leave out.
+        one_sided: Share of the AUs with sides that a drawn face shows on one side only.
         face_model: ICT-FaceKit, see `hf_geaau.synthetic.load_face_model`.
     """
 
@@ -29,6 +31,7 @@ class Quirks:
     frames: int = 4
     size: int = 128
     missing_images: int = 0
+    one_sided: float = 0.2
     face_model: str | os.PathLike[str] | None = None
 
 
@@ -58,14 +61,16 @@ def _draw(folder: Path, quirks: Quirks) -> None:
     for index in range(quirks.identities * quirks.frames):
         identity, frame = divmod(index, quirks.frames)
         levels = sample_intensities(rng)
+        sides = _sides(levels, np.random.default_rng([1, index]), quirks.one_sided)
         name = f"{IMAGES}/{index:08d}.jpg"
-        shown = dict(zip(facs.SYNTHETIC, levels.tolist(), strict=True))
+        shown = dict(zip(facs.SYNTHETIC, map(tuple, sides.tolist()), strict=True))
         example_face(index, quirks.size, identity=identity, intensities=shown).save(folder / name, quality=92)
         rows.append(
             {
                 "file_name": name,
                 "labels": labels_of(levels),
                 "intensities": levels,
+                "side_intensities": sides.reshape(-1),
                 "subject_id": f"render-0-{identity}",
                 "sequence_id": "render",
                 "frame": frame,
@@ -75,3 +80,11 @@ def _draw(folder: Path, quirks: Quirks) -> None:
         pq.write_table(pa.Table.from_pylist(rows), part)
     settings = {"count": len(rows), "action_units": list(facs.SYNTHETIC), "size": quirks.size}
     write_json(settings, folder / SETTINGS_FILE)
+
+
+def _sides(levels: NDArray[np.floating], rng: np.random.Generator, share: float) -> NDArray[np.float32]:
+    """Return the intensities (18, 2) on the person's left and right, 0 on one of them for a share of the AUs."""
+    sides = np.repeat(levels[:, None], len(facs.SIDES), axis=1).astype(np.float32)
+    is_one_sided = np.isin(facs.SYNTHETIC, facs.SIDED) & (rng.random(len(sides)) < share)
+    sides[is_one_sided, rng.integers(len(facs.SIDES), size=int(is_one_sided.sum()))] = 0
+    return sides
