@@ -13,14 +13,17 @@ from hf_geaau.errors import CheckpointError, GeaauError, PhotoWarning
 from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.faces.photos import load_photo, source_name
 from hf_geaau.faces.pixels import is_batch, split_batch
-from hf_geaau.inference import FaceAnalyzer, Runner
+from hf_geaau.inference import FaceAnalyzer, Runner, check_sides
 from hf_geaau.video.kinds import is_video
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, failure
 from hf_geaau.video.tracking import head_pose
 
 _STREAM = ("every", "fps", "detect_every", "smooth_s", "batch_size", "start_s", "end_s")
-_OPTIONS = ("aligned", "min_score", "return_masks", "return_embedding", "on_error", "num_workers", *_STREAM)
+KEPT = {"return_masks": "masks", "return_embedding": "embedding", "return_sides": "side_probabilities"}
+"""The output of the network that each option asks for."""
+
+_OPTIONS = ("aligned", "min_score", *KEPT, "on_error", "num_workers", *_STREAM)
 
 
 class ActionUnitDetector:
@@ -58,6 +61,8 @@ class ActionUnitDetector:
                 min_score: Faces with a lower detector score are dropped. Default 0.6.
                 return_masks: Add "masks", (N, h, w) float32, the LAM mask of each AU over the crop.
                 return_embedding: Add "embedding", (D,) float32, the expression embedding.
+                return_sides: Add "sides", {"AU12_left": probability, "AU12_right": ...} of each AU in
+                    `hf_geaau.facs.SIDED`; left and right are the person's own.
                 on_error: "raise", or "return" to get the error in place of an input's faces and continue.
                 batch_size: Faces per forward pass. Default: what suits the backend.
                 num_workers: Threads that detect and analyze. Default: one per core.
@@ -74,13 +79,13 @@ class ActionUnitDetector:
         Raises:
             PhotoError: If a photo cannot be read, unless `on_error="return"`.
             VideoError: If a video cannot be read, unless `on_error="return"`.
-            CheckpointError: If masks are asked for and the checkpoint has none.
+            CheckpointError: If masks or sides are asked for and the checkpoint has none.
             TypeError, ValueError: If an option is unknown or out of range.
         """
         options = checked_options({**self.options, **_given(options)})
         on_error = options.get("on_error", "raise")
-        names = [name for name in ("masks", "embedding") if options.get(f"return_{name}")]
-        analyzer = self.analyzer(**{name: options.get(name) for name in ("aligned", "min_score")}, keep=names)
+        keep = [output for option, output in KEPT.items() if options.get(option)]
+        analyzer = self.analyzer(**{name: options.get(name) for name in ("aligned", "min_score")}, keep=keep)
         chosen = {name: options[name] for name in _STREAM if name in options}
         settings = Settings(**chosen, workers=options.get("num_workers") or None)
         if is_batch(inputs):
@@ -97,18 +102,21 @@ class ActionUnitDetector:
         return list(results) if isinstance(inputs, Sequence) else results
 
     def analyzer(
-        self, *, aligned: bool | None = None, min_score: float | None = None, keep: Sequence[str] = ()
+        self, *, aligned: bool | None = None, min_score: float | None = None, keep: Sequence[str] | None = None
     ) -> FaceAnalyzer:
         """Return the detector and network for `hf_geaau.video.stream.FaceStream`.
 
         Args:
             aligned: The inputs are face crops; None for what was given on construction.
             min_score: Faces with a lower score are dropped; None for what was given on construction.
-            keep: Which of "embedding" and "masks" to keep.
+            keep: Which of `hf_geaau.inference.OPTIONAL_OUTPUTS` to keep; None for what was given on construction.
 
         Raises:
-            CheckpointError: If masks are asked for and the checkpoint has none.
+            CheckpointError: If masks or sides are asked for and the checkpoint has none.
         """
+        if keep is None:
+            keep = [output for option, output in KEPT.items() if self.options.get(option)]
+        check_sides(self.runner.facts, keep)
         if "masks" in keep and not self.runner.facts.has_masks:
             raise CheckpointError("Masks need a checkpoint with head='lam', got one without.")
         stated = {"aligned": aligned, "min_score": min_score}

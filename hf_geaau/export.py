@@ -2,8 +2,8 @@
 
 The network takes `pixel_values`, (B, 3, height, width) float32 RGB pixels from 0 to 255 of aligned crops, and
 normalizes them itself. Its outputs are `logits`, `probabilities` (calibrated) and, if the model has them, `intensities`
-(0 to 5), each (B, N); `embedding` (B, D); and `masks` (B, N, h, w). Files are named and placed as Optimum and
-Transformers.js do.
+(0 to 5), each (B, N), and `side_probabilities` (B, N, 2), of the person's left and right; `embedding` (B, D); and
+`masks` (B, N, h, w). Files are named and placed as Optimum and Transformers.js do.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from hf_geaau.data import get_dataset, load, open_aligned
 from hf_geaau.errors import CheckpointError, DatasetWarning, FaceNotFoundError, MissingExtraError, PhotoError
 from hf_geaau.faces import read_photo
 from hf_geaau.files import whole_file
-from hf_geaau.inference import FaceAnalyzer, Prediction, Runner
+from hf_geaau.inference import OPTIONAL_OUTPUTS, FaceAnalyzer, Prediction, Runner
 from hf_geaau.metrics import au_auc
 from hf_geaau.models.geaau.licensing_geaau import bound_data
 from hf_geaau.models.loading import load_checkpoint
@@ -90,6 +90,8 @@ class _Network(torch.nn.Module):
         values = {"logits": output.logits, "probabilities": (output.logits / self.model.config.temperature).sigmoid()}
         if output.intensities is not None:
             values["intensities"] = output.intensities
+        if output.side_logits is not None:
+            values["side_probabilities"] = (output.side_logits / self.model.config.temperature).sigmoid()
         values["embedding"] = output.expression_embedding
         if output.au_masks is not None:
             values["masks"] = output.au_masks
@@ -143,7 +145,7 @@ def export(
         made = _converted(plain, format, dtype, seen[::2], _metadata(folder, runner, dtype))
         compared = slice(1, None, 2) if dtype == "int8" else slice(None)
         kept = None if labels is None else np.asarray(labels)[compared]
-        candidate = load_runner(made, backend=format, keep=("embedding", "masks"))
+        candidate = load_runner(made, backend=format, keep=OPTIONAL_OUTPUTS)
         report = _compare(runner, candidate, seen[compared], kept, target, dtype)
         target.parent.mkdir(parents=True, exist_ok=True)
         for part in sorted(made.parent.glob(f"{made.stem}.*"), key=lambda path: path == made):  # the .xml last
@@ -348,7 +350,8 @@ def _compare(
         torchs, networks = (float(au_auc(labels, values)["mean"]["auc"]) for values in probabilities)
         auc = None if np.isnan(torchs) else (torchs, networks)  # NaN without both kinds of labels
     report = Export(target, dtype, len(crops), float(changes.max()), float(changes.mean()), auc)
-    exact = [name for name in ("logits", "intensities", "embedding", "masks") if getattr(expected, name) is not None]
+    names = ("logits", "intensities", *OPTIONAL_OUTPUTS)
+    exact = [name for name in names if getattr(expected, name) is not None]
     others = {name: float(np.abs(_of(expected, name) - _of(found, name)).max()) for name in exact}
     if dtype == "fp32" and max(others.values()) > LARGEST_OTHER_CHANGE:
         name = max(others, key=lambda each: others[each])

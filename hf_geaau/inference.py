@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_geaau import facs
 from hf_geaau.errors import CheckpointError
 from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.faces.quality import quality_notes
 from hf_geaau.models.geaau.cropping_geaau import crop_faces, similarity_transform
+
+OPTIONAL_OUTPUTS = ("embedding", "masks", "side_probabilities")
+"""Fields of a `Prediction` that a runner returns only if it is told to keep them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +30,8 @@ class Prediction:
         logits: (B, N) float32, one per AU.
         probabilities: (B, N) float32, calibrated.
         intensities: (B, N) float32, 0 to 5.
+        side_probabilities: (B, N, 2) float32, of the person's left and right, calibrated. Of AUs that are not among
+            `facs.SIDED` they mean nothing.
         embedding: (B, D) float32, L2-normalized expression embedding.
         masks: (B, N, h, w) float32, LAM masks.
     """
@@ -33,6 +39,7 @@ class Prediction:
     logits: NDArray[np.float32] | None = None
     probabilities: NDArray[np.float32] | None = None
     intensities: NDArray[np.float32] | None = None
+    side_probabilities: NDArray[np.float32] | None = None
     embedding: NDArray[np.float32] | None = None
     masks: NDArray[np.float32] | None = None
 
@@ -58,6 +65,7 @@ class ModelFacts:
         crop_template: (5, 2) where the five points lie in the crop, as fractions of its side.
         predicts_intensities: Whether it predicts intensities.
         has_masks: Whether it predicts masks.
+        has_sides: Whether it predicts the left and the right side of AUs.
     """
 
     name: str
@@ -67,6 +75,7 @@ class ModelFacts:
     crop_template: NDArray[np.float64]
     predicts_intensities: bool
     has_masks: bool
+    has_sides: bool = False
 
 
 class Runner(ABC):
@@ -75,7 +84,7 @@ class Runner(ABC):
     It is safe to call from several threads.
 
     Args:
-        keep: Which of "embedding" and "masks" to return; they cost memory.
+        keep: Which of OPTIONAL_OUTPUTS to return; they cost memory.
 
     Example:
         >>> from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
@@ -86,7 +95,7 @@ class Runner(ABC):
         (1, 2)
     """
 
-    def __init__(self, *, keep: Sequence[str] = ("embedding", "masks")) -> None:
+    def __init__(self, *, keep: Sequence[str] = OPTIONAL_OUTPUTS) -> None:
         self.keep = frozenset(keep)
 
     @property
@@ -156,6 +165,19 @@ class Runner(ABC):
             crops = [self.crop(images[index], None if points is None else points[index]) for index in batch]
             parts.append(self(np.concatenate(crops)))
         return Prediction.concatenate(parts)
+
+
+def check_sides(facts: ModelFacts, keep: Sequence[str]) -> None:
+    """Check that a model predicts sides if they are to be kept.
+
+    Raises:
+        CheckpointError: If it does not.
+    """
+    if "side_probabilities" in keep and not facts.has_sides:
+        raise CheckpointError(
+            f"The checkpoint '{facts.name}' does not tell left and right apart: it was trained without"
+            " `model.predict_sides=true`. Do without sides, or pass a checkpoint that has them."
+        )
 
 
 class FaceAnalyzer:
@@ -228,14 +250,18 @@ class FaceAnalyzer:
             raise CheckpointError(
                 "The model predicts NaN: its weights overflow, or were damaged. Load another checkpoint."
             )
+        facts = self.runner.facts
+        if (sides := prediction.side_probabilities) is not None:
+            has_sides = np.isin(np.arange(sides.shape[1]), list(facs.sided(facts.action_units).values()))
+            sides = np.where(has_sides[:, None], sides, np.float32(np.nan))
+            prediction = replace(prediction, side_probabilities=sides)
         values: list[dict[str, Any]] = [{} for _ in faces]
-        for name in ("probabilities", "intensities", "embedding", "masks"):
+        for name in ("probabilities", "intensities", "side_probabilities", "embedding", "masks"):
             if (rows := getattr(prediction, name)) is not None:
                 for value, row in zip(values, rows, strict=True):
                     value[name] = row
         shared: dict[str, Any] = {}
         if prediction.probabilities is not None:
-            facts = self.runner.facts
             shared = {"action_units": facts.action_units, "thresholds": facts.thresholds}
         return [replace(face, **value, **shared) for face, value in zip(faces, values, strict=True)]
 

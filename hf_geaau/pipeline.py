@@ -64,8 +64,7 @@ def load_pipeline(
         from hf_geaau.transformers_pipeline import load_torch_pipeline
 
         return load_torch_pipeline(model, revision, token, device=device, dtype=dtype, **options)
-    keep = ("embedding", "masks")
-    runner = load_runner(model, backend=backend, device=device, keep=keep, revision=revision, token=token)
+    runner = load_runner(model, backend=backend, device=device, revision=revision, token=token)
     return ActionUnitDetector(runner, **options)
 
 
@@ -84,6 +83,7 @@ def predict_video(
     end: float | None = None,
     device: str | None = None,
     backend: str | None = None,
+    return_sides: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Predict the action units of a video's faces, frame by frame, in bounded memory.
 
@@ -103,12 +103,14 @@ def predict_video(
         start: Leave out what comes before this time, in seconds.
         end: Stop at this time.
         device, backend: See `hf_geaau.backends.load_runner`.
+        return_sides: Add the sides of AUs, and how they differ, see docs/tables.md.
 
     Yields:
         A row per face and frame, as in the table of `hf-geaau predict`: `pandas.DataFrame(predict_video(path))`.
 
     Raises:
         VideoError: If the video cannot be read.
+        CheckpointError: If sides are asked for and the checkpoint has none.
 
     Example:
         >>> for row in predict_video("clip.mp4", fps=5):  # doctest: +SKIP
@@ -117,7 +119,8 @@ def predict_video(
     is_path = model is None or isinstance(model, str | os.PathLike)
     detector: Any = load_pipeline(model, device=device, backend=backend) if is_path else model  # type: ignore[arg-type]
     settings = Settings(every, fps, detect_every, smooth, batch_size, workers, start_s=start, end_s=end)
-    for item in FaceStream(detector.analyzer(min_score=min_score), settings).run(_video_sources(video)):
+    analyzer = detector.analyzer(min_score=min_score, keep=("side_probabilities",) if return_sides else None)
+    for item in FaceStream(analyzer, settings).run(_video_sources(video)):
         if isinstance(item, AnalyzedFrame):
             for index, face in enumerate(item.faces):
                 yield face_row(item, index, face)

@@ -13,7 +13,7 @@ from transformers.pipelines.base import Pipeline
 
 from hf_geaau import TASK
 from hf_geaau.backends.torch_runner import TorchRunner
-from hf_geaau.detection import ActionUnitDetector, checked_options
+from hf_geaau.detection import KEPT, ActionUnitDetector, checked_options
 from hf_geaau.errors import CheckpointError
 from hf_geaau.faces import Face, FaceDetector, read_photo
 from hf_geaau.inference import FaceAnalyzer
@@ -43,6 +43,7 @@ class FacialActionUnitPipeline(Pipeline):
         min_score: Faces with a lower detector score are dropped. Default 0.6.
         return_masks: Add "masks", (N, h, w) float32, the LAM mask of each AU over the crop.
         return_embedding: Add "embedding", (D,) float32, the expression embedding.
+        return_sides: Add "sides", {"AU12_left": probability, "AU12_right": ...}, left and right being the person's own.
         on_error: "raise", or "return" to get the error in place of an input's faces and continue with the rest.
         batch_size: Faces per forward pass. Default: 16, or 256 on a GPU.
         num_workers: Threads that detect and analyze. Default: one per core.
@@ -75,7 +76,7 @@ class FacialActionUnitPipeline(Pipeline):
         return self._detector(kwargs)(inputs)
 
     def analyzer(
-        self, *, aligned: bool | None = None, min_score: float | None = None, keep: Sequence[str] = ()
+        self, *, aligned: bool | None = None, min_score: float | None = None, keep: Sequence[str] | None = None
     ) -> FaceAnalyzer:
         """Return the pipeline's detector and model: see `hf_geaau.detection.ActionUnitDetector.analyzer`."""
         return self._detector({}).analyzer(aligned=aligned, min_score=min_score, keep=keep)
@@ -101,7 +102,8 @@ class FacialActionUnitPipeline(Pipeline):
 
     def preprocess(self, source: Any, **options: Any) -> dict[str, Any]:
         """Read the photo."""
-        keep = ["embedding"] + ["masks"] * (self.model.config.head == "lam")
+        config = self.model.config
+        keep = ["embedding"] + ["masks"] * (config.head == "lam") + ["side_probabilities"] * config.predict_sides
         return {"analyzer": self.analyzer(**options, keep=keep), "image": np.asarray(read_photo(source))}
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +111,7 @@ class FacialActionUnitPipeline(Pipeline):
 
     def postprocess(self, model_outputs: dict[str, list[Face]], on_error: str = "raise", **options: bool) -> Any:
         """Return the faces as dictionaries."""
-        dropped: dict[str, Any] = {n: None for n in ("masks", "embedding") if not options.get(f"return_{n}")}
+        dropped: dict[str, Any] = {output: None for option, output in KEPT.items() if not options.get(option)}
         return [replace(face, **dropped).to_dict() for face in model_outputs["faces"]]
 
 

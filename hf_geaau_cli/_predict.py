@@ -79,6 +79,9 @@ BaselineOption = Annotated[
         metavar="WHAT", help='Subtract the resting face: "first 2 s" or median of each face, or the path of a photo.'
     ),
 ]
+SidesOption = Annotated[
+    bool, typer.Option("--sides", help="Add each AU on the person's left and right, if the model tells them apart.")
+]
 ChunkOption = Annotated[int, typer.Option("--chunk", min=1, help="Rows written at a time; a kill loses no more.")]
 
 
@@ -102,6 +105,7 @@ def predict(
     table_format: FormatOption = "geaau",
     faces: FacesOption = "all",
     baseline: BaselineOption = None,
+    sides: SidesOption = False,
     heat_map: HeatMapOption = None,
     blur: Annotated[bool, typer.Option("--blur", help="Make faces unrecognizable in what --annotate writes.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
@@ -115,6 +119,8 @@ def predict(
     """
     if (blur or heat_map) and annotate is None:
         raise typer.BadParameter("needs --annotate DIR.", param_hint="--blur" if blur else "--heat-map")
+    if sides and table_format != "geaau":
+        raise typer.BadParameter(f"needs --format geaau: {table_format} has no columns for them.", param_hint="--sides")
     _check_output(output, is_finished=(table_format, faces, baseline) != ("geaau", "all", None))
     quiet_libraries()
     from hf_geaau.backends import choose_backend, load_analyzer
@@ -132,7 +138,7 @@ def predict(
         settings = Settings(every, fps, detect_every, smooth, batch_size, workers or process.workers,
                             annotate is not None, start, end)  # fmt: skip
         backend = choose_backend(model, backend, device := device or process.device)
-    keep = ("masks",) if annotate else ()
+    keep = ["masks"] * bool(annotate) + ["side_probabilities"] * sides
     analyzer = load_analyzer(model, backend=backend, device=device, keep=keep, aligned=aligned, min_score=min_score)
     finishing = with_neutral_photo(finishing, analyzer)
     observers: list[RunObserver] = [_Printer(is_alone=process.count == 1)]
@@ -235,18 +241,22 @@ def _face_table(face: "Face") -> Table:
 
     assert face.probabilities is not None
     table = Table("AU", "name")
-    table.add_column("probability", justify="right")
-    length = 20 if face.intensities is None else 8  # 80 columns in all
-    table.add_column("", min_width=length)
+    sides = face.sides
+    table.add_column("prob." if sides else "probability", justify="right")
+    length = 0 if sides else 20 if face.intensities is None else 8  # 80 columns in all
+    if length:
+        table.add_column("", min_width=length)
     table.add_column("present")
-    if face.intensities is not None:
-        table.add_column("intensity", justify="right")
+    for title in ["intensity"] * (face.intensities is not None) + ["left", "right"] * bool(sides):
+        table.add_column(title, justify="right")
     for index, (label, probability) in enumerate(zip(face.action_units, face.probabilities, strict=True)):
         unit, is_present = ACTION_UNITS.get(int(label[2:])), label in face.present
         bar = "█" * round(float(probability) * length)
-        cells = [label, unit.name if unit else "", f"{probability:.2f}", bar, "present" if is_present else ""]
+        cells = [label, unit.name if unit else "", f"{probability:.2f}", *[bar] * bool(length)]
+        cells.append("present" if is_present else "")
         if face.intensities is not None:
             cells.append(f"{face.intensities[index]:.1f}")
+        cells += [f"{value:.2f}" for value in sides.get(label, ())]
         table.add_row(*cells, style="bold" if is_present else "dim")
     return table
 

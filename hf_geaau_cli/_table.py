@@ -56,7 +56,8 @@ def table(
     if finishing.needs_photo:
         from hf_geaau.backends import load_analyzer
 
-        finishing = with_neutral_photo(finishing, load_analyzer(model))
+        has_sides = any(name.endswith("_asymmetry") for name in rows)
+        finishing = with_neutral_photo(finishing, load_analyzer(model, keep=["side_probabilities"] * has_sides))
     selected = finishing.select(rows, thresholds)
     if summary is not None:
         write_table(summarize(selected), summary, {})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_geaau.errors import CheckpointError, DeviceError, MissingExtraError
-from hf_geaau.inference import FaceAnalyzer, Runner
+from hf_geaau.inference import FaceAnalyzer, Runner, check_sides
 from hf_geaau.models.zoo import find_checkpoint, local_checkpoint, quoted
 
 BACKENDS = ("torch", "onnx", "openvino")
@@ -27,7 +27,9 @@ NETWORKS = {".onnx": "onnx", ".xml": "openvino"}
 _PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 _SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
 # What saving again or sharing may change, and no output depends on.
-_VOLATILE = ("transformers_version", "torch_dtype", "dtype", "_name_or_path", "auto_map", "trained_on")
+_VOLATILE = ("transformers_version", "torch_dtype", "dtype", "_name_or_path", "auto_map", "trained_on", "side_weight")
+# Settings that older checkpoints lack, at the values that mean the same as their absence: saving again adds them.
+_ADDED = {"predict_sides": False}
 
 
 def load_runner(
@@ -48,7 +50,7 @@ def load_runner(
         backend: One of BACKENDS. None: ONNX Runtime if a directory holds a current `onnx/model.onnx` and no other
             device than the CPU is asked for, because it is the fastest there (benchmarks/backends.py); else torch.
         device: For torch, such as "cuda:1"; None for the accelerator if there is one.
-        keep: Which of "embedding" and "masks" to keep.
+        keep: Which of `hf_geaau.inference.OPTIONAL_OUTPUTS` to keep.
         must_predict: Refuse expression encoders, which predict no AUs.
         revision: Branch, tag or commit of a Hub repository, such as "fold2".
         token: Hub token; None for the one that `hf auth login` stored.
@@ -91,16 +93,17 @@ def load_analyzer(
     Args:
         model: Directory, name of the zoo, or Hub id; None for the bundled checkpoint.
         backend, device: See `load_runner`.
-        keep: Which of "embedding" and "masks" to keep.
+        keep: Which of `hf_geaau.inference.OPTIONAL_OUTPUTS` to keep.
         must_predict: Refuse expression encoders, which predict no AUs.
         **options: `aligned` and `min_score` of `FaceAnalyzer`.
 
     Raises:
         MissingExtraError: If what the backend needs is not installed.
-        CheckpointError: If the checkpoint does not load or predicts no AUs.
+        CheckpointError: If the checkpoint does not load, predicts no AUs, or predicts no sides that are to be kept.
         DeviceError: If torch cannot use the device.
     """
     runner = load_runner(model, backend=backend, device=device, keep=keep, must_predict=must_predict)
+    check_sides(runner.facts, keep)
     return FaceAnalyzer(runner, **options)
 
 
@@ -167,7 +170,11 @@ def _canonical(text: str) -> bytes:
     except ValueError:
         return text.encode()
     if isinstance(content, dict):
-        content = {name: value for name, value in content.items() if name not in _VOLATILE}
+        content = {
+            name: value
+            for name, value in content.items()
+            if name not in _VOLATILE and not (name in _ADDED and value == _ADDED[name])
+        }
     return json.dumps(content, sort_keys=True).encode()
 
 

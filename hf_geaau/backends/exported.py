@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import CheckpointError
-from hf_geaau.inference import ModelFacts, Prediction, Runner
+from hf_geaau.inference import OPTIONAL_OUTPUTS, ModelFacts, Prediction, Runner
 from hf_geaau.models.zoo import quoted
 from hf_geaau.onnx_runtime import import_onnxruntime
 
@@ -29,7 +29,7 @@ class ExportedRunner(Runner):
         path: The file.
         metadata: JSON of its metadata.
         outputs: The names of its outputs.
-        keep: Which of "embedding" and "masks" to return.
+        keep: Which of `hf_geaau.inference.OPTIONAL_OUTPUTS` to return.
         name: The checkpoint; None for the path.
 
     Raises:
@@ -57,7 +57,7 @@ class ExportedRunner(Runner):
     @property
     def outputs(self) -> list[str]:
         """The names of the outputs to compute."""
-        return [output for output in self._outputs if output in self.keep or output not in ("embedding", "masks")]
+        return [output for output in self._outputs if output in self.keep or output not in OPTIONAL_OUTPUTS]
 
     def __call__(self, crops: NDArray[np.uint8]) -> Prediction:
         """Run the network over (B, height, width, 3) RGB crops."""
@@ -150,4 +150,5 @@ def facts_of(name: str, metadata: Mapping[str, Any], outputs: Sequence[str]) -> 
         crop_template=np.asarray(metadata["crop_template"], np.float64),
         predicts_intensities="intensities" in outputs,
         has_masks="masks" in outputs,
+        has_sides="side_probabilities" in outputs,
     )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hf_geaau.inference import ModelFacts, Prediction, Runner
+from hf_geaau.inference import OPTIONAL_OUTPUTS, ModelFacts, Prediction, Runner
 from hf_geaau.models.loading import check_device, load_checkpoint
 
 
@@ -19,12 +19,12 @@ class TorchRunner(Runner):
     Args:
         model: The model, on its device and in evaluation mode (see `evaluating`).
         image_processor: Its image processor: how crops are cut and normalized.
-        keep: Which of "embedding" and "masks" to return; they cost memory.
+        keep: Which of `hf_geaau.inference.OPTIONAL_OUTPUTS` to return; they cost memory.
         bf16: Compute in bfloat16 where torch's autocast considers it safe; faster on recent GPUs.
     """
 
     def __init__(
-        self, model: Any, image_processor: Any, *, keep: Sequence[str] = ("embedding", "masks"), bf16: bool = False
+        self, model: Any, image_processor: Any, *, keep: Sequence[str] = OPTIONAL_OUTPUTS, bf16: bool = False
     ) -> None:
         super().__init__(keep=keep)
         self.model, self.image_processor, self.bf16 = model, image_processor, bf16
@@ -54,7 +54,8 @@ class TorchRunner(Runner):
         values = {"embedding": output.expression_embedding if "embedding" in self.keep else None}
         if (logits := output.get("logits")) is not None:
             scores = self.image_processor.post_process_action_units(output)
-            values |= {name: torch.stack([face[name] for face in scores]) for name in scores[0] if name != "present"}
+            names = ["probabilities", "intensities", *({"side_probabilities"} & self.keep)]
+            values |= {name: torch.stack([face[name] for face in scores]) for name in names if name in scores[0]}
             values |= {"logits": logits, "masks": output.au_masks if "masks" in self.keep else None}
         return Prediction(**{name: value.float().cpu().numpy() for name, value in values.items() if value is not None})
 
@@ -71,6 +72,7 @@ def facts_of(model: Any, image_processor: Any) -> ModelFacts:
         crop_template=np.asarray(image_processor.crop_template, np.float64),
         predicts_intensities=bool(labels) and bool(getattr(config, "predict_intensity", False)),
         has_masks=bool(labels) and config.head == "lam",
+        has_sides=bool(labels) and bool(getattr(config, "predict_sides", False)),
     )
 
 

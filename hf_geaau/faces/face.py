@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_geaau import facs
+
 
 @dataclass(frozen=True, eq=False)
 class Face:
@@ -23,6 +25,8 @@ class Face:
         probabilities: (N,) float32, calibrated.
         thresholds: (N,) float32, probability from which an AU counts as present.
         intensities: (N,) float32, 0 to 5 (FACS A-E are 1-5), if the model predicts them.
+        side_probabilities: (N, 2) float32, calibrated, of the person's left and right, if they were asked for. NaN for
+            AUs without sides.
         embedding: (D,) float32, L2-normalized expression embedding, if it was asked for.
         masks: (N, h, w) float32, LAM masks over the crop, if they were asked for.
 
@@ -42,6 +46,7 @@ class Face:
     probabilities: NDArray[np.float32] | None = None
     thresholds: NDArray[np.float32] | None = None
     intensities: NDArray[np.float32] | None = None
+    side_probabilities: NDArray[np.float32] | None = None
     embedding: NDArray[np.float32] | None = None
     masks: NDArray[np.float32] | None = None
 
@@ -58,13 +63,22 @@ class Face:
         is_present = self.probabilities >= self.thresholds
         return [name for name, present in zip(self.action_units, is_present, strict=True) if present]
 
+    @property
+    def sides(self) -> dict[str, tuple[float, float]]:
+        """Probabilities on the person's left and right, by the names of the AUs that have sides; {} without."""
+        if self.side_probabilities is None:
+            return {}
+        pairs = self.side_probabilities.tolist()
+        return {name: (pairs[index][0], pairs[index][1]) for name, index in facs.sided(self.action_units).items()}
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values: what the pipeline returns for a face.
 
         Returns:
             "box" {"xmin", "ymin", "xmax", "ymax"}, "score", "points" 5×[x, y], "quality" [note, ...]; once they are
             predicted "action_units" {name: probability}, "present" [name, ...] and "intensities" {name: 0 to
-            5}; and "masks" and "embedding", arrays, if they were kept.
+            5}; and, if they were kept, "sides" {"AU12_left": probability, "AU12_right": ...} of AUs that have sides,
+            and "masks" and "embedding", arrays.
         """
         result: dict[str, Any] = {
             "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), map(float, self.box), strict=True)),
@@ -77,6 +91,12 @@ class Face:
             result["present"] = self.present
         if self.intensities is not None:
             result["intensities"] = dict(zip(self.action_units, self.intensities.tolist(), strict=True))
+        if self.side_probabilities is not None:
+            result["sides"] = {
+                f"{name}_{side}": value
+                for name, pair in self.sides.items()
+                for side, value in zip(facs.SIDES, pair, strict=True)
+            }
         return result | {
             name: value for name, value in (("masks", self.masks), ("embedding", self.embedding)) if value is not None
         }

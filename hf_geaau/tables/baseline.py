@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import TableError
+from hf_geaau.facs import SIDES
 from hf_geaau.tables.rows import action_units, people
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def subtract_baseline(
 
     A logit z becomes z - 0.6 (b - (t - 3.5)), where b is the person's resting level and t the logit of the threshold;
     `AU.._present` is decided anew by the same thresholds. An intensity i becomes i - b, not below 0 and not above 5.
+    Either side of a face is treated like its action unit.
 
     Args:
         table: From `hf-geaau predict`, or `pandas.DataFrame(predict_video(...))`.
@@ -59,10 +61,12 @@ def subtract_baseline(
         [0, 0, 0, 1]
     """
     units = [unit for unit in action_units(table) if unit in thresholds]
+    halves = {f"{unit}_{side}": unit for unit in units for side in SIDES if f"{unit}_{side}" in table}
+    columns = {**dict(zip(units, units, strict=True)), **halves}  # of probabilities, with their action units
     strong = [f"{unit}_intensity" for unit in units if f"{unit}_intensity" in table]
-    logits, intensities = _logits(table[units].to_numpy(float)), table[strong].to_numpy(float)
+    logits, intensities = _logits(table[list(columns)].to_numpy(float)), table[strong].to_numpy(float)
     rest, rest_intensities = logits.copy(), np.zeros_like(intensities)
-    targets = _logits(np.array([thresholds[unit] for unit in units], float)) - REST
+    targets = _logits(np.array([thresholds[unit] for unit in columns.values()], float)) - REST
     rest[:] = targets  # changes nothing
     if isinstance(baseline, str):
         is_resting = _resting_rows(baseline)
@@ -72,17 +76,20 @@ def subtract_baseline(
             rest[rows] = np.median(logits[resting], axis=0)
             rest_intensities[rows] = np.median(intensities[resting], axis=0)
     else:
-        if len(baseline) != 1 or not {*units, *strong} <= set(baseline):
+        if len(baseline) != 1 or not {*columns, *strong} <= set(baseline):
             raise TableError("The neutral photo must have one row with the action units of the table.")
-        rest[:] = _logits(baseline[units].to_numpy(float))
+        rest[:] = _logits(baseline[list(columns)].to_numpy(float))
         rest_intensities[:] = baseline[strong].to_numpy(float)
     shifted = 1 / (1 + np.exp(SHARE * (rest - targets) - logits))
     result = table.copy()
+    for index, name in enumerate(columns):
+        result[name] = shifted[:, index].astype(table[name].dtype)
     for index, unit in enumerate(units):
-        result[unit] = shifted[:, index].astype(table[unit].dtype)
         result[f"{unit}_present"] = (shifted[:, index] >= thresholds[unit]).astype(table[f"{unit}_present"].dtype)
     for index, name in enumerate(strong):
         result[name] = (intensities - rest_intensities).clip(0, 5)[:, index].astype(table[name].dtype)
+    for unit in set(halves.values()):
+        result[f"{unit}_asymmetry"] = result[f"{unit}_left"] - result[f"{unit}_right"]
     return result
 
 

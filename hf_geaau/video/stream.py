@@ -468,12 +468,13 @@ class _Batches:
 def _smoothed(face: Face, time_s: float | None, smoother: Smoother) -> Face:
     if face.track_id is None or time_s is None or face.probabilities is None:
         return face
-    if face.intensities is None:
-        return replace(face, probabilities=smoother(face.track_id, time_s, face.probabilities))
+    names = ("probabilities", "intensities", "side_probabilities")
+    known = {name: value for name in names if (value := getattr(face, name)) is not None}
     # Together, because the smoother keeps one row of values per track.
-    values = smoother(face.track_id, time_s, np.concatenate([face.probabilities, face.intensities]))
-    probabilities, intensities = np.split(values, [len(face.probabilities)])
-    return replace(face, probabilities=probabilities, intensities=intensities)
+    values = smoother(face.track_id, time_s, np.concatenate([value.ravel() for value in known.values()]))
+    parts = np.split(values, np.cumsum([value.size for value in known.values()])[:-1])
+    smoothed: dict[str, Any] = {name: part.reshape(known[name].shape) for name, part in zip(known, parts, strict=True)}
+    return replace(face, **smoothed)
 
 
 def _bytes(waiting: list[AnalyzedFrame | SourceEnd]) -> int:

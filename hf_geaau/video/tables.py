@@ -16,7 +16,7 @@ import numpy as np
 
 from hf_geaau.errors import TableError
 from hf_geaau.faces import Face
-from hf_geaau.facs import ACTION_UNITS
+from hf_geaau.facs import ACTION_UNITS, sided
 from hf_geaau.files import FolderClaim, reason_of, whole_file
 from hf_geaau.tables import Finishing, action_units
 from hf_geaau.tables.finishing import write_blocks
@@ -37,7 +37,7 @@ RECORD, INDEX = "run.json", "_index.json"
 _KEY = b"hf_geaau"  # of the metadata of parquet files
 
 
-def columns(action_units: Sequence[str], has_intensities: bool = False) -> list[str]:
+def columns(action_units: Sequence[str], has_intensities: bool = False, has_sides: bool = False) -> list[str]:
     """Return the names of a table's columns.
 
     Example:
@@ -46,7 +46,8 @@ def columns(action_units: Sequence[str], has_intensities: bool = False) -> list[
     """
     units = [*action_units, *(f"{unit}_present" for unit in action_units)]
     intensities = [f"{unit}_intensity" for unit in action_units] if has_intensities else []
-    return [*FACE_COLUMNS, *POINTS, *POSE, "quality", *units, *intensities]
+    sides = side_columns(dict.fromkeys(sided(action_units), (0.0, 0.0))) if has_sides else {}
+    return [*FACE_COLUMNS, *POINTS, *POSE, "quality", *units, *intensities, *sides]
 
 
 def face_row(frame: AnalyzedFrame, index: int, face: Face) -> dict[str, Any]:
@@ -67,6 +68,24 @@ def face_row(frame: AnalyzedFrame, index: int, face: Face) -> dict[str, Any]:
         **units,
         **{f"{unit}_present": int(unit in present) for unit in units},
         **{f"{unit}_intensity": value for unit, value in values.get("intensities", {}).items()},
+        **side_columns(face.sides),
+    }
+
+
+def side_columns(sides: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Return the columns of the AUs that have sides, from probabilities on the person's left and right.
+
+    The asymmetry is left - right, from -1 to 1. Our choice: the quotient (left - right) / (left + right), which studies
+    of measured movements use, would be decided by noise where an AU is absent and both probabilities are near 0.
+
+    Example:
+        >>> side_columns({"AU12": (0.75, 0.5)})
+        {'AU12_left': 0.75, 'AU12_right': 0.5, 'AU12_asymmetry': 0.25}
+    """
+    return {
+        name: value
+        for unit, (left, right) in sides.items()
+        for name, value in ((f"{unit}_left", left), (f"{unit}_right", right), (f"{unit}_asymmetry", left - right))
     }
 
 
