@@ -64,7 +64,8 @@ WRINKLE_SOURCES = (
 """Wrinkle layer, action unit, and by how much the unit deepens the layer at intensity 5. Our choice."""
 
 _CENTRAL_UNITS = (23, 25, 26)  # These have no sides.
-_ONE_SIDED_RATES = {2: 0.15, 6: 0.08, 7: 0.08, 9: 0.08, 10: 0.12, 12: 0.15, 14: 0.25, 15: 0.1, 20: 0.08, 43: 0.12}
+_ONE_SIDED_RATES = {1: 0.06, 2: 0.2, 4: 0.06, 6: 0.1, 7: 0.1, 9: 0.1, 10: 0.15, 12: 0.18, 14: 0.3, 15: 0.12, 20: 0.1}
+_ONE_SIDED_RATES |= {43: 0.15}
 """Share of the faces with an action unit that show it on one side, hardly on the other. Our choice: smirks, contempt,
 winks and one raised brow are common enough on photos."""
 _SPEECH_SHAPES = (
