@@ -119,8 +119,7 @@ def predict(
     """
     if (blur or heat_map) and annotate is None:
         raise typer.BadParameter("needs --annotate DIR.", param_hint="--blur" if blur else "--heat-map")
-    if sides and table_format != "geaau":
-        raise typer.BadParameter(f"needs --format geaau: {table_format} has no columns for them.", param_hint="--sides")
+    _check_side_columns(sides, table_format)
     _check_output(output, is_finished=(table_format, faces, baseline) != ("geaau", "all", None))
     quiet_libraries()
     from hf_geaau.backends import choose_backend, load_analyzer
@@ -156,6 +155,11 @@ def predict(
     except KeyboardInterrupt:
         _tell_where(output and unfinished(process.output(output)))
     _conclude(report, process.count, min_score)
+
+
+def _check_side_columns(sides: bool, table_format: str) -> None:
+    if sides and table_format != "geaau":
+        raise typer.BadParameter(f"needs --format geaau: {table_format} has no columns for them.", param_hint="--sides")
 
 
 def _tell_where(folder: Path | None) -> NoReturn:
