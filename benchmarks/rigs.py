@@ -65,7 +65,7 @@ def trained(data: Path, target: Path, changes: list[str]) -> Path:
 
 
 @torch.inference_mode()
-def scores(checkpoint: Path, tests: dict[str, Path], photos: str | None) -> dict[str, float]:
+def measured(checkpoint: Path, tests: dict[str, Path], photos: str | None) -> dict[str, float]:
     """Return the mean AUC over AUs on each test set, and on photos over AUs with enough positives."""
     model, processor = load_checkpoint(checkpoint)
     model.eval().float()
@@ -74,13 +74,13 @@ def scores(checkpoint: Path, tests: dict[str, Path], photos: str | None) -> dict
         predictions = predict_dataset(
             model, processor, load("synthetic", folder, fold=None, split="train"), 64, "cpu", 1
         )
-        found[name] = float(au_auc(predictions.labels, predictions.logits)["mean"]["auc"])
+        found[name] = float(au_auc(predictions.labels, predictions.probabilities)["mean"]["auc"])
     if photos:
         faces = labeled_photos(photos, processor)
-        logits = torch.cat([model(part).logits for part in faces.pixel_values.split(32)]).numpy()
+        scores = torch.cat([model(part).logits.sigmoid() for part in faces.pixel_values.split(32)]).numpy()
         units = [unit for unit in faces.labels if (faces.labels[unit] == 1).sum() >= LEAST_POSITIVES]
         columns = [facs.SYNTHETIC.index(unit) for unit in units]
-        found["photos"] = float(au_auc(faces.matrix(units), logits[:, columns])["mean"]["auc"])
+        found["photos"] = float(au_auc(faces.matrix(units), scores[:, columns])["mean"]["auc"])
     return found
 
 
@@ -105,7 +105,7 @@ def main() -> None:
             result = run / "scores.json"
             if not result.is_file():
                 trained(data, run, [f"epochs={arguments.epochs}", f"seed={seed}"])
-                result.write_text(json.dumps(scores(run, tests, arguments.photos)))
+                result.write_text(json.dumps(measured(run, tests, arguments.photos)))
             rows.setdefault(arm, []).append(json.loads(result.read_text()))
             print(seed, arm, rows[arm][-1], flush=True)
     names = list(next(iter(rows.values()))[0])
