@@ -10,10 +10,11 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -356,20 +357,10 @@ def _work(work: Callable[..., Result], task: tuple[Any, ...]) -> Result:
     return work(_renderers, *task)
 
 
-@contextmanager
-def _single_threaded_children() -> Iterator[None]:
+def _single_threaded_children() -> AbstractContextManager[Any]:
     """Let processes started meanwhile use one thread each. One process per core is faster than competing threads."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    return patch.dict(os.environ, dict.fromkeys(names, "1"))  # of the standard library, not only for tests
 
 
 def _run_in_processes(

@@ -10,6 +10,7 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -81,8 +82,10 @@ def load_face_model(path: str | os.PathLike[str], cache_dir: str | os.PathLike[s
         return _valid_model(path)
     if files := valid_clone.clone_files(path):
         folder = _cache_file(files, cache_dir).with_suffix("")
-        if not (folder / PACKED_FILE).is_file():
-            valid_clone.convert_clone(path, folder)
+        if (folder / PACKED_FILE).is_file():
+            with suppress(FaceModelError):  # Convert an old or damaged folder again.
+                return _valid_model(folder)
+        valid_clone.convert_clone(path, folder)
         return _valid_model(folder)
     files = clone_files(path)
     cached = _cache_file(files, cache_dir)

@@ -4,6 +4,7 @@ All heads share their vertices, so people can be blended. Their shapes are mappe
 moved to where the head of ICT-FaceKit is: centimeters, the eyes at the same place.
 """
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,10 +80,10 @@ def read_packed_valid(folder: Path) -> dict[str, NDArray]:
     """
     path = folder / PACKED_FILE
     try:
-        with np.load(path, allow_pickle=False) as packed:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as packed:
             heads = {name: packed[name] for name in packed.files}
         return _face_model_arrays(heads)
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise FaceModelError(f"Cannot read the heads of VALID in '{path}': {error}. {REMEDY}") from error
 
 

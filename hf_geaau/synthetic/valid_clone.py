@@ -6,7 +6,6 @@ The files are glTF 2.0 binaries with the extensions EXT_meshopt_compression, KHR
 import json
 import re
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ def clone_files(clone: Path) -> list[Path]:
     return sorted(clone.glob("avatars/*/*_Casual.glb"), key=lambda path: path.name)
 
 
-def convert_clone(clone: Path, folder: Path, progress: Callable[[int, int], None] | None = None) -> None:
+def convert_clone(clone: Path, folder: Path) -> None:
     """Write `valid_heads.npz` and `textures/NAME_color.webp` of all people of a clone.
 
     Vertices of one place in the texture are one vertex, and those that all people have are kept, so that people can be
@@ -46,15 +45,14 @@ def convert_clone(clone: Path, folder: Path, progress: Callable[[int, int], None
     Args:
         clone: The clone's folder.
         folder: Where to write; the heads come last.
-        progress: Called with people done and in all.
 
     Raises:
         FaceModelError: If a file cannot be read.
         MissingExtraError: If the package meshoptimizer, which has no wheels, is not installed.
     """
-    files, heads = clone_files(clone), {}
+    heads = {}
     (folder / "textures").mkdir(parents=True, exist_ok=True)
-    for number, file in enumerate(files, 1):
+    for file in clone_files(clone):
         name = file.stem.removesuffix("_Casual")
         try:
             scene = _Scene(file.read_bytes())
@@ -63,8 +61,6 @@ def convert_clone(clone: Path, folder: Path, progress: Callable[[int, int], None
                 part.write_bytes(scene.base_color())
         except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
             raise FaceModelError(f"Cannot read the avatar '{file}': {error}. Clone the repository again.") from error
-        if progress:
-            progress(number, len(files))
     with whole_file(folder / "valid_heads.npz") as part, part.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **_corresponding(heads))
 

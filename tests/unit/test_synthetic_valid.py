@@ -177,6 +177,10 @@ def test_the_converted_heads_are_kept(clone, tmp_path, monkeypatch):
     first = load_face_model(clone, tmp_path)
     monkeypatch.setattr("hf_geaau.synthetic.valid_clone.convert_clone", lambda *_: pytest.fail("converted again"))
     assert np.array_equal(load_face_model(clone, tmp_path).vertices, first.vertices)
+    monkeypatch.undo()
+    (packed,) = tmp_path.glob("*/valid_heads.npz")
+    packed.write_bytes(packed.read_bytes()[:1000])
+    assert np.array_equal(load_face_model(clone, tmp_path).vertices, first.vertices)  # converted again
 
 
 def test_shapes_have_our_names_and_eyes_lie_where_those_of_ict_facekit_do(model):
