@@ -205,7 +205,7 @@ async function follow(video, name) {
     if (isSearch) searched = now;
     const image = grab(video, video.videoWidth, video.videoHeight), sent = performance.now();
     const result = await detect(image, tracker.faces, isSearch), answered = performance.now();
-    const faces = tracker.update(result.faces, now);
+    const faces = tracker.update(result.faces, 1000 * mediaTime);
     count++;
     show({ name, frame: presentedFrames - first.frame, time: mediaTime - first.time, faces });
     const ms = { ...result.ms, grab: sent - now, show: performance.now() - answered };
@@ -230,10 +230,13 @@ class Tracker {
   faces = [];
   #known = /** @type {{face: TrackedFace, seen: number}[]} */ ([]);
   #next = 1;
+  /** Time of the frame before: on a slow machine that is long ago. */
+  #before = -Infinity;
 
-  /** @param {any[]} faces @param {number} now In milliseconds. @returns {TrackedFace[]} */
+  /** @param {any[]} faces @param {number} now Time of the frame in ms. @returns {TrackedFace[]} */
   update(faces, now) {
-    const known = this.#known.filter(({ seen }) => now - seen < LOST_MS);
+    const known = this.#known.filter(({ seen }) => seen === this.#before || now - seen < LOST_MS);
+    this.#before = now;
     this.faces = faces.map((face) => {
       const overlaps = known.map((other) => boxOverlap(face.box, other.face.box)), best = Math.max(...overlaps);
       const track = best > SAME_FACE ? known.splice(overlaps.indexOf(best), 1)[0].face.track : this.#next++;
