@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from hf_geaau.app import Answers, require_gradio
+from hf_geaau.environ import environment
 from hf_geaau.errors import GeaauError
 
 PORTS_TRIED = 20
@@ -150,7 +150,7 @@ def _private_environment() -> Iterator[None]:
     """Give Gradio a folder of its own, and switch its analytics off, while the page is served."""
     with tempfile.TemporaryDirectory(prefix="hf-geaau-app-", ignore_cleanup_errors=True) as folder:
         values = {"GRADIO_TEMP_DIR": folder, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}
-        with patch.dict(os.environ, values):  # of the standard library, not only for tests
+        with environment(**values):
             yield
 
 

@@ -14,11 +14,11 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
-from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hf_geaau.environ import environment
 from hf_geaau.errors import GeaauError
 from hf_geaau.files import FolderClaim, whole_file
 from hf_geaau.synthetic.action_units import ACTION_UNITS
@@ -360,7 +360,7 @@ def _work(work: Callable[..., Result], task: tuple[Any, ...]) -> Result:
 def _single_threaded_children() -> AbstractContextManager[Any]:
     """Let processes started meanwhile use one thread each. One process per core is faster than competing threads."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
-    return patch.dict(os.environ, dict.fromkeys(names, "1"))  # of the standard library, not only for tests
+    return environment(**dict.fromkeys(names, "1"))
 
 
 def _run_in_processes(

@@ -167,8 +167,8 @@ class People:
         names: (P,) names in which "_F_" and "_M_" tell the sex, as in VALID.
         tones: (P, 3) mean linear color of their skin.
         gaps: How the expression shapes part their lips and lids, on average.
-        parts: Names of those whom identities below IDENTITIES_PER_PART blend, of those that the next as many blend, and
-            of those that all others blend: sets of renders with people that no other set has.
+        parts: Names of those whom identities below IDENTITIES_PER_PART blend, of those whom the next as many blend, and
+            so on; the last are also for all identities above.
     """
 
     names: tuple[str, ...]
@@ -179,7 +179,7 @@ class People:
     def blend(self, rng: np.random.Generator, identity_id: int) -> NDArray[np.float32]:
         """Draw shares (P,) that sum to 1 of one to three people, mostly of one sex. Our choice.
 
-        Numbers below a million blend other people than those of the second million, and these others than those above.
+        Each million of identities blends the people of its part.
         """
         part = min(identity_id // IDENTITIES_PER_PART, len(self.parts) - 1)
         pool = np.array([index for index, name in enumerate(self.names) if name in self.parts[part]])

@@ -129,8 +129,13 @@ _TEST = frozenset(
 
 
 def parts_of(names: tuple[str, ...]) -> tuple[frozenset[str], ...]:
-    """Return who is for training, for validation and for tests; our choice, both sexes and all skin tones in each."""
-    return frozenset(names) - _VALIDATION - _TEST, _VALIDATION, _TEST
+    """Return whom each million of identities blends: those for training, validation, tests, tests, and training again.
+
+    They are the sets of `hf_geaau.training.rendered`, whose fifth trains the expression embedding. Who is in which is
+    our choice: both sexes and all skin tones in each.
+    """
+    training = frozenset(names) - _VALIDATION - _TEST
+    return training, _VALIDATION, _TEST, _TEST, training
 
 
 _MIDDLE_U = 0.3255

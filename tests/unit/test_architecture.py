@@ -19,7 +19,7 @@ TEST_FILES = sorted((ROOT / "tests").rglob("*.py"))
 # A module may import from lower layers and from its own folder.
 LAYERS = [
     {"facs", "errors"},
-    {"files", "onnx_runtime"},
+    {"environ", "files", "onnx_runtime"},
     {"models", "metrics"},
     {"synthetic"},
     {"faces"},

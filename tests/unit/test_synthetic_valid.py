@@ -223,9 +223,9 @@ def test_real_sets_share_nobody():
     names = tuple(f"{group}_{sex}_{number}" for group in groups for sex in "FM" for number in (1, 2, 3))
     people = People(names, np.ones((len(names), 3), np.float32), None, parts_of(names))
     rng = np.random.default_rng(0)
-    shares = [sum(people.blend(rng, part * IDENTITIES_PER_PART + number) for number in range(200)) for part in range(4)]
+    shares = [sum(people.blend(rng, part * IDENTITIES_PER_PART + number) for number in range(200)) for part in range(6)]
     used = [{names[person] for person in np.flatnonzero(share)} for share in shares]
-    assert used[2] == used[3] and min(map(len, used)) >= 4
+    assert used[2] == used[3] and used[0] == used[4] == used[5] and min(map(len, used)) >= 4
     assert not (used[0] & used[1] or used[0] & used[2] or used[1] & used[2])
 
 

@@ -374,7 +374,7 @@ class GeaauModel(GeaauPreTrainedModel):
         self.classifier = head()
         self.intensity_regressor = head() if config.predict_intensity else None
         # Each side is read from the features of both, and has weights of its own, because features have directions:
-        # shared ones chose the correct side of .58 instead of .69 (our choice, measured as SIDE_CHOICE_WEIGHT was).
+        # shared ones chose the correct side of .59 instead of .69 (our choice, measured as SIDE_CHOICE_WEIGHT was).
         self.side_classifier = (
             nn.Conv1d(num_aus * 2 * num_features, num_aus * 2, 1, groups=num_aus) if config.predict_sides else None
         )
