@@ -26,6 +26,21 @@ PROTOTYPES: tuple[tuple[int, ...], ...] = (
 """Combinations seen on people: smiles, surprise, fear, sadness, anger, disgust, pain, doubt, contempt. Single units are
 among them, so that every unit is also seen alone."""
 
+CONFUSABLE: tuple[tuple[tuple[int, ...], ...], ...] = (
+    ((12, 25), (6, 12, 25), (10, 25), (10, 12, 25), (6, 9, 10, 12, 25), (20, 25), (12, 25, 26)),
+    ((12,), (6, 12), (12, 14), (14,), (12, 17), (12, 24), (12, 15), (20,)),
+    ((17,), (24,), (17, 24), (23,), (15,), (15, 17), (14,), (14, 17)),
+    ((1, 4), (1, 2, 4), (1,), (4,), (1, 2), (2,), (1, 4, 7)),
+    ((6,), (7,), (6, 7), (4, 7), (43,), (6, 12), (7, 12)),
+    ((9,), (10,), (4, 9), (9, 10), (4,), (4, 10)),
+)
+"""Groups of looks that are easily taken for each other: open smiles and raised upper lips, closed smiles and dimples,
+pouts and pressed lips, brows that rise while they are drawn together, narrowed eyes, wrinkled noses. Our choice, from
+what earlier weights confused on photos."""
+
+LEAST_AU10_IN_SMILES = 2.5
+"""Intensity of AU10 beside AU12 at least. A smile raises the upper lip by itself, see `expressions`. Our choice."""
+
 EXCLUSIONS = ((5, 43), (5, 6), (5, 7), (23, 25), (24, 25), (23, 26), (24, 26), (17, 26), (20, 23), (20, 24), (12, 15))
 """Pairs that oppose or hide each other at photo resolution. The weaker of the two is removed; 12 with 15 stays in 15 %
 of the cases."""
@@ -58,16 +73,20 @@ SPONTANEOUS_RATES: dict[int, float] = {
 Sources: the frame lists of BP4D (146,847 frames; AU 1-24 without 9) and, for AU 9, 25 and 26, those of DISFA at
 intensity 2 and above (130,814 frames)."""
 
-SOURCES = {"neutral": 0.24, "compound": 0.24, "spontaneous": 0.10, "prototype": 0.20, "speech": 0.06, "free": 0.16}
+SOURCES = {
+    "neutral": 0.22, "compound": 0.20, "spontaneous": 0.09, "prototype": 0.15, "confusable": 0.15, "speech": 0.05,
+    "free": 0.14,
+}  # fmt: skip
 """How the action units of an image are drawn, and the share of images (our choice).
 
 "neutral": none, or traces. "compound": one of COMPOUND_EXPRESSIONS. "spontaneous": each by itself at SPONTANEOUS_RATES.
-"prototype": one of PROTOTYPES. "speech": a talking mouth in a calm face. "free": each by itself at equal rates."""
+"prototype": one of PROTOTYPES. "confusable": one of a group of CONFUSABLE. "speech": a talking mouth in a calm face. "free": each by itself at equal rates."""
 
 # Share of the smiles (AU12) drawn without AU06 that get it after all, so that two of three raise the cheeks. Our
 # choice: published rates, 0.46 and 0.56 of BP4D's frames, do not tell how often they meet. Independent draws would
 # leave most smiles without AU06.
 _SMILES_WITH_CHEEKS_ADDED = 0.5
+_CALM_RATE = 0.35  # Share of the faces whose units are all weak, FACS A to C. Our choice.
 _SPEECH_RATES = {25: 0.8, 26: 0.35, 23: 0.1, 10: 0.1, 12: 0.1}  # Our choice.
 
 
@@ -91,13 +110,18 @@ def sample_intensities(rng: np.random.Generator, source: str | None = None) -> N
     if source is None:
         source = sample_source(rng)
     values, chosen = np.zeros(len(ACTION_UNITS)), sample_units(rng, source)
-    level = rng.uniform(-0.3, 0.3)  # A face is lively or calm as a whole.
+    level, reach = rng.uniform(-0.3, 0.3), 5.0  # A face is lively or calm as a whole.
+    if rng.random() < _CALM_RATE:
+        level, reach = 0.0, rng.uniform(1.6, 3.2)
     trace_rate = rng.choice([0.0, 0.15]) if source == "neutral" else 0.12
     for index, number in enumerate(ACTION_UNITS):
         if number in chosen:
-            values[index] = PRESENT_MIN + (5 - PRESENT_MIN) * np.clip(rng.beta(1.4, 1.5) + level, 0, 1)
+            values[index] = PRESENT_MIN + (reach - PRESENT_MIN) * np.clip(rng.beta(1.4, 1.5) + level, 0, 1)
         elif rng.random() < trace_rate:
             values[index] = rng.uniform(0.1, TRACE_MAX)
+    smile, lip = values[ACTION_UNITS.index(12)], ACTION_UNITS.index(10)
+    if smile >= PRESENT_MIN and values[lip] >= PRESENT_MIN:  # What is less looks like the smile alone.
+        values[lip] = max(values[lip], LEAST_AU10_IN_SMILES)
     for first, second in EXCLUSIONS:
         a, b = ACTION_UNITS.index(first), ACTION_UNITS.index(second)
         if values[a] > 0 and values[b] > 0 and not ((first, second) == (12, 15) and rng.random() < 0.15):
@@ -117,6 +141,9 @@ def sample_units(rng: np.random.Generator, source: str) -> set[int]:
     elif source == "prototype":
         units = PROTOTYPES[rng.integers(len(PROTOTYPES))]
         chosen |= {number for number in units if len(units) == 1 or rng.random() < 0.92}
+    elif source == "confusable":
+        group = CONFUSABLE[rng.integers(len(CONFUSABLE))]
+        chosen |= set(group[rng.integers(len(group))])
     elif source == "speech":
         chosen |= {number for number, rate in _SPEECH_RATES.items() if rng.random() < rate}
     elif source == "free":
@@ -124,7 +151,7 @@ def sample_units(rng: np.random.Generator, source: str) -> set[int]:
         chosen |= {number for number in ACTION_UNITS if rng.random() < rate}
     if source in ("compound", "prototype", "speech") and rng.random() < 0.15:  # One more of any kind.
         chosen.add(int(rng.choice(ACTION_UNITS)))
-    if 12 in chosen and rng.random() < _SMILES_WITH_CHEEKS_ADDED:
+    if 12 in chosen and source != "confusable" and rng.random() < _SMILES_WITH_CHEEKS_ADDED:
         chosen.add(6)
     if source != "neutral" and rng.random() < 0.04:  # Caught in a blink.
         chosen.add(43)

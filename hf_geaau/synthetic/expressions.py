@@ -20,7 +20,7 @@ AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
     6: (("cheekRaiser", 1.2), ("cheekSquint", 0.95)),
     7: (("eyeSquint", 1.3),),
     9: (("noseSneer", 1.0),),
-    10: (("mouthUpperUp", 1.0),),
+    10: (("mouthUpperUp", 1.0), ("noseSneer", 0.22), ("cheekSquint", 0.2)),
     12: (("mouthSmile", 1.0), ("cheekSquint", 0.22)),
     14: (("mouthDimple", 1.35),),
     15: (("mouthFrown", 1.45),),
@@ -35,7 +35,8 @@ AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
 """Which expression shapes an action unit moves, and their weights at intensity 5.
 
 Our choice, from the shapes' names and the FACS manual; the strengths are judged by eye. AU06 takes two shapes, because
-either alone lifts the cheek too little. AU12 takes one of them, because a strong smile swells the cheeks a little."""
+either alone lifts the cheek too little. AU10 also widens the wings of the nose and lifts the triangle below the eyes,
+which deepens the nasolabial furrow and tells it from a smile that shows the upper teeth. AU12 takes one of them, because a strong smile swells the cheeks a little."""
 
 _LIP_GAP_CM = {
     "jawOpen": 2.89, "mouthFunnel": 1.08, "mouthLowerDown": 0.29, "mouthUpperUp": 0.35, "noseSneer": 0.32,
@@ -128,6 +129,7 @@ def expression(
     """
     final, weights = np.array(intensities, np.float64), ShapeWeights()
     gains = _add_units(weights, final, rng)
+    _combine(weights, final, gains, rng)
     if final[_index(17)] > 0:
         weights.add_both("mouthShrugUpper", weight_of_intensity(final)[_index(17)] * rng.uniform(0.1, 0.5))
     if nuisances:
@@ -157,6 +159,26 @@ def _add_units(weights: ShapeWeights, final: NDArray[np.float64], rng: np.random
             for name, factor in AU_SHAPES[number]:
                 weights.add(name, *(factor * strength * rng.uniform(0.85, 1.15)))
     return gains
+
+
+def _combine(
+    weights: ShapeWeights, final: NDArray[np.float64], gains: NDArray[np.float64], rng: np.random.Generator
+) -> None:
+    """Correct what units do together.
+
+    An open smile bares the upper teeth without AU10. Of AU04 beside AU01, the inner brows are drawn together but do
+    not sink. Our choice, from the combinations 1+4 and 12+25 of the FACS manual.
+    """
+    strength = weight_of_intensity(final)[:, None] * gains
+    if final[_index(25)] >= 1:
+        weights.add("mouthUpperUp", *(rng.uniform(0, SMILE_LIFT) * strength[_index(12)]))
+    sinking = dict(AU_SHAPES[4])["browDown"] * _KEPT_UP * strength[_index(4)] * strength[_index(1)].clip(0, 1)
+    weights.add("browDown", *-sinking)
+
+
+SMILE_LIFT = 0.45
+"""Largest weight of "mouthUpperUp" that an open smile of intensity 5 brings by itself. Our choice by eye."""
+_KEPT_UP = 0.6
 
 
 def _side_gains(rng: np.random.Generator, one_sided_rate: float, is_wink: bool) -> NDArray[np.float64]:

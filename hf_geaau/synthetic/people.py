@@ -252,11 +252,11 @@ def sample_identity(seed: int, identity_id: int, people: People | None = None) -
         teeth_offset=(float(rng.uniform(0, 0.35)), float(rng.uniform(-0.25, 0.4))),
         wrinkle_pattern=int(rng.integers(WRINKLE_PATTERNS)),
         permanent_wrinkles=_sample_permanent_wrinkles(rng, age),
-        wrinkle_gain=float(rng.uniform(0.0, 0.8) + 0.7 * age * rng.uniform(0.6, 1.0)),
+        wrinkle_gain=_sample_wrinkle_gain(rng, age),
         glasses=_sample_glasses(rng) if rng.random() < 0.25 else None,
         texture_seed=int(rng.integers(2**31)),
         traits=_sample_traits(rng, age, feminine),
-        resting=_sample_resting(rng),
+        resting=_sample_resting(rng, age),
     )
 
 
@@ -295,9 +295,20 @@ def _sample_traits(rng: np.random.Generator, age: float, feminine: float) -> NDA
     return np.array([traits[name] for name in TRAITS], np.float32)
 
 
-def _sample_resting(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw a slight permanent expression (55,), weaker than a visible action unit (a third of full strength)."""
+def _sample_resting(rng: np.random.Generator, age: float) -> NDArray[np.float32]:
+    """Draw a slight permanent expression (55,), weaker than a visible action unit (a third of full strength).
+
+    One of four people looks hard, tired or sullen at rest: narrowed eyes, low brows, thin lips, a drawn-down mouth. The
+    corners of the mouth sink with age.
+    """
     weights = ShapeWeights()
+    if rng.random() < 0.25:
+        for name, largest in (("eyeSquint", 0.4), ("browDown", 0.35), ("mouthFrown", 0.25), ("mouthPress", 0.2)):
+            weights.add_both(name, rng.uniform(0, largest) * (rng.random() < 0.6))
+        for name in ("mouthRollLower", "mouthRollUpper"):
+            weights.add_both(name, rng.uniform(0, 0.2) * (rng.random() < 0.5))
+    weights.add_both("mouthFrown", rng.uniform(0, 0.2) * age)
+    weights.add_both("noseSneer", rng.uniform(0, 0.15) * age)
     for name, spread, low, high in (
         ("browInnerUp", 0.14, -0.30, 0.25), ("browOuterUp", 0.14, -0.30, 0.22), ("browDown", 0.16, -0.30, 0.35),
         ("cheekSquint", 0.10, -0.10, 0.18), ("eyeSquint", 0.12, -0.15, 0.22), ("mouthSmile", 0.06, -0.10, 0.12),
@@ -307,7 +318,10 @@ def _sample_resting(rng: np.random.Generator) -> NDArray[np.float32]:
         value = np.clip(rng.normal(0, spread), low, high)
         weights.add(name, *np.clip(value * rng.normal(1, 0.15, 2), low, high))
     weights.add_both("eyeBlink", max(rng.normal(0.10, 0.06), 0))  # Upper lids cover the rim of the iris.
-    return weights.values.astype(np.float32)
+    return weights.values.clip(-_MOST_RESTING, _MOST_RESTING).astype(np.float32)
+
+
+_MOST_RESTING = 0.42
 
 
 def _sample_skin(
@@ -448,6 +462,13 @@ def _sample_glasses(rng: np.random.Generator) -> Glasses:
     )
 
 
+def _sample_wrinkle_gain(rng: np.random.Generator, age: float) -> float:
+    """Draw how deep skin folds: hardly at all on one of five young faces, as on smooth or retouched skin."""
+    if rng.random() < 0.2 * (1 - age):
+        return float(rng.uniform(0, 0.1))
+    return float(rng.uniform(0.0, 0.8) + 0.7 * age * rng.uniform(0.6, 1.0))
+
+
 def _sample_permanent_wrinkles(rng: np.random.Generator, age: float) -> NDArray[np.float32]:
     depth = rng.beta(1.0, 3.0, len(WRINKLES)) * (0.25 + 0.75 * rng.random()) * (0.25 + 1.2 * age)
     for layer in np.flatnonzero(rng.random(len(WRINKLES)) < 0.06 + 0.16 * age):  # As deep as an expression's.
@@ -455,5 +476,5 @@ def _sample_permanent_wrinkles(rng: np.random.Generator, age: float) -> NDArray[
     quiet = [WRINKLES.index(name) for name in ("nose_root", "dimple", "chin", "lip_lines", "cheek_stretch")]
     depth[quiet] *= 0.3
     both = depth[:, None] * rng.uniform(0.8, 1.2, (len(WRINKLES), 2))
-    both[WRINKLES.index("nasolabial")] += 0.15 + 0.2 * age
+    both[WRINKLES.index("nasolabial")] += 0.15 + rng.uniform(0.1, 0.9) * age
     return both.astype(np.float32)

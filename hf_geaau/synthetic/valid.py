@@ -28,7 +28,7 @@ EYES_CM = np.array([0.0, 3.55, 8.3], np.float32)
 
 _SIDED: dict[str, dict[str, float]] = {
     "browDown": {"browDown": 0.68, "outerBrowDown": 0.32},
-    "browInnerUp": {"browUp": 0.87, "pityful": 0.20},
+    "browInnerUp": {"browUp": 1.0, "pityful": 0.35},
     "browOuterUp": {"outerBrowUp": 1.3},
     "cheekPuff": {"blow": 0.8},
     "cheekSquint": {"smileClose": 0.08},
@@ -62,7 +62,7 @@ _CENTRAL: dict[str, dict[str, float]] = {
 }
 # What VALID lacks: bumps of movement at the corner of the mouth, by radii and movement in cm; x away from the middle.
 _CORNER_PULLS = {
-    "mouthDimple": ((0.9, 0.8, 1.2), (0.18, 0.03, -0.32)),
+    "mouthDimple": ((0.9, 0.8, 1.2), (0.24, 0.04, -0.42)),
     "mouthStretch": ((1.7, 1.2, 1.8), (0.42, -0.10, -0.22)),
 }
 _GAZE = {"eyeLookIn": (0.45, 0), "eyeLookOut": (-0.45, 0), "eyeLookUp": (0, 0.35), "eyeLookDown": (0, -0.45)}
