@@ -27,7 +27,8 @@ NETWORKS = {".onnx": "onnx", ".xml": "openvino"}
 _PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 _SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
 # What saving again or sharing may change, and no output depends on.
-_VOLATILE = ("transformers_version", "torch_dtype", "dtype", "_name_or_path", "auto_map", "trained_on", "side_weight")
+_VOLATILE = ("transformers_version", "torch_dtype", "dtype", "_name_or_path", "auto_map", "trained_on")
+_VOLATILE += ("side_weight", "embedding_weight")
 # Settings that older checkpoints lack, at the values that mean the same as their absence: saving again adds them.
 _ADDED = {"predict_sides": False}
 

@@ -80,7 +80,8 @@ SOURCES = {
 """How the action units of an image are drawn, and the share of images (our choice).
 
 "neutral": none, or traces. "compound": one of COMPOUND_EXPRESSIONS. "spontaneous": each by itself at SPONTANEOUS_RATES.
-"prototype": one of PROTOTYPES. "confusable": one of a group of CONFUSABLE. "speech": a talking mouth in a calm face. "free": each by itself at equal rates."""
+"prototype": one of PROTOTYPES. "confusable": one of a group of CONFUSABLE. "speech": a talking mouth in a calm face.
+"free": each by itself at equal rates."""
 
 # Share of the smiles (AU12) drawn without AU06 that get it after all, so that two of three raise the cheeks. Our
 # choice: published rates, 0.46 and 0.56 of BP4D's frames, do not tell how often they meet. Independent draws would

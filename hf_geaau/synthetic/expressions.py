@@ -36,7 +36,8 @@ AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
 
 Our choice, from the shapes' names and the FACS manual; the strengths are judged by eye. AU06 takes two shapes, because
 either alone lifts the cheek too little. AU10 also widens the wings of the nose and lifts the triangle below the eyes,
-which deepens the nasolabial furrow and tells it from a smile that shows the upper teeth. AU12 takes one of them, because a strong smile swells the cheeks a little."""
+which deepens the nasolabial furrow and tells it from a smile that shows the upper teeth. AU12 takes a shape of AU06,
+because a strong smile swells the cheeks a little."""
 
 _LIP_GAP_CM = {
     "jawOpen": 2.89, "mouthFunnel": 1.08, "mouthLowerDown": 0.29, "mouthUpperUp": 0.35, "noseSneer": 0.32,

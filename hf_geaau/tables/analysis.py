@@ -55,7 +55,8 @@ def summarize(table: "pd.DataFrame") -> "pd.DataFrame":
     Returns:
         source, track_id (empty for photos), AU, name, frames (rows of this person), seconds (in which the face is
         seen), rate (share of rows in which the action unit is present), mean (probability), mean_intensity (while
-        present; empty if never, or not estimated), onsets (number of runs), mean_duration_s and longest_s (of the
+        present; empty if never, or not estimated), mean_asymmetry (of left - right while present; empty if never, or
+        without sides), onsets (number of runs), mean_duration_s and longest_s (of the
         runs). What concerns time is empty for photos.
     """
     import pandas as pd
@@ -75,7 +76,8 @@ def summarize(table: "pd.DataFrame") -> "pd.DataFrame":
             "seconds": np.nan,
             "rate": present.mean(0),
             "mean": part[units].to_numpy(float).mean(0),
-            "mean_intensity": _mean_intensity(part, units, present),
+            "mean_intensity": _mean_while_present(part, units, "intensity", present),
+            "mean_asymmetry": _mean_while_present(part, units, "asymmetry", present),
             **dict.fromkeys(_TIMED, np.nan),
         }
         if pd.notna(track):
@@ -91,15 +93,17 @@ def summarize(table: "pd.DataFrame") -> "pd.DataFrame":
 
 
 _TIMED = ("onsets", "mean_duration_s", "longest_s")
-_MEASURES = ("seconds", "rate", "mean", "mean_intensity", *_TIMED)
+_MEASURES = ("seconds", "rate", "mean", "mean_intensity", "mean_asymmetry", *_TIMED)
 
 
-def _mean_intensity(part: "pd.DataFrame", units: Sequence[str], present: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return each action unit's mean intensity over the rows in which it is present."""
+def _mean_while_present(
+    part: "pd.DataFrame", units: Sequence[str], column: str, present: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the mean of a column of each action unit over the rows in which it is present."""
     means = np.full(len(units), np.nan)
     for index, unit in enumerate(units):
-        if f"{unit}_intensity" in part and present[:, index].any():
-            means[index] = part[f"{unit}_intensity"].to_numpy(float)[present[:, index]].mean()
+        if f"{unit}_{column}" in part and present[:, index].any():
+            means[index] = part[f"{unit}_{column}"].to_numpy(float)[present[:, index]].mean()
     return means
 
 

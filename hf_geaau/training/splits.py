@@ -91,7 +91,7 @@ def datasets_of(recipe: Recipe, split: Split, config: GeaauConfig) -> tuple[Crop
     common: dict[str, Any] = {
         "row_units": get_dataset(recipe.dataset, **recipe.options).aus,
         "action_units": recipe.action_units,
-        "with_intensities": config.predict_intensity,
+        "with_intensities": config.predict_intensity or config.embedding_weight > 0,
         "with_sides": config.predict_sides,
         "ignore_traces": recipe.ignore_traces,
         "seed": recipe.seed,

@@ -98,6 +98,9 @@ def test_the_summary_has_a_line_per_clip_and_person():
     assert lines.source.tolist() == ["clip.mp4", "clip.mp4", "a.jpg"]
     assert lines.onsets.fillna(-1).tolist() == [0, 1, -1]
     assert lines.mean_intensity.isna().tolist() == [True, False, False]
+    assert lines.mean_asymmetry.isna().all()
+    sided = summarize(rows.assign(AU12_asymmetry=0.25))
+    assert sided.mean_asymmetry.fillna(-1).tolist() == [-1, 0.25, 0.25]
     old = rows.drop(columns="AU12_intensity")
     assert summarize(old).mean_intensity.isna().all()
     assert summarize(rows.iloc[:0]).empty

@@ -1,5 +1,6 @@
 import copy
 import inspect
+import itertools
 import subprocess
 import sys
 
@@ -10,7 +11,16 @@ from torch import nn
 from transformers import AutoModel, AutoModelForImageClassification, PreTrainedModel
 
 from hf_geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauImageProcessor, GeaauModel
-from hf_geaau.models.geaau.losses_geaau import dice_loss, intensity_loss, mask_share, occurrence_loss, triplet_loss
+from hf_geaau.data.synthetic import MIN_GAP
+from hf_geaau.models.geaau.losses_geaau import (
+    EXPRESSION_GAP,
+    batch_triplet_loss,
+    dice_loss,
+    intensity_loss,
+    mask_share,
+    occurrence_loss,
+    triplet_loss,
+)
 from hf_geaau.models.loading import load_checkpoint
 
 # One tiny variant of each family: CNN, hierarchical and plain transformers.
@@ -359,6 +369,36 @@ def test_the_triplet_loss_is_the_symmetric_hinge_on_squared_distances():
         total += max(0, d12 - d13 + margin) + max(0, d12 - d23 + margin)
     distances = (embeddings[:, [0, 0, 1]] - embeddings[:, [1, 2, 2]]).pow(2).sum(-1)
     assert triplet_loss(distances, margins).item() == pytest.approx(total / 5, rel=1e-5)
+
+
+def test_a_batch_orders_the_expressions_that_its_intensities_tell_apart():
+    embedding = nn.functional.normalize(torch.randn(9, 16), dim=-1)
+    strengths = 5 * (torch.rand(9, 6) < 0.4).float()
+    squared = (embedding[:, None] - embedding[None]).pow(2).sum(-1)
+    apart = torch.cdist(strengths, strengths) / 5
+    losses = [
+        max(0.0, float(squared[i, j] - squared[i, k] + 0.2)) + max(0.0, float(squared[i, j] - squared[j, k] + 0.2))
+        for i, j in itertools.combinations(range(9), 2)
+        for k in {*range(9)} - {i, j}
+        if min(apart[i, k], apart[j, k]) >= apart[i, j] + EXPRESSION_GAP
+    ]
+    losses = [loss for loss in losses if loss > 0]
+    wanted = sum(losses) / len(losses)
+    assert batch_triplet_loss(embedding, strengths, 0.2).item() == pytest.approx(wanted, rel=1e-4)
+    incomplete = torch.cat([strengths, torch.tensor([[1.0, -1, 1, 1, 1, 1]])])
+    more = batch_triplet_loss(torch.cat([embedding, embedding[:1]]), incomplete, 0.2)
+    assert more.item() == pytest.approx(wanted, rel=1e-4)
+    assert batch_triplet_loss(embedding[:2], strengths[:2], 0.2) == 0
+    assert EXPRESSION_GAP == MIN_GAP
+
+
+def test_the_embedding_is_trained_with_the_action_units_if_the_config_says_so():
+    strengths = 5 * torch.eye(4)[[0, 0, 1, 1, 2, 2]][:, :3]
+    labels = (strengths > 0).float()
+    for weight in (0.0, 1.0):
+        model = GeaauModel(GeaauConfig(**SMALL, action_units=[1, 12, 25], embedding_weight=weight)).train()
+        model(images(6), labels=labels, intensities=strengths).loss.backward()
+        assert (model.gee.projection.weight.grad is not None) == bool(weight)
 
 
 @pytest.mark.slow

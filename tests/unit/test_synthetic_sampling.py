@@ -13,7 +13,9 @@ from hf_geaau.synthetic import lighting, point_errors, render_dataset
 from hf_geaau.synthetic.action_units import (
     ACTION_UNITS,
     COMPOUND_EXPRESSIONS,
+    CONFUSABLE,
     EXCLUSIONS,
+    LEAST_AU10_IN_SMILES,
     PRESENT_MIN,
     TRACE_MAX,
     sample_intensities,
@@ -23,7 +25,7 @@ from hf_geaau.synthetic.camera import Camera
 from hf_geaau.synthetic.dataset import RenderFolderError, RenderPlan
 from hf_geaau.synthetic.descriptions import describe_scene
 from hf_geaau.synthetic.environments import EnvironmentsError, read_environments
-from hf_geaau.synthetic.expressions import AU_SHAPES, expression, wrinkle_depths
+from hf_geaau.synthetic.expressions import AU_SHAPES, SMILE_LIFT, expression, wrinkle_depths
 from hf_geaau.synthetic.face_model import REQUIRED_MATERIALS, load_face_model
 from hf_geaau.synthetic.head import HeadMesh
 from hf_geaau.synthetic.ict_facekit import parse_obj
@@ -108,6 +110,51 @@ def test_a_unit_moves_its_shapes_and_no_others(number):
     own = {name for name, _ in AU_SHAPES[number]} | {"mouthClose", "mouthShrugUpper", "eyeWide", "eyeBlink"}
     moved = {EXPRESSION_SHAPES[i].removesuffix("_L").removesuffix("_R") for i in np.flatnonzero(weights)}
     assert {name for name, _ in AU_SHAPES[number]} <= moved <= own
+
+
+def shown(count, **levels):
+    wanted = intensities(**levels)
+    return [expression(wanted, np.random.default_rng(seed), nuisances=False)[0] for seed in range(count)]
+
+
+def test_open_smiles_bare_the_upper_teeth_without_au10_which_shows_more():
+    def lifts(**levels):
+        drawn = [
+            expression(intensities(**levels), np.random.default_rng(seed), nuisances=False)[0] for seed in range(40)
+        ]
+        return np.array([[weight(w, "mouthUpperUp_L"), weight(w, "noseSneer_L")] for w in drawn])
+
+    closed, smile, raised = lifts(AU12=5), lifts(AU12=5, AU25=3), lifts(AU12=5, AU10=3, AU25=3)
+    assert not closed.any()
+    assert np.ptp(smile[:, 0]) > 0.3
+    assert smile[:, 0].max() <= SMILE_LIFT * 1.3  # the stronger side
+    assert not smile[:, 1].any()
+    assert raised[:, 0].mean() > 2 * smile[:, 0].mean()
+    assert (raised[:, 1] > 0).mean() > 0.9
+    drawn = np.array([sample_intensities(np.random.default_rng(seed), "compound") for seed in range(2000)])
+    lip, smiles = (drawn[:, ACTION_UNITS.index(number)] for number in (10, 12))
+    assert lip[(smiles >= PRESENT_MIN) & (lip > TRACE_MAX)].min() == LEAST_AU10_IN_SMILES
+
+
+def test_brows_of_grief_rise():
+    def mean_weight(name, **levels):
+        drawn = [
+            expression(intensities(**levels), np.random.default_rng(seed), nuisances=False)[0] for seed in range(20)
+        ]
+        return np.mean([weight(w, f"{name}_L") for w in drawn])
+
+    frown, grief = mean_weight("browDown", AU04=3), mean_weight("browDown", AU04=3, AU01=4)
+    assert 0.3 * frown < grief < 0.7 * frown
+    assert mean_weight("browInnerUp", AU04=3, AU01=4) > grief
+
+
+def test_looks_that_are_easily_confused_are_drawn_and_weak_faces_are_common():
+    groups = {units for group in CONFUSABLE for units in group}
+    drawn = [frozenset(sample_units(np.random.default_rng(seed), "confusable")) - {43} for seed in range(1500)]
+    assert {frozenset(units) - {43} for units in groups} <= set(drawn)
+    strengths = np.array([sample_intensities(np.random.default_rng(seed), "prototype") for seed in range(1500)])
+    strongest = strengths.max(1)[strengths.max(1) >= 1]
+    assert 0.25 < (strongest < 3.2).mean() < 0.7
 
 
 def test_stronger_means_more():

@@ -144,6 +144,39 @@ def triplet_loss(distances: Tensor, margins: Tensor) -> Tensor:
     return (F.relu(d12 - d13 + margins) + F.relu(d12 - d23 + margins)).mean()
 
 
+def batch_triplet_loss(embedding: Tensor, intensities: Tensor, margin: float) -> Tensor:
+    """Order the expressions of a batch: of each triplet whose intensities tell which two are alike, as `triplet_loss`.
+
+    Args:
+        embedding: (B, D), L2-normalized.
+        intensities: (B, N), 0 to 5. Faces with a missing one (-1) are left out.
+        margin: Of the triplet loss.
+
+    Returns:
+        A scalar: the mean over triplets with a loss above 0; 0 without any. A triplet counts if the third face is
+        further from both others than these are from each other, by EXPRESSION_GAP.
+
+    Source:
+        Loss: FECNet (see `triplet_loss`). Triplets of a batch, averaged over those with a loss: Hermans et al., "In
+        defense of the triplet loss", arXiv 1703.07737. Euclidean distance of the intensities is our choice.
+    """
+    known = (intensities >= 0).all(-1)
+    shares, points = intensities[known].float() / 5, embedding[known].float()
+    apart = torch.linalg.vector_norm(shares[:, None] - shares[None], dim=-1)  # (B, B)
+    squared = 2 - 2 * points @ points.T
+    limit = apart[:, :, None] + EXPRESSION_GAP  # (i, j, 1): how far a third face must be
+    is_odd = (apart[:, None, :] >= limit) & (apart[None, :, :] >= limit)  # (i, j, k)
+    is_odd = is_odd & torch.ones_like(apart, dtype=torch.bool).triu(1)[:, :, None]  # each pair once
+    pair = squared[:, :, None] + margin
+    losses = (F.relu(pair - squared[:, None, :]) + F.relu(pair - squared[None, :, :])) * is_odd
+    return losses.sum() / (losses > 0).sum().clamp(min=1)
+
+
+EXPRESSION_GAP = 0.5
+"""Least difference of distances that tells who is the odd one of three, in units of one AU's full intensity. That of
+`hf_geaau.data.synthetic.MIN_GAP`."""
+
+
 def mask_share(masks: Tensor, regions: list[list[list[float]]]) -> Tensor:
     """Measure which share of each mask lies inside the AU's facial region.
 

@@ -25,7 +25,14 @@ from transformers.utils import ModelOutput
 
 from .configuration_geaau import GeaauConfig, action_unit_numbers
 from .licensing_geaau import LicensedWeights
-from .losses_geaau import intensity_loss, mask_region_loss, occurrence_loss, side_choice_loss, triplet_loss
+from .losses_geaau import (
+    batch_triplet_loss,
+    intensity_loss,
+    mask_region_loss,
+    occurrence_loss,
+    side_choice_loss,
+    triplet_loss,
+)
 
 SIDE_CHOICE_WEIGHT = 0.25
 """Of `side_choice_loss` beside the sides' occurrence loss. Our choice: trained on 1,600 renders with two in five action
@@ -489,7 +496,8 @@ class GeaauModel(GeaauPreTrainedModel):
         Args:
             pixel_values: (B, 3, H, W), normalized crops from `GeaauImageProcessor`.
             labels: (B, N): 1 present, 0 absent, -1 not labeled; or booleans.
-            intensities: (B, N): 0 to 5, -1 missing. Without effect unless the config has `predict_intensity`.
+            intensities: (B, N): 0 to 5, -1 missing. Without effect unless the config has `predict_intensity` or an
+                `embedding_weight`.
             return_dict: False for a plain tuple. None: what the config says.
             output_hidden_states: Return the backbone's feature maps. None: what the config says.
             sides: (B, N, 2), labels of the person's left and right. Without effect unless the config has
@@ -511,7 +519,7 @@ class GeaauModel(GeaauPreTrainedModel):
         strength = None if self.intensity_regressor is None else self.intensity_regressor(read).flatten(1)
         side_logits = None if halves is None else self._side_logits(halves)
         output = GeaauOutput(
-            loss=self._loss(logits, labels, strength, intensities, side_logits, sides, masks),
+            loss=self._loss(logits, labels, strength, intensities, side_logits, sides, masks, embedding),
             logits=logits,
             intensities=None if strength is None else 5 * strength.sigmoid(),
             side_logits=side_logits,
@@ -547,13 +555,17 @@ class GeaauModel(GeaauPreTrainedModel):
         side_logits: Tensor | None,
         sides: Tensor | None,
         masks: Tensor | None,
+        embedding: Tensor,
     ) -> Tensor | None:
         config = self.config
+        if strength is None and not config.embedding_weight:
+            intensities = None
+        if intensities is not None:
+            self._check_targets("intensities", intensities, logits)
         losses = []
         if labels is not None:
             losses.append(self._occurrence_loss(logits, self._checked_labels("labels", labels, logits)))
         if strength is not None and intensities is not None:
-            self._check_targets("intensities", intensities, logits)
             au_weights = self._per_au(config.au_weights, logits)
             losses.append(config.intensity_weight * intensity_loss(strength, intensities, au_weights))
         if side_logits is not None and sides is not None:
@@ -562,6 +574,9 @@ class GeaauModel(GeaauPreTrainedModel):
             rows, targets = (values.transpose(1, 2).flatten(0, 1) for values in (side_logits, sides))  # (2B, N)
             choice = side_choice_loss(side_logits, sides, self._per_au(config.au_weights, logits))
             losses.append(config.side_weight * (self._occurrence_loss(rows, targets) + SIDE_CHOICE_WEIGHT * choice))
+        if intensities is not None and config.embedding_weight:
+            triplets = batch_triplet_loss(embedding, intensities, config.triplet_margins[1])
+            losses.append(config.embedding_weight * triplets)
         if losses and masks is not None and config.mask_regions and config.mask_region_weight:
             losses.append(config.mask_region_weight * mask_region_loss(masks, config.mask_regions))
         return sum(losses[1:], losses[0]) if losses else None
