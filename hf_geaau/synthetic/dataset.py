@@ -54,6 +54,7 @@ class RenderedFace:
     intensities: NDArray[np.float32]  # (18,) float32, 0-5
     side_intensities: NDArray[np.float32]  # (18, 2) float32, 0-5, on the person's left and right
     points: NDArray[np.float32]  # (5, 2) float32, the true five points in pixels
+    visible: NDArray[np.float32]  # (18,) float32, share of each action unit's landmarks that nothing hides, 0-1
     identity_id: int  # number of the person
     index: int  # number of the image
     frame: int  # number of the image among those of the person
@@ -102,7 +103,7 @@ class RenderPlan:
         renderer = renderers[identity_id % len(renderers)]
         scene = renderer.sample_scene(self.seed, index, identity_id, style=self.style)
         picture, described = renderer.render(scene), describe_scene(scene, renderer.size)
-        known = scene.labels, scene.intensities, scene.side_intensities, picture.points
+        known = scene.labels, scene.intensities, scene.side_intensities, picture.points, picture.visible
         return RenderedFace(picture.image, *known, identity_id, index, frame, described, renderer.face_model)
 
 
@@ -212,8 +213,8 @@ def render_dataset(
 
     The folder gets `images/…jpg` and, when all are there, `labels.parquet` with the columns file_name, labels (18),
     intensities (18), side_intensities (36: left and right of each action unit), face_model, subject_id, sequence_id,
-    frame, points (10: x, y of the five points in pixels), and those of
-    `descriptions.SceneDescription`.
+    frame, points (10: x, y of the five points in pixels), visible (18: share of each action unit's landmarks that
+    nothing hides, see `visibility`), and those of `descriptions.SceneDescription`.
 
     Args:
         face_model, count, seed, size, identities, images_per_identity, first_identity, workers, style,
@@ -289,7 +290,7 @@ def _write_task(
     columns = [
         ("file_name", pa.string()), ("labels", floats), ("intensities", floats), ("side_intensities", floats),
         ("subject_id", pa.string()),
-        ("sequence_id", pa.string()), ("frame", pa.int32()), ("points", floats),
+        ("sequence_id", pa.string()), ("frame", pa.int32()), ("points", floats), ("visible", floats),
         ("face_model", pa.string()),
         *((name, simple[kind]) for name, kind in get_type_hints(SceneDescription).items()),
     ]  # fmt: skip
@@ -310,6 +311,7 @@ def _write_task(
                 "sequence_id": "render",
                 "frame": face.frame,
                 "points": face.points.reshape(-1),
+                "visible": face.visible,
                 "face_model": face.face_model,
                 **asdict(face.description),
             }

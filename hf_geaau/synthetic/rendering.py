@@ -32,6 +32,7 @@ from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES
 from hf_geaau.synthetic.skin import TEXTURE_SIZE, hair_texture
 from hf_geaau.synthetic.surroundings import background, occlude, shifted_background, shoulders
 from hf_geaau.synthetic.views import View, bake_chart, bake_visibility, five_points, jitter_matrix, lip_gap
+from hf_geaau.synthetic.visibility import seen_landmarks, visible_shares
 from hf_geaau.synthetic.wrinkles import WRINKLE_SIZE, blend_wrinkles, wrinkle_maps
 
 _LOOKS = 4  # Number of people whose looks are kept.
@@ -46,6 +47,7 @@ class Render:
 
     image: NDArray[np.uint8]  # (H, W, 3) uint8 RGB
     points: NDArray[np.float32]  # (5, 2) float32, true five points in pixels of `image`, in the order of CROP_TEMPLATE
+    visible: NDArray[np.float32]  # (18,) float32, share of each action unit's landmarks that nothing hides, 0-1
 
 
 def _connect() -> Any:
@@ -180,7 +182,7 @@ class Renderer:
         turn, log_scale, *shift = scene.crop_jitter.astype(float)
         jitter = jitter_matrix(turn, np.exp(log_scale), np.array(shift) * self.size, self.size)
         matrix = jitter @ np.vstack([matrix, [0, 0, 1]])
-        return self._draw(scene, view, matrix[:2], truth, self.size, self.size)
+        return self._draw(scene, view, matrix[:2], camera_points, self.size, self.size)
 
     def render_photo(
         self,
@@ -208,7 +210,7 @@ class Renderer:
         size = eye_distance / frontal
         linear = size * np.array([[np.cos(roll), -np.sin(roll)], [np.sin(roll), np.cos(roll)]])
         shift = np.array(center) - linear @ points[:2].mean(0)
-        return self._draw(scene, view, np.column_stack([linear, shift]), points, height, width, True, backdrop)
+        return self._draw(scene, view, np.column_stack([linear, shift]), camera_points, height, width, True, backdrop)
 
     def pose(self, scene: Scene) -> tuple[FloatArray, View]:
         """Shape the head and look at it: landmarks on the camera plane (68, 2), y down, and what drawing needs."""
@@ -292,20 +294,23 @@ class Renderer:
                         part.release()
                 self._targets.clear()
             color = self._context.texture((width, height), 4)
-            depth = self._context.depth_renderbuffer((width, height))
+            depth = self._context.depth_texture((width, height))
             self._targets[height, width] = self._context.framebuffer([color], depth)
         return self._targets[height, width]
 
     def _draw(
-        self, scene: Scene, view: View, matrix: FloatArray, points: FloatArray,
+        self, scene: Scene, view: View, matrix: FloatArray, landmarks: FloatArray,
         height: int, width: int, body: bool = False, backdrop: FloatArray | None = None,
     ) -> Render:  # fmt: skip
-        """Draw, put things before it, and photograph; `matrix` (2, 3) maps the camera plane to pixels."""
+        """Draw, put things before it, and photograph; `matrix` (2, 3) maps the camera plane to pixels.
+
+        `landmarks` (68, 2) lie on the camera plane.
+        """
         rng = np.random.default_rng(scene.backdrop_seed)
         fine = self.supersample
         tall, wide = round(height * fine), round(width * fine)
         with self._context:
-            layer = self._draw_head(scene, view, matrix * fine, tall, wide)
+            layer, seen = self._draw_head(scene, view, matrix * fine, tall, wide)
         # Drawn also where another takes its place: what follows draws from the same rng.
         draw = background if scene.style == "standard" else shifted_background
         image: FloatArray = draw(rng, tall, wide, bright=scene.light.kind == "back")
@@ -317,11 +322,15 @@ class Renderer:
         alpha = layer[..., 3:].astype(np.uint16)
         image = ((layer[..., :3] * alpha + image * (255 - alpha)) // 255).astype(np.uint8)
         if scene.occluder:
-            occlude(image, scene.occluder, rng, scene.identity.skin.tone)
+            hidden = occlude(image, scene.occluder, rng, scene.identity.skin.tone)
+            columns, rows = (landmarks @ (fine * matrix[:, :2]).T + fine * matrix[:, 2]).T.astype(int)
+            seen &= ~hidden[rows.clip(0, tall - 1), columns.clip(0, wide - 1)]
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        final = points @ matrix[:, :2].T + matrix[:, 2]
+        final = five_points(landmarks) @ matrix[:, :2].T + matrix[:, 2]
         unit = np.hypot(*matrix[:, 0]) * 2.6  # about the side of a crop
-        return Render(develop(image, scene.camera, rng, unit), final.astype(np.float32))
+        glasses = scene.identity.glasses
+        visible = visible_shares(seen, glasses.tint if glasses and scene.wears_glasses else 0.0)
+        return Render(develop(image, scene.camera, rng, unit), final.astype(np.float32), visible)
 
     def _draw_body(
         self, rng: np.random.Generator, image: FloatArray, view: View, matrix: FloatArray, color: FloatArray
@@ -333,8 +342,10 @@ class Renderer:
         unit = np.hypot(*matrix[:, 0]) * 7.5 * view.scale
         shoulders(rng, image, (x, y), unit, matrix[:, 1] / np.hypot(*matrix[:, 1]), color)
 
-    def _draw_head(self, scene: Scene, view: View, matrix: FloatArray, height: int, width: int) -> FloatArray:
-        """Draw the head alone: (H, W, 4) uint8 with coverage in the fourth channel."""
+    def _draw_head(
+        self, scene: Scene, view: View, matrix: FloatArray, height: int, width: int
+    ) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Draw the head alone: (H, W, 4) uint8 with coverage in the fourth channel, and which landmarks are seen."""
         import moderngl
 
         look, context = self._look, self._context
@@ -362,6 +373,8 @@ class Renderer:
         context.disable(moderngl.BLEND)
         if "hair" in self._extras:
             self._extras["hair"][0].render()
+        depth = np.frombuffer(target.depth_attachment.read(), np.float32).reshape(height, width)
+        seen = seen_landmarks(view, clip, depth)
         if "frame" in self._extras and scene.wears_glasses:
             self._plain_program["lens"].value = 0.0
             self._extras["frame"][0].render()
@@ -369,7 +382,7 @@ class Renderer:
             self._plain_program["lens"].value = 1.0
             self._extras["lens"][0].render()
             context.disable(moderngl.BLEND)
-        return np.frombuffer(target.read(components=4), np.uint8).reshape(height, width, 4)[::-1]
+        return np.frombuffer(target.read(components=4), np.uint8).reshape(height, width, 4)[::-1], seen
 
     def _write_geometry(self, scene: Scene, view: View, turn: FloatArray) -> None:
         """Upload positions, normals, and how much of the sky and of each light every vertex sees."""

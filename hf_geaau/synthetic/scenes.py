@@ -167,7 +167,7 @@ def sample_scene(
         point_jitter=sample_point_errors(rng, yaw, pitch, camera.face_pixels or float(np.exp(rng.uniform(4.1, 5.4)))),
         crop_jitter=(rng.normal(0, 1, 4) * [0.015, 0.015, 0.005, 0.005]).astype(np.float32),
         backdrop_seed=int(rng.integers(2**31)),
-        occluder=str(rng.choice(SHIFTED_OCCLUDERS if shifted else OCCLUDERS)) if rng.random() < 0.12 else "",
+        occluder=str(rng.choice(SHIFTED_OCCLUDERS if shifted else OCCLUDERS)) if rng.random() < 0.18 else "",
         source=source,
         style=style,
         backdrop=backdrop,

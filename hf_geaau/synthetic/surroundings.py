@@ -117,21 +117,26 @@ def shoulders(
     blend(image, (shade[..., None] * color.astype(np.float32)).clip(0, 255), mask)
 
 
-def occlude(image: NDArray[np.uint8], kind: str, rng: np.random.Generator, skin: Color) -> None:
-    """Draw one of scenes.OCCLUDERS or SHIFTED_OCCLUDERS before the face, in place; hands in the linear color `skin`."""
+def occlude(image: NDArray[np.uint8], kind: str, rng: np.random.Generator, skin: Color) -> NDArray[np.bool_]:
+    """Draw one of scenes.OCCLUDERS or SHIFTED_OCCLUDERS before the face, in place; hands in the linear color `skin`.
+
+    Returns:
+        (H, W) what it hides; nothing for a shadow.
+    """
     mask: Mask = np.zeros(image.shape[:2], np.uint8)
     color = _OCCLUDERS[kind](mask, rng, skin)
     mask = cv2.GaussianBlur(mask, (0, 0), max(image.shape[0] * (0.05 if kind == "shadow" else 0.004), 0.3))
     if kind == "shadow":
         strength = rng.uniform(0.35, 0.75)
         image[:] = image * (1 - strength * mask.astype(np.float32)[..., None] / 255)
-        return
+        return np.zeros(mask.shape, bool)
     relief = cv2.GaussianBlur(mask, (0, 0), image.shape[0] * 0.02).astype(np.float32)
     light = rng.normal(0, 1, 2)
     slope = light[0] * cv2.Sobel(relief, cv2.CV_32F, 1, 0) + light[1] * cv2.Sobel(relief, cv2.CV_32F, 0, 1)
     shade = 0.8 + 0.0012 * slope
     shade += 0.1 * smooth_color_noise(rng, image.shape[0], image.shape[1], 6)[..., 0]
     blend(image, (shade[..., None] * color.astype(np.float32)).clip(0, 255), mask)
+    return mask > 127
 
 
 def _hand(mask: Mask, rng: np.random.Generator, skin: Color) -> Color:
