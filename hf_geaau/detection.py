@@ -13,14 +13,17 @@ from hf_geaau.errors import CheckpointError, GeaauError, PhotoWarning
 from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.faces.photos import load_photo, source_name
 from hf_geaau.faces.pixels import is_batch, split_batch
-from hf_geaau.inference import FaceAnalyzer, Runner, check_sides
+from hf_geaau.inference import FaceAnalyzer, Runner, check_outputs
 from hf_geaau.video.kinds import is_video
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, failure
 from hf_geaau.video.tracking import head_pose
 
 _STREAM = ("every", "fps", "detect_every", "smooth_s", "batch_size", "start_s", "end_s")
-KEPT = {"return_masks": "masks", "return_embedding": "embedding", "return_sides": "side_probabilities"}
+KEPT = {
+    "return_masks": "masks", "return_embedding": "embedding", "return_sides": "side_probabilities",
+    "return_visibility": "visibility",
+}  # fmt: skip
 """The output of the network that each option asks for."""
 
 _OPTIONS = ("aligned", "min_score", *KEPT, "on_error", "num_workers", *_STREAM)
@@ -63,6 +66,8 @@ class ActionUnitDetector:
                 return_embedding: Add "embedding", (D,) float32, the expression embedding.
                 return_sides: Add "sides", {"AU12_left": probability, "AU12_right": ...} of each AU in
                     `hf_geaau.facs.SIDED`; left and right are the person's own.
+                return_visibility: Add "visibility", {"AU12": probability that its region can be seen, ...}, and
+                    "hidden", the AUs whose region is not. What is said of these is a guess.
                 on_error: "raise", or "return" to get the error in place of an input's faces and continue.
                 batch_size: Faces per forward pass. Default: what suits the backend.
                 num_workers: Threads that detect and analyze. Default: one per core.
@@ -79,7 +84,7 @@ class ActionUnitDetector:
         Raises:
             PhotoError: If a photo cannot be read, unless `on_error="return"`.
             VideoError: If a video cannot be read, unless `on_error="return"`.
-            CheckpointError: If masks or sides are asked for and the checkpoint has none.
+            CheckpointError: If masks, sides or visibility are asked for and the checkpoint has none.
             TypeError, ValueError: If an option is unknown or out of range.
         """
         options = checked_options({**self.options, **_given(options)})
@@ -112,11 +117,11 @@ class ActionUnitDetector:
             keep: Which of `hf_geaau.inference.OPTIONAL_OUTPUTS` to keep; None for what was given on construction.
 
         Raises:
-            CheckpointError: If masks or sides are asked for and the checkpoint has none.
+            CheckpointError: If masks, sides or visibility are asked for and the checkpoint has none.
         """
         if keep is None:
             keep = [output for option, output in KEPT.items() if self.options.get(option)]
-        check_sides(self.runner.facts, keep)
+        check_outputs(self.runner.facts, keep)
         if "masks" in keep and not self.runner.facts.has_masks:
             raise CheckpointError("Masks need a checkpoint with head='lam', got one without.")
         stated = {"aligned": aligned, "min_score": min_score}

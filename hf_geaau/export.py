@@ -2,8 +2,8 @@
 
 The network takes `pixel_values`, (B, 3, height, width) float32 RGB pixels from 0 to 255 of aligned crops, and
 normalizes them itself. Its outputs are `logits`, `probabilities` (calibrated) and, if the model has them, `intensities`
-(0 to 5), each (B, N), and `side_probabilities` (B, N, 2), of the person's left and right; `embedding` (B, D); and
-`masks` (B, N, h, w). Files are named and placed as Optimum and Transformers.js do.
+(0 to 5), and `visibility`, each (B, N), and `side_probabilities` (B, N, 2), of the person's left and right;
+`embedding` (B, D); and `masks` (B, N, h, w). Files are named and placed as Optimum and Transformers.js do.
 """
 
 import contextlib
@@ -92,6 +92,8 @@ class _Network(torch.nn.Module):
             values["intensities"] = output.intensities
         if output.side_logits is not None:
             values["side_probabilities"] = (output.side_logits / self.model.config.temperature).sigmoid()
+        if output.visibility_logits is not None:
+            values["visibility"] = output.visibility_logits.sigmoid()
         values["embedding"] = output.expression_embedding
         if output.au_masks is not None:
             values["masks"] = output.au_masks

@@ -18,7 +18,7 @@ from hf_geaau.faces import Face, FaceDetector
 from hf_geaau.faces.quality import quality_notes
 from hf_geaau.models.geaau.cropping_geaau import crop_faces, similarity_transform
 
-OPTIONAL_OUTPUTS = ("embedding", "masks", "side_probabilities")
+OPTIONAL_OUTPUTS = ("embedding", "masks", "side_probabilities", "visibility")
 """Fields of a `Prediction` that a runner returns only if it is told to keep them."""
 
 
@@ -32,6 +32,7 @@ class Prediction:
         intensities: (B, N) float32, 0 to 5.
         side_probabilities: (B, N, 2) float32, of the person's left and right, calibrated. Of AUs that are not among
             `facs.SIDED` they mean nothing.
+        visibility: (B, N) float32, probability that the region of each AU can be seen.
         embedding: (B, D) float32, L2-normalized expression embedding.
         masks: (B, N, h, w) float32, LAM masks.
     """
@@ -40,6 +41,7 @@ class Prediction:
     probabilities: NDArray[np.float32] | None = None
     intensities: NDArray[np.float32] | None = None
     side_probabilities: NDArray[np.float32] | None = None
+    visibility: NDArray[np.float32] | None = None
     embedding: NDArray[np.float32] | None = None
     masks: NDArray[np.float32] | None = None
 
@@ -66,6 +68,7 @@ class ModelFacts:
         predicts_intensities: Whether it predicts intensities.
         has_masks: Whether it predicts masks.
         has_sides: Whether it predicts the left and the right side of AUs.
+        has_visibility: Whether it predicts which AUs can be seen.
     """
 
     name: str
@@ -76,6 +79,7 @@ class ModelFacts:
     predicts_intensities: bool
     has_masks: bool
     has_sides: bool = False
+    has_visibility: bool = False
 
 
 class Runner(ABC):
@@ -167,17 +171,22 @@ class Runner(ABC):
         return Prediction.concatenate(parts)
 
 
-def check_sides(facts: ModelFacts, keep: Sequence[str]) -> None:
-    """Check that a model predicts sides if they are to be kept.
+def check_outputs(facts: ModelFacts, keep: Sequence[str]) -> None:
+    """Check that a model predicts the sides and the visibility that are to be kept.
 
     Raises:
         CheckpointError: If it does not.
     """
-    if "side_probabilities" in keep and not facts.has_sides:
-        raise CheckpointError(
-            f"The checkpoint '{facts.name}' does not tell left and right apart: it was trained without"
-            " `model.predict_sides=true`. Do without sides, or pass a checkpoint that has them."
-        )
+    known = {
+        "side_probabilities": (facts.has_sides, "tell left and right apart", "predict_sides", "sides"),
+        "visibility": (facts.has_visibility, "tell what is hidden", "predict_visibility", "visibility"),
+    }
+    for output, (is_there, ability, option, name) in known.items():
+        if output in keep and not is_there:
+            raise CheckpointError(
+                f"The checkpoint '{facts.name}' does not {ability}: it was trained without `model.{option}=true`."
+                f" Do without {name}, or pass a checkpoint that has {'them' if name == 'sides' else 'it'}."
+            )
 
 
 class FaceAnalyzer:
@@ -256,7 +265,7 @@ class FaceAnalyzer:
             sides = np.where(has_sides[:, None], sides, np.float32(np.nan))
             prediction = replace(prediction, side_probabilities=sides)
         values: list[dict[str, Any]] = [{} for _ in faces]
-        for name in ("probabilities", "intensities", "side_probabilities", "embedding", "masks"):
+        for name in ("probabilities", "intensities", *OPTIONAL_OUTPUTS):
             if (rows := getattr(prediction, name)) is not None:
                 for value, row in zip(values, rows, strict=True):
                     value[name] = row

@@ -84,6 +84,7 @@ def predict_video(
     device: str | None = None,
     backend: str | None = None,
     return_sides: bool = False,
+    return_visibility: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Predict the action units of a video's faces, frame by frame, in bounded memory.
 
@@ -104,13 +105,14 @@ def predict_video(
         end: Stop at this time.
         device, backend: See `hf_geaau.backends.load_runner`.
         return_sides: Add the sides of AUs, and how they differ, see docs/tables.md.
+        return_visibility: Add the probability that the region of each AU can be seen.
 
     Yields:
         A row per face and frame, as in the table of `hf-geaau predict`: `pandas.DataFrame(predict_video(path))`.
 
     Raises:
         VideoError: If the video cannot be read.
-        CheckpointError: If sides are asked for and the checkpoint has none.
+        CheckpointError: If sides or visibility are asked for and the checkpoint has none.
 
     Example:
         >>> for row in predict_video("clip.mp4", fps=5):  # doctest: +SKIP
@@ -119,7 +121,8 @@ def predict_video(
     is_path = model is None or isinstance(model, str | os.PathLike)
     detector: Any = load_pipeline(model, device=device, backend=backend) if is_path else model  # type: ignore[arg-type]
     settings = Settings(every, fps, detect_every, smooth, batch_size, workers, start_s=start, end_s=end)
-    analyzer = detector.analyzer(min_score=min_score, keep=("side_probabilities",) if return_sides else None)
+    keep = ["side_probabilities"] * return_sides + ["visibility"] * return_visibility
+    analyzer = detector.analyzer(min_score=min_score, keep=keep or None)
     for item in FaceStream(analyzer, settings).run(_video_sources(video)):
         if isinstance(item, AnalyzedFrame):
             for index, face in enumerate(item.faces):

@@ -44,6 +44,7 @@ class FacialActionUnitPipeline(Pipeline):
         return_masks: Add "masks", (N, h, w) float32, the LAM mask of each AU over the crop.
         return_embedding: Add "embedding", (D,) float32, the expression embedding.
         return_sides: Add "sides", {"AU12_left": probability, "AU12_right": ...}, left and right being the person's own.
+        return_visibility: Add "visibility", {"AU12": probability that its region can be seen, ...}, and "hidden".
         on_error: "raise", or "return" to get the error in place of an input's faces and continue with the rest.
         batch_size: Faces per forward pass. Default: 16, or 256 on a GPU.
         num_workers: Threads that detect and analyze. Default: one per core.
@@ -104,6 +105,7 @@ class FacialActionUnitPipeline(Pipeline):
         """Read the photo."""
         config = self.model.config
         keep = ["embedding"] + ["masks"] * (config.head == "lam") + ["side_probabilities"] * config.predict_sides
+        keep += ["visibility"] * config.predict_visibility
         return {"analyzer": self.analyzer(**options, keep=keep), "image": np.asarray(read_photo(source))}
 
     def _forward(self, model_inputs: dict[str, Any]) -> dict[str, Any]:

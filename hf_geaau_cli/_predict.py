@@ -82,6 +82,9 @@ BaselineOption = Annotated[
 SidesOption = Annotated[
     bool, typer.Option("--sides", help="Add each AU on the person's left and right, if the model tells them apart.")
 ]
+VisibilityOption = Annotated[
+    bool, typer.Option("--visibility", help="Add whether each AU's region can be seen, if the model tells it.")
+]
 ChunkOption = Annotated[int, typer.Option("--chunk", min=1, help="Rows written at a time; a kill loses no more.")]
 
 
@@ -106,6 +109,7 @@ def predict(
     faces: FacesOption = "all",
     baseline: BaselineOption = None,
     sides: SidesOption = False,
+    visibility: VisibilityOption = False,
     heat_map: HeatMapOption = None,
     blur: Annotated[bool, typer.Option("--blur", help="Make faces unrecognizable in what --annotate writes.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
@@ -119,7 +123,7 @@ def predict(
     """
     if (blur or heat_map) and annotate is None:
         raise typer.BadParameter("needs --annotate DIR.", param_hint="--blur" if blur else "--heat-map")
-    _check_side_columns(sides, table_format)
+    _check_columns({"--sides": sides, "--visibility": visibility}, table_format)
     _check_output(output, is_finished=(table_format, faces, baseline) != ("geaau", "all", None))
     quiet_libraries()
     from hf_geaau.backends import choose_backend, load_analyzer
@@ -137,7 +141,7 @@ def predict(
         settings = Settings(every, fps, detect_every, smooth, batch_size, workers or process.workers,
                             annotate is not None, start, end)  # fmt: skip
         backend = choose_backend(model, backend, device := device or process.device)
-    keep = ["masks"] * bool(annotate) + ["side_probabilities"] * sides
+    keep = ["masks"] * bool(annotate) + ["side_probabilities"] * sides + ["visibility"] * visibility
     analyzer = load_analyzer(model, backend=backend, device=device, keep=keep, aligned=aligned, min_score=min_score)
     finishing = with_neutral_photo(finishing, analyzer)
     observers: list[RunObserver] = [_Printer(is_alone=process.count == 1)]
@@ -157,9 +161,11 @@ def predict(
     _conclude(report, process.count, min_score)
 
 
-def _check_side_columns(sides: bool, table_format: str) -> None:
-    if sides and table_format != "geaau":
-        raise typer.BadParameter(f"needs --format geaau: {table_format} has no columns for them.", param_hint="--sides")
+def _check_columns(wanted: dict[str, bool], table_format: str) -> None:
+    for option, is_wanted in wanted.items():
+        if is_wanted and table_format != "geaau":
+            message = f"needs --format geaau: {table_format} has no columns for that."
+            raise typer.BadParameter(message, param_hint=option)
 
 
 def _tell_where(folder: Path | None) -> NoReturn:
@@ -257,7 +263,7 @@ def _face_table(face: "Face") -> Table:
         unit, is_present = ACTION_UNITS.get(int(label[2:])), label in face.present
         bar = "█" * round(float(probability) * length)
         cells = [label, unit.name if unit else "", f"{probability:.2f}", *[bar] * bool(length)]
-        cells.append("present" if is_present else "")
+        cells.append("hidden" if label in face.hidden else "present" if is_present else "")
         if face.intensities is not None:
             cells.append(f"{face.intensities[index]:.1f}")
         cells += [f"{value:.2f}" for value in sides.get(label, ())]

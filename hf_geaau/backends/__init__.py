@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_geaau.errors import CheckpointError, DeviceError, MissingExtraError
-from hf_geaau.inference import FaceAnalyzer, Runner, check_sides
+from hf_geaau.inference import FaceAnalyzer, Runner, check_outputs
 from hf_geaau.models.zoo import find_checkpoint, local_checkpoint, quoted
 
 BACKENDS = ("torch", "onnx", "openvino")
@@ -27,10 +27,12 @@ NETWORKS = {".onnx": "onnx", ".xml": "openvino"}
 _PACKAGES = {"torch": "torch", "onnx": "onnxruntime", "openvino": "openvino"}
 _SETTINGS = ("config.json", "preprocessor_config.json", "processor_config.json")
 # What saving again or sharing may change, and no output depends on.
-_VOLATILE = ("transformers_version", "torch_dtype", "dtype", "_name_or_path", "auto_map", "trained_on")
-_VOLATILE += ("side_weight", "embedding_weight")
+_VOLATILE = (
+    "transformers_version", "torch_dtype", "dtype", "_name_or_path", "auto_map", "trained_on", "side_weight",
+    "visibility_weight", "embedding_weight",
+)  # fmt: skip
 # Settings that older checkpoints lack, at the values that mean the same as their absence: saving again adds them.
-_ADDED = {"predict_sides": False}
+_ADDED = {"predict_sides": False, "predict_visibility": False}
 
 
 def load_runner(
@@ -100,11 +102,11 @@ def load_analyzer(
 
     Raises:
         MissingExtraError: If what the backend needs is not installed.
-        CheckpointError: If the checkpoint does not load, predicts no AUs, or predicts no sides that are to be kept.
+        CheckpointError: If the checkpoint does not load, predicts no AUs, or not what is to be kept.
         DeviceError: If torch cannot use the device.
     """
     runner = load_runner(model, backend=backend, device=device, keep=keep, must_predict=must_predict)
-    check_sides(runner.facts, keep)
+    check_outputs(runner.facts, keep)
     return FaceAnalyzer(runner, **options)
 
 

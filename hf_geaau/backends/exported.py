@@ -151,4 +151,5 @@ def facts_of(name: str, metadata: Mapping[str, Any], outputs: Sequence[str]) -> 
         predicts_intensities="intensities" in outputs,
         has_masks="masks" in outputs,
         has_sides="side_probabilities" in outputs,
+        has_visibility="visibility" in outputs,
     )

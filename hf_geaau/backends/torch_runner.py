@@ -54,7 +54,7 @@ class TorchRunner(Runner):
         values = {"embedding": output.expression_embedding if "embedding" in self.keep else None}
         if (logits := output.get("logits")) is not None:
             scores = self.image_processor.post_process_action_units(output)
-            names = ["probabilities", "intensities", *({"side_probabilities"} & self.keep)]
+            names = ["probabilities", "intensities", *({"side_probabilities", "visibility"} & self.keep)]
             values |= {name: torch.stack([face[name] for face in scores]) for name in names if name in scores[0]}
             values |= {"logits": logits, "masks": output.au_masks if "masks" in self.keep else None}
         return Prediction(**{name: value.float().cpu().numpy() for name, value in values.items() if value is not None})
@@ -73,6 +73,7 @@ def facts_of(model: Any, image_processor: Any) -> ModelFacts:
         predicts_intensities=bool(labels) and bool(getattr(config, "predict_intensity", False)),
         has_masks=bool(labels) and config.head == "lam",
         has_sides=bool(labels) and bool(getattr(config, "predict_sides", False)),
+        has_visibility=bool(labels) and bool(getattr(config, "predict_visibility", False)),
     )
 
 

@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .base import AUDataset, DatasetNotes, Fold
-from .columns import class_weights, column_array, side_labels
+from .columns import class_weights, column_array, side_labels, visibility_labels
 from .loading import dataset_class, get_dataset, list_datasets, load
 from .rows import Recording
 
@@ -42,6 +42,7 @@ __all__ = [
     "open_aligned",
     "prepare",
     "side_labels",
+    "visibility_labels",
     "write_example",
 ]
 

@@ -70,6 +70,18 @@ def side_labels(dataset: "datasets.Dataset", ignore_traces: bool = False) -> NDA
     return labels
 
 
+VISIBLE_FROM = 0.5
+"""Share of an AU's region from which it counts as visible. Our choice."""
+
+
+def visibility_labels(dataset: "datasets.Dataset") -> NDArray[np.float32]:
+    """Return whether each AU can be seen, (R, N): 1 visible, 0 hidden, -1 where the dataset does not tell."""
+    if "visible" not in dataset.column_names:
+        return np.full(column_array(dataset, "labels").shape, -1, np.float32)
+    share = column_array(dataset, "visible")
+    return np.where(share < 0, -1, share >= VISIBLE_FROM).astype(np.float32)
+
+
 def class_weights(dataset: "datasets.Dataset | ArrayLike") -> NDArray[np.float64]:
     """Weight each AU by the inverse of how often it occurs, so that weights average 1.
 

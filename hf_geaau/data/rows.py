@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ similarity", CVPR 2019, by three independent implementations."""
 
 BLOCK_SIZE = 4096
 
+FURTHER = ("side_intensities", "visible")
+"""Columns of `Recording` that only some datasets have."""
+
 
 @dataclass(eq=False)
 class Recording:
@@ -36,6 +39,7 @@ class Recording:
         split: As the dataset's own files divide it, or "" if they do not.
         side_intensities: (F, N, 2) float32, 0-5 on the person's left and right, -1 missing; None for a dataset that
             tells no sides.
+        visible: (F, N) float32, share of each AU's region that nothing hides, 0-1; None where it is not known.
     """
 
     subject_id: str
@@ -46,6 +50,7 @@ class Recording:
     images: list[str]
     split: str = ""
     side_intensities: NDArray[np.float32] | None = None
+    visible: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -54,14 +59,16 @@ class Recording:
         """Return the frames where `keep` is true."""
         images = [image for image, kept in zip(self.images, keep, strict=True) if kept]
         labels, intensities = self.labels[keep], self.intensities[keep]
-        sides = None if self.side_intensities is None else self.side_intensities[keep]
+        further: dict[str, Any] = {
+            name: None if (values := getattr(self, name)) is None else values[keep] for name in FURTHER
+        }
         return replace(
             self,
             frames=self.frames[keep],
             labels=labels,
             intensities=intensities,
             images=images,
-            side_intensities=sides,
+            **further,
         )
 
     def in_ranges(self, ranges: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
@@ -165,7 +172,7 @@ def recordings_table(recordings: Sequence[Recording], contents: list[bytes] | No
         for name in ("subject_id", "sequence_id")
     }
     images = [path for recording in recordings for path in recording.images]
-    sides = [recording.side_intensities for recording in recordings if recording.side_intensities is not None]
+    further = {name: [getattr(recording, name) for recording in recordings] for name in FURTHER}
     return pa.table(
         {
             "image": image_column(images, contents),
@@ -173,7 +180,11 @@ def recordings_table(recordings: Sequence[Recording], contents: list[bytes] | No
             "intensities": fixed_lists(np.concatenate([recording.intensities for recording in recordings])),
             **{name: pa.array(values, pa.string()) for name, values in names.items()},
             "frame": pa.array(np.concatenate([recording.frames for recording in recordings]), pa.int32()),
-            **({"side_intensities": fixed_lists(np.concatenate(sides).reshape(len(images), -1))} if sides else {}),
+            **{
+                name: fixed_lists(np.concatenate(values).reshape(len(images), -1))
+                for name, values in further.items()
+                if values[0] is not None  # a dataset tells it of all recordings or of none
+            },
         }
     )
 

@@ -18,7 +18,7 @@ from hf_geaau import facs
 from hf_geaau.errors import DatasetError
 
 from .base import AUDataset, DatasetNotes, Fold
-from .rows import Block, Recording, TripletBlock, triplet_features
+from .rows import FURTHER, Block, Recording, TripletBlock, triplet_features
 
 if TYPE_CHECKING:
     import datasets
@@ -30,6 +30,7 @@ _WIDTHS = {
     "labels": len(facs.SYNTHETIC),
     "intensities": len(facs.SYNTHETIC),
     "side_intensities": len(facs.SYNTHETIC) * len(facs.SIDES),
+    "visible": len(facs.SYNTHETIC),
 }
 
 _CANDIDATES = 3000
@@ -59,8 +60,8 @@ class Synthetic(AUDataset):
     HOMEPAGE = "https://github.com/USC-ICT/ICT-FaceKit"
     CITATION = "Li et al., Learning formation of physically-based face attributes, CVPR 2020 (ICT-FaceKit)"
     LAYOUT = f"""
-{LABELS_FILE}    file_name, labels, intensities, side_intensities (left, right of each AU), subject_id
-                  (render-<seed>-<identity>), frame, …
+{LABELS_FILE}    file_name, labels, intensities, side_intensities (left, right of each AU), visible
+                  (share of each AU's region), subject_id (render-<seed>-<identity>), frame, …
 {SETTINGS_FILE}       how it was rendered, with the order of the action units
 {IMAGES}/00000000.jpg
 Made by `hf-geaau render`."""
@@ -95,7 +96,7 @@ Made by `hf-geaau render`."""
         table, settings, images = self.files(data_dir)
         rows = _read_table(table)
         _check_units(settings)
-        labels, intensities, sides = (_matrix(rows[name], name, table) for name in _WIDTHS)
+        labels, intensities, sides, visible = (_matrix(rows[name], name, table) for name in _WIDTHS)
         sides = sides.reshape(len(sides), -1, len(facs.SIDES))
         sides[:, [unit not in facs.SIDED for unit in facs.SYNTHETIC]] = -1
         has_image = self._check_images(rows["file_name"], images, table, notes)
@@ -116,6 +117,7 @@ Made by `hf-geaau render`."""
                 intensities[block],
                 paths[block].tolist(),
                 side_intensities=sides[block],
+                visible=visible[block],
             )
             for block in blocks
         ]
@@ -134,13 +136,17 @@ Made by `hf-geaau render`."""
         return has_image
 
     def features(self) -> "datasets.Features":
-        """Return the columns; "side_intensities" has left and right of one AU after the other, -1 for AUs without."""
+        """Return the columns; "side_intensities" has left and right of one AU after the other, -1 for AUs without.
+
+        "visible" is the share of each AU's region that nothing hides, 0-1.
+        """
         from datasets import List, Value
 
         if self.triplets:
             return triplet_features()
         features = super().features()
-        features["side_intensities"] = List(Value("float32"), length=_WIDTHS["side_intensities"])
+        for name in FURTHER:
+            features[name] = List(Value("float32"), length=_WIDTHS[name])
         return features
 
     def part_of(self, subject_id: str) -> int:
@@ -277,8 +283,8 @@ def _read_table(path: Path) -> dict[str, list[Any]]:
 
     names = ["file_name", "labels", "intensities", "subject_id", "frame"]
     try:
-        has_sides = "side_intensities" in pq.read_schema(path).names  # renders of earlier versions lack them
-        table = pq.read_table(path, columns=names + ["side_intensities"] * has_sides)
+        further = [name for name in FURTHER if name in pq.read_schema(path).names]  # earlier versions lack some
+        table = pq.read_table(path, columns=names + further)
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(
             f"Cannot read the columns {', '.join(names)} of {str(path)!r}: {error}. Render again."
@@ -286,11 +292,11 @@ def _read_table(path: Path) -> dict[str, list[Any]]:
     if missing := [name for name in names if name not in table.column_names]:
         raise DatasetError(f"{str(path)!r} has no column '{missing[0]}'. Render again.")
     rows = {name: table[name].to_pylist() for name in table.column_names}
-    return {"side_intensities": [[-1.0] * _WIDTHS["side_intensities"]] * len(table), **rows}
+    return {**{name: [[-1.0] * _WIDTHS[name]] * len(table) for name in FURTHER}, **rows}
 
 
 def _matrix(rows: list[list[float]], name: str, path: Path) -> NDArray[np.float32]:
-    """Return a column of labels or intensities as (R, 18), or of both sides' intensities as (R, 36), checked."""
+    """Return a column of labels, intensities or visibility as (R, 18), or of both sides' intensities as (R, 36)."""
     width = _WIDTHS[name]
     wrong = next((index for index, row in enumerate(rows) if len(row) != width), None)
     if wrong is not None:
@@ -300,7 +306,7 @@ def _matrix(rows: list[list[float]], name: str, path: Path) -> NDArray[np.float3
         )
     values = np.array(rows, np.float32).reshape(-1, width)
     is_valid = np.isin(values, (0, 1)) if name == "labels" else (values >= 0) & (values <= 5)
-    is_valid |= (values == -1) & (name == "side_intensities")  # -1: missing
+    is_valid |= (values == -1) & (name in FURTHER)  # -1: missing
     if not is_valid.all():
         row, column = np.argwhere(~is_valid)[0]
         rule = "0 or 1" if name == "labels" else "from 0 to 5"

@@ -29,8 +29,8 @@ POINT_NOISE = 0.05  # of the distance between the eyes
 _MARGIN = 0.15  # mirrored at the edges of a crop, so that a moved crop has no black border
 # Columns that are no traits: they identify rows, or say where the AUs were drawn from, which decides their number.
 _STRUCTURE = {
-    "file_name", "labels", "intensities", "side_intensities", "subject_id", "sequence_id", "frame", "points", "index",
-    "au_source", "style",
+    "file_name", "labels", "intensities", "side_intensities", "visible", "subject_id", "sequence_id", "frame", "points",
+    "index", "au_source", "style",
 }  # fmt: skip
 _TENS = (lambda angle: np.abs(np.degrees(angle)), (10, 20, 30, 40),
          ("0 to 10", "10 to 20", "20 to 30", "30 to 40", "40 and more"))  # fmt: skip

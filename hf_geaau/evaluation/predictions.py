@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from hf_geaau.backends.torch_runner import TorchRunner, evaluating
-from hf_geaau.data import column_array, side_labels
+from hf_geaau.data import column_array, side_labels, visibility_labels
 from hf_geaau.errors import EvaluationError, PhotoError
 from hf_geaau.faces.photos import read_photo
 from hf_geaau.inference import Prediction
@@ -34,6 +34,8 @@ class Predictions:
         intensities: (F, M) float32, 0-5, or -1 (missing).
         sides: (F, M, 2) float32, labels of the person's left and right, or None if the model does not predict them.
         side_probabilities: (F, N, 2) float32, or None.
+        visible: (F, M) float32, 1 if the AU can be seen, 0 if not, -1 unknown; None if the model does not predict it.
+        visibility: (F, N) float32, predicted probability that the AU can be seen, or None.
         subject_id: (F,) subject of each frame.
         rows: (F,) row of each frame in the dataset.
         skipped: One line for each row whose image cannot be read; such rows are in none of the arrays.
@@ -49,6 +51,8 @@ class Predictions:
     skipped: list[str] = field(default_factory=list)
     sides: NDArray[np.float32] | None = None
     side_probabilities: NDArray[np.float32] | None = None
+    visible: NDArray[np.float32] | None = None
+    visibility: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +102,8 @@ def predict_dataset(
             " from it."
         )
     crops = _Crops(dataset, image_processor)
-    keep = ("side_probabilities",) if model.config.predict_sides else ()
+    config = model.config
+    keep = ["side_probabilities"] * config.predict_sides + ["visibility"] * config.predict_visibility
     predicted, rows, skipped = _run(
         model, image_processor, crops, keep, batch_size, device, num_workers, progress, bf16
     )
@@ -113,8 +118,10 @@ def predict_dataset(
         subject_id=np.array(dataset["subject_id"][:], dtype=np.str_)[rows],
         rows=rows,
         skipped=skipped,
-        sides=side_labels(dataset)[rows] if keep else None,
+        sides=side_labels(dataset)[rows] if config.predict_sides else None,
         side_probabilities=predicted.side_probabilities,
+        visible=visibility_labels(dataset)[rows] if config.predict_visibility else None,
+        visibility=predicted.visibility,
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from hf_geaau import facs, metrics
 from hf_geaau.data import AUDataset, Fold, get_dataset, open_aligned
 from hf_geaau.errors import DatasetWarning, EvaluationError
-from hf_geaau.metrics._checks import mean_of_known, plain_number
+from hf_geaau.metrics._checks import mean_of_known, plain_number, with_mean
 from hf_geaau.metrics.folds import by_unit, mean_of_folds, pooled_folds
 from hf_geaau.metrics.triplets import TRIPLET_TYPES
 from hf_geaau.models.geaau.image_processing_geaau import GeaauImageProcessor
@@ -179,7 +179,8 @@ def score(
         "accuracy", "base_rate", "always_on_f1", "labelled", "positives", "predicted", "true_positives",
         "expected_calibration_error", "threshold"; "mean": the same without threshold; and if the model predicts
         intensities, "intensity": by AU and "mean", "icc" and "mae"; if it predicts sides and the dataset tells them,
-        "sides": by AU that has them and "mean", "side_auc" and "side_choice".
+        "sides": by AU that has them and "mean", "side_auc" and "side_choice"; and likewise "visibility": by AU that is
+        hidden in some frames and "mean", "visibility_auc".
 
     Raises:
         EvaluationError: If model and dataset share no AU.
@@ -209,6 +210,13 @@ def score(
         if len(known):
             scored = by_unit([names[unit] for unit in known], [metrics.au_sides(told[:, known], found[:, known])])
             result["sides"] = {**scored["action_units"], "mean": scored["mean"]}
+    if predictions.visible is not None and predictions.visibility is not None:
+        told, seen = predictions.visible[:, put], predictions.visibility[:, take]
+        known = np.flatnonzero((told == 0).any(0) & (told == 1).any(0))
+        if len(known):
+            aucs = {"visibility_auc": metrics.au_auc(told[:, known], seen[:, known])["auc"]}
+            scored = by_unit([names[unit] for unit in known], [with_mean(aucs)])
+            result["visibility"] = {**scored["action_units"], "mean": scored["mean"]}
     return result
 
 

@@ -27,6 +27,7 @@ class Face:
         intensities: (N,) float32, 0 to 5 (FACS A-E are 1-5), if the model predicts them.
         side_probabilities: (N, 2) float32, calibrated, of the person's left and right, if they were asked for. NaN for
             AUs without sides.
+        visibility: (N,) float32, probability that each AU's region can be seen, if it was asked for.
         embedding: (D,) float32, L2-normalized expression embedding, if it was asked for.
         masks: (N, h, w) float32, LAM masks over the crop, if they were asked for.
 
@@ -47,6 +48,7 @@ class Face:
     thresholds: NDArray[np.float32] | None = None
     intensities: NDArray[np.float32] | None = None
     side_probabilities: NDArray[np.float32] | None = None
+    visibility: NDArray[np.float32] | None = None
     embedding: NDArray[np.float32] | None = None
     masks: NDArray[np.float32] | None = None
 
@@ -64,6 +66,13 @@ class Face:
         return [name for name, present in zip(self.action_units, is_present, strict=True) if present]
 
     @property
+    def hidden(self) -> list[str]:
+        """Names of the AUs whose region is rather hidden than seen; [] if visibility was not asked for."""
+        if self.visibility is None:
+            return []
+        return [name for name, seen in zip(self.action_units, self.visibility, strict=True) if seen < 0.5]
+
+    @property
     def sides(self) -> dict[str, tuple[float, float]]:
         """Probabilities on the person's left and right, by the names of the AUs that have sides; {} without."""
         if self.side_probabilities is None:
@@ -78,7 +87,7 @@ class Face:
             "box" {"xmin", "ymin", "xmax", "ymax"}, "score", "points" 5×[x, y], "quality" [note, ...]; once they are
             predicted "action_units" {name: probability}, "present" [name, ...] and "intensities" {name: 0 to
             5}; and, if they were kept, "sides" {"AU12_left": probability, "AU12_right": ...} of AUs that have sides,
-            and "masks" and "embedding", arrays.
+            "visibility" {name: probability} and "hidden" [name, ...], and "masks" and "embedding", arrays.
         """
         result: dict[str, Any] = {
             "box": dict(zip(("xmin", "ymin", "xmax", "ymax"), map(float, self.box), strict=True)),
@@ -97,6 +106,9 @@ class Face:
                 for name, pair in self.sides.items()
                 for side, value in zip(facs.SIDES, pair, strict=True)
             }
+        if self.visibility is not None:
+            result["visibility"] = dict(zip(self.action_units, self.visibility.tolist(), strict=True))
+            result["hidden"] = self.hidden
         return result | {
             name: value for name, value in (("masks", self.masks), ("embedding", self.embedding)) if value is not None
         }

@@ -25,7 +25,7 @@ def mean_of_folds(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "action_units": by AU the mean over folds of each score; "mean": the mean over folds of each fold's mean over
         AUs; "spread": their standard deviation between folds (n - 1; None for one fold). A score that a
         fold does not have, such as the AUC of an AU that never occurs there, is left out of the AU's mean.
-        With intensities also "intensity", and with sides "sides", by AU and "mean".
+        With intensities also "intensity", and likewise "sides" and "visibility", by AU and "mean".
 
     Raises:
         MetricError: If there is no report, or they are of different AUs.
@@ -45,7 +45,7 @@ def mean_of_folds(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "mean": _over(overall),
         "spread": _over(overall, lambda values: np.std(values, ddof=1) if len(values) > 1 else np.nan),
     }
-    for kind in ("intensity", "sides"):
+    for kind in ("intensity", "sides", "visibility"):
         parts = [report[kind] for report in reports if kind in report]
         if len(parts) == len(reports):
             entries = [entry for entry in parts[0] if all(entry in part for part in parts)]

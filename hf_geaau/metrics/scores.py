@@ -44,6 +44,9 @@ SCORES: dict[str, Score] = {
     "side_choice": Score(
         "side choice", "Share of one-sided faces in which the side that shows the unit scores higher; .5 is chance."
     ),
+    "visibility_auc": Score(
+        "visibility AUC", "AUC of telling frames where the unit can be seen from those that hide it."
+    ),
     "expected_calibration_error": Score(
         "ECE", "Expected calibration error: mean distance of predicted probability and observed frequency.", "lower"
     ),
@@ -149,12 +152,12 @@ def markdown_table(
 
 
 def score_rows(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the scores of a report by AU, with those of intensity and sides among them, and their "mean" at the end.
+    """Return the scores of a report by AU, with those of intensity, sides and visibility, and their "mean" at the end.
 
     Args:
         report: As `hf_geaau.evaluation.score` and `mean_of_folds` return it.
     """
-    further = [report.get(name) or {} for name in ("intensity", "sides")]
+    further = [report.get(name) or {} for name in ("intensity", "sides", "visibility")]
     units = {**report["action_units"], MEAN: report["mean"]}
     return {
         name: scores | {key: value for part in further for key, value in part.get(name, {}).items()}

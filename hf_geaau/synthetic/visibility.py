@@ -1,4 +1,4 @@
-"""Tell which action units of a rendered face can be seen: what hair, hands and the head itself hide. Needs numpy only."""
+"""Tell which action units of a rendered face can be seen, past hair, hands and the head itself. Needs numpy only."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,6 @@ LANDMARKS: dict[int, tuple[int, ...]] = {
 }  # fmt: skip
 """The landmarks (of 68) by which each action unit is seen. Our choice, from where FACS looks for it."""
 
-HIDDEN_BELOW = 0.5
-"""An action unit is hidden if less than this share of its landmarks is visible. Our choice."""
 _DARK_TINT = 0.45  # of lenses, from which eyes behind them are hidden
 _THICKNESS_CM = 0.5  # by which things must lie before a landmark to hide it, more than lids, lips and wrinkles
 

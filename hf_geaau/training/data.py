@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tvF
 
 from hf_geaau import facs
-from hf_geaau.data import side_labels
+from hf_geaau.data import side_labels, visibility_labels
 from hf_geaau.errors import PhotoError, TrainingError
 from hf_geaau.faces.photos import read_photo
 from hf_geaau.models.geaau import GeaauImageProcessor
@@ -40,6 +40,7 @@ class CropDataset(torch.utils.data.Dataset):
         action_units: FACS numbers of the model; None for those of the rows.
         with_intensities: Return the intensities as well.
         with_sides: Return the labels of the left and right side, "sides" (AUs, 2), as well; see `label_targets`.
+        with_visibility: Return whether each AU can be seen, "visible" (AUs,), as well.
         ignore_traces: Set labels to -1 where the intensity is above 0 and below 1.
         augmentation: Random changes; None for none.
         shuffle: Return the rows in an order that each epoch draws anew.
@@ -59,6 +60,7 @@ class CropDataset(torch.utils.data.Dataset):
         *,
         with_intensities: bool = False,
         with_sides: bool = False,
+        with_visibility: bool = False,
         ignore_traces: bool = False,
         augmentation: Augmentation | None = None,
         shuffle: bool = False,
@@ -77,7 +79,8 @@ class CropDataset(torch.utils.data.Dataset):
         self.targets = (
             _triplet_targets(rows) if self.is_triplets else label_targets(rows, row_units, action_units, ignore_traces)
         )
-        for name, is_wanted in (("intensities", with_intensities), ("sides", with_sides)):
+        wanted = {"intensities": with_intensities, "sides": with_sides, "visible": with_visibility}
+        for name, is_wanted in wanted.items():
             if not is_wanted:
                 self.targets.pop(name, None)
         self.length = max(len(rows) // batch_size * batch_size, 0) or len(rows)
@@ -161,7 +164,7 @@ def label_targets(
     Returns:
         The columns "labels" and "intensities" that the rows have, each (rows, AUs) float32; and with labels "sides",
         (rows, AUs, 2) float32, the labels of the person's left and right: -1 for AUs without sides, and where the rows
-        tell none.
+        tell none; and "visible", (rows, AUs) float32: 1 if the AU can be seen, 0 if not, -1 unknown.
 
     Raises:
         TrainingError: If a row has another number of values, or a value is none of those allowed.
@@ -181,6 +184,8 @@ def label_targets(
         sides = np.moveaxis(side_labels(rows, ignore_traces), 1, 2)
         ordered = np.moveaxis(facs.remap(sides, row_units, list(action_units or row_units)), 2, 1)
         targets["sides"] = torch.from_numpy(np.ascontiguousarray(ordered))
+        visible = facs.remap(visibility_labels(rows), row_units, list(action_units or row_units))
+        targets["visible"] = torch.from_numpy(np.ascontiguousarray(visible, np.float32))
     return targets
 
 
@@ -248,7 +253,7 @@ class Collator:
         # Channels last: twice as fast on CPUs and GPUs with half precision.
         images = images.contiguous(memory_format=torch.channels_last)
         batch = {"pixel_values": images.unflatten(0, (-1, 3)) if pixels.ndim == 5 else images}
-        for name in ("labels", "intensities", "sides", "triplet_types"):
+        for name in ("labels", "intensities", "sides", "visible", "triplet_types"):
             if name in items[0]:
                 batch[name] = torch.stack([torch.as_tensor(item[name]) for item in items])
         return batch

@@ -81,10 +81,10 @@ def continue_from(path: str, config: GeaauConfig, stated: dict[str, Any]) -> Gea
     kept = {name: getattr(old.config, name) for name in (*_ARCHITECTURE, "lam_hidden_channels")}
     trained_on = list(dict.fromkeys([*(old.config.trained_on or []), *(config.trained_on or [])]))
     model = GeaauModel(GeaauConfig.from_dict({**config.to_dict(), **kept, "trained_on": trained_on}))
-    # Strict except for the heads of intensities and sides, which may be new or no longer wanted.
+    # Strict except for the heads of intensities, sides and visibility, which may be new or no longer wanted.
     loaded = model.load_state_dict(old.state_dict(), strict=False)
     names = (*loaded.missing_keys, *loaded.unexpected_keys)
-    unfit = [name for name in names if not name.startswith(("intensity_", "side_"))]
+    unfit = [name for name in names if not name.startswith(("intensity_", "side_", "visibility_"))]
     if unfit:
         raise TrainingError(f"Cannot start from '{path}': its tensor '{unfit[0]}' does not fit the model.")
     return model

@@ -83,16 +83,17 @@ def datasets_of(recipe: Recipe, split: Split, config: GeaauConfig) -> tuple[Crop
     Args:
         recipe: Decides augmentation, order and labels.
         split: The rows.
-        config: The model's, for the size of its input and whether it predicts intensities and sides.
+        config: The model's, for the size of its input and whether it predicts intensities, sides and visibility.
 
     Raises:
-        TrainingError: If the model predicts sides, and no training row tells them.
+        TrainingError: If the model predicts sides or visibility, and no training row tells them.
     """
     common: dict[str, Any] = {
         "row_units": get_dataset(recipe.dataset, **recipe.options).aus,
         "action_units": recipe.action_units,
         "with_intensities": config.predict_intensity or config.embedding_weight > 0,
         "with_sides": config.predict_sides,
+        "with_visibility": config.predict_visibility,
         "ignore_traces": recipe.ignore_traces,
         "seed": recipe.seed,
     }
@@ -107,6 +108,11 @@ def datasets_of(recipe: Recipe, split: Split, config: GeaauConfig) -> tuple[Crop
     if config.predict_sides and not (train.targets["sides"] >= 0).any():
         raise TrainingError(
             f"`model.predict_sides` needs data that tells left and right apart, and {recipe.dataset} tells none. Render"
+            " faces with `hf-geaau render`, or leave it out."
+        )
+    if config.predict_visibility and not (train.targets["visible"] >= 0).any():
+        raise TrainingError(
+            f"`model.predict_visibility` needs data that tells what is hidden, not {recipe.dataset}. Render"
             " faces with `hf-geaau render`, or leave it out."
         )
     return train, None if split.validation is None else CropDataset(split.validation, config.image_size, **common)

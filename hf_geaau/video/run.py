@@ -273,8 +273,8 @@ def predict_to_table(
         inputs: What `hf_geaau.video.sources.find_sources` takes, or sources.
         output: A .csv, .jsonl or .parquet file; for several processes a folder that ends in .parquet, in which each
             writes its part and the last writes `_index.json`. None for no table, only the report and the observers.
-        model: Hub id or directory, an analyzer or a pipeline; None for the bundled checkpoint. One that keeps sides,
-            such as `load_pipeline(return_sides=True)`, adds their columns.
+        model: Hub id or directory, an analyzer or a pipeline; None for the bundled checkpoint. One that keeps sides
+            or visibility, such as `load_pipeline(return_sides=True)`, adds their columns.
         settings: How to process the inputs; None for `Settings()`.
         resume: Continue an interrupted run with the same inputs, model, settings and `chunk_rows`.
         overwrite: Replace an existing table, and drop what an interrupted run left.
@@ -380,6 +380,7 @@ class _Run:
             _make_folder(path)
         facts = analyzer.runner.facts
         has_sides = facts.has_sides and "side_probabilities" in analyzer.runner.keep
+        has_visibility = facts.has_visibility and "visibility" in analyzer.runner.keep
         must_be_same = {
             "model": facts.name,
             "aligned": analyzer.aligned,
@@ -388,10 +389,11 @@ class _Run:
             "format": finishing.format,  # decides whether frames without a face have rows
             "inputs": _digest(self.sources),
             **({"sides": True} if has_sides else {}),
+            **({"visibility": True} if has_visibility else {}),
         }
         self.writer = TableWriter(
             process.output(path),
-            columns(facts.action_units, facts.predicts_intensities, has_sides),
+            columns(facts.action_units, facts.predicts_intensities, has_sides, has_visibility),
             must_be_same,
             thresholds=dict(zip(facts.action_units, facts.thresholds.tolist(), strict=True)),
             resume=resume,

@@ -468,7 +468,7 @@ class _Batches:
 def _smoothed(face: Face, time_s: float | None, smoother: Smoother) -> Face:
     if face.track_id is None or time_s is None or face.probabilities is None:
         return face
-    names = ("probabilities", "intensities", "side_probabilities")
+    names = ("probabilities", "intensities", "side_probabilities", "visibility")
     known = {name: value for name in names if (value := getattr(face, name)) is not None}
     # Together, because the smoother keeps one row of values per track.
     values = smoother(face.track_id, time_s, np.concatenate([value.ravel() for value in known.values()]))

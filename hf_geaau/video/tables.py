@@ -37,7 +37,9 @@ RECORD, INDEX = "run.json", "_index.json"
 _KEY = b"hf_geaau"  # of the metadata of parquet files
 
 
-def columns(action_units: Sequence[str], has_intensities: bool = False, has_sides: bool = False) -> list[str]:
+def columns(
+    action_units: Sequence[str], has_intensities: bool = False, has_sides: bool = False, has_visibility: bool = False
+) -> list[str]:
     """Return the names of a table's columns.
 
     Example:
@@ -47,7 +49,8 @@ def columns(action_units: Sequence[str], has_intensities: bool = False, has_side
     units = [*action_units, *(f"{unit}_present" for unit in action_units)]
     intensities = [f"{unit}_intensity" for unit in action_units] if has_intensities else []
     sides = side_columns(dict.fromkeys(sided(action_units), (0.0, 0.0))) if has_sides else {}
-    return [*FACE_COLUMNS, *POINTS, *POSE, "quality", *units, *intensities, *sides]
+    visible = [f"{unit}_visible" for unit in action_units] if has_visibility else []
+    return [*FACE_COLUMNS, *POINTS, *POSE, "quality", *units, *intensities, *sides, *visible]
 
 
 def face_row(frame: AnalyzedFrame, index: int, face: Face) -> dict[str, Any]:
@@ -69,6 +72,7 @@ def face_row(frame: AnalyzedFrame, index: int, face: Face) -> dict[str, Any]:
         **{f"{unit}_present": int(unit in present) for unit in units},
         **{f"{unit}_intensity": value for unit, value in values.get("intensities", {}).items()},
         **side_columns(face.sides),
+        **{f"{unit}_visible": value for unit, value in values.get("visibility", {}).items()},
     }
 
 

@@ -80,7 +80,7 @@ def test_sides_are_learned_and_a_mirror_exchanges_them():
 @pytest.mark.slow
 def test_a_recipe_trains_sides_and_evaluate_scores_them(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    faces = write_example("synthetic", tmp_path / "faces", identities=9, frames=4, size=48)
+    faces = write_example("synthetic", tmp_path / "faces", identities=12, frames=6, size=48)
     settings = ["model.backbone=test_resnet", "model.backbone_kwargs=null", "model.backbone_stage=-1",
                 "model.image_size=32", "model.predict_sides=true", "epochs=1", "batch_size=8", "precision=fp32",
                 "validation_share=0.25"]  # fmt: skip

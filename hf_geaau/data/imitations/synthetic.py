@@ -71,6 +71,7 @@ def _draw(folder: Path, quirks: Quirks) -> None:
                 "labels": labels_of(levels),
                 "intensities": levels,
                 "side_intensities": sides.reshape(-1),
+                "visible": np.ones(len(levels)),
                 "subject_id": f"render-0-{identity}",
                 "sequence_id": "render",
                 "frame": frame,

@@ -44,6 +44,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "intensity_weight": (0, 1e6),
     "side_weight": (0, 1e6),
     "embedding_weight": (0, 1e6),
+    "visibility_weight": (0, 1e6),
     "focal_gamma": (0, 100),
     "temperature": (1e-3, 1e3),
     "initializer_range": (0, 10),
@@ -201,6 +202,8 @@ class GeaauConfig(PreTrainedConfig):
         intensity_weight: Weight of the intensity loss beside the occurrence loss.
         predict_sides: Add a head that predicts each AU on the person's left and on the right. Needs the LAM.
         side_weight: Weight of the sides' loss beside the occurrence loss.
+        predict_visibility: Add a head that predicts whether each AU can be seen, or something hides its region.
+        visibility_weight: Weight of the visibility's loss beside the occurrence loss.
         embedding_weight: Weight, beside the occurrence loss, of `batch_triplet_loss` on the expression embedding, which
             trains stage 1 together with stage 2; needs batches with intensities. 0 leaves the embedding as it is.
         freeze_encoder: Keep the encoder as it is: no gradients, and fixed batch-norm statistics.
@@ -259,6 +262,8 @@ class GeaauConfig(PreTrainedConfig):
     intensity_weight: float = 1.0
     predict_sides: bool = False
     side_weight: float = 1.0
+    predict_visibility: bool = False
+    visibility_weight: float = 0.5
     embedding_weight: float = 0.0
     freeze_encoder: bool = False
     thresholds: list[float] | None = None

@@ -158,8 +158,9 @@ class _GeaauImageProcessing(BaseImageProcessor):
         Returns:
             For each of the B faces: "probabilities" (N,) float32, calibrated; "present" (N,) bool; and, if the model
             predicts them, "intensities" (N,) float32, 0 to 5, and of the person's left and right, by the same
-            temperature and thresholds, "side_probabilities" (N, 2) float32 and "side_present" (N, 2) bool. Their order
-            is that of `config.id2label`.
+            temperature and thresholds, "side_probabilities" (N, 2) float32 and "side_present" (N, 2) bool, and
+            "visibility" (N,) float32, the probability that the AU can be seen. The order of all is that of
+            `config.id2label`.
 
         Raises:
             ValueError: If the number of thresholds is neither 1 nor N.
@@ -185,6 +186,8 @@ class _GeaauImageProcessing(BaseImageProcessor):
         values = {"probabilities": probabilities, "present": probabilities >= limits}
         if getattr(outputs, "intensities", None) is not None:
             values["intensities"] = outputs.intensities.float()
+        if getattr(outputs, "visibility_logits", None) is not None:
+            values["visibility"] = outputs.visibility_logits.float().sigmoid()
         if getattr(outputs, "side_logits", None) is not None:
             both = temperature if isinstance(temperature, float) else temperature.unsqueeze(-1)
             values["side_probabilities"] = action_unit_probabilities(outputs.side_logits, both)

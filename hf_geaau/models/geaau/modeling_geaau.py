@@ -45,12 +45,13 @@ class GeaauOutput(ModelOutput):
     """What `GeaauModel` returns. B batch, N AUs, C channels, D embedding, F features per AU, h×w the map's positions.
 
     Attributes:
-        loss: A scalar; only if labels, intensities or sides were given.
+        loss: A scalar; only if labels, intensities, sides or visibilities were given.
         logits: (B, N), one per AU of `config.action_units`; `GeaauImageProcessor.post_process_action_units` makes
             probabilities of them.
         intensities: (B, N), 0 to 5 (FACS A-E are 1-5); only with `config.predict_intensity`.
         side_logits: (B, N, 2), each AU on the person's left and right, to be read like `logits`; only with
             `config.predict_sides`. Of AUs without sides they mean nothing.
+        visibility_logits: (B, N), whether each AU can be seen; only with `config.predict_visibility`.
         expression_embedding: (B, D), L2-normalized.
         au_masks: (B, N, h, w), each value in [0, 1]; with softmax masks every map sums to 1. None without LAM.
         au_features: (B, N, F), the masked and pooled features that the classifiers read. None without LAM.
@@ -64,6 +65,7 @@ class GeaauOutput(ModelOutput):
     logits: Tensor | None = None
     intensities: Tensor | None = None
     side_logits: Tensor | None = None
+    visibility_logits: Tensor | None = None
     expression_embedding: Tensor | None = None
     au_masks: Tensor | None = None
     au_features: Tensor | None = None
@@ -380,6 +382,7 @@ class GeaauModel(GeaauPreTrainedModel):
 
         self.classifier = head()
         self.intensity_regressor = head() if config.predict_intensity else None
+        self.visibility_classifier = head() if config.predict_visibility else None
         # Each side is read from the features of both, and has weights of its own, because features have directions:
         # shared ones chose the correct side of .59 instead of .69 (our choice, measured as SIDE_CHOICE_WEIGHT was).
         self.side_classifier = (
@@ -489,6 +492,7 @@ class GeaauModel(GeaauPreTrainedModel):
         return_dict: bool | None = None,
         output_hidden_states: bool | None = None,
         sides: Tensor | None = None,
+        visible: Tensor | None = None,
         **kwargs: Any,
     ) -> GeaauOutput | tuple[Tensor, ...]:
         """Predict action units.
@@ -502,6 +506,8 @@ class GeaauModel(GeaauPreTrainedModel):
             output_hidden_states: Return the backbone's feature maps. None: what the config says.
             sides: (B, N, 2), labels of the person's left and right. Without effect unless the config has
                 `predict_sides`. Its name lacks "label", by which a Trainer tells the inputs that evaluation needs.
+            visible: (B, N): 1 if the AU can be seen, 0 if something hides its region, -1 unknown. Without effect unless
+                the config has `predict_visibility`.
             **kwargs: What `transformers` hands over to every model; ignored.
 
         Raises:
@@ -518,11 +524,17 @@ class GeaauModel(GeaauPreTrainedModel):
         logits = self.classifier(read).flatten(1)  # (B, N)
         strength = None if self.intensity_regressor is None else self.intensity_regressor(read).flatten(1)
         side_logits = None if halves is None else self._side_logits(halves)
+        seen = None if self.visibility_classifier is None else self.visibility_classifier(read).flatten(1)
+        loss = self._loss(logits, labels, strength, intensities, side_logits, sides, masks, embedding)
+        if seen is not None and visible is not None:
+            hiding = occurrence_loss(seen, self._checked_labels("visible", visible, logits))
+            loss = self.config.visibility_weight * hiding + (0 if loss is None else loss)
         output = GeaauOutput(
-            loss=self._loss(logits, labels, strength, intensities, side_logits, sides, masks, embedding),
+            loss=loss,
             logits=logits,
             intensities=None if strength is None else 5 * strength.sigmoid(),
             side_logits=side_logits,
+            visibility_logits=seen,
             expression_embedding=embedding,
             au_masks=masks,
             au_features=features,
