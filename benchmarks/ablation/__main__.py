@@ -16,6 +16,7 @@ def main() -> None:
     parser.add_argument("face_model", help="clone of ICT-FaceKit, or its packed .npz")
     parser.add_argument("output", help="folder of the run; an existing one is resumed")
     parser.add_argument("--scale", choices=SCALES, default="full")
+    parser.add_argument("--other-rig", metavar="FACE_MODEL", help="test on its people, too, such as a clone of VALID")
     parser.add_argument("--workers", type=int, help="processes that render; default: one per core")
     parser.add_argument("--device", help="such as cpu; default: the accelerator if there is one")
     args = parser.parse_args()
@@ -24,6 +25,7 @@ def main() -> None:
             args.face_model,
             args.output,
             args.scale,
+            other_rig=args.other_rig,
             workers=args.workers,
             device=args.device,
             report=lambda line: print(line, flush=True),

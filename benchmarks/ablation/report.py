@@ -97,7 +97,11 @@ def summarize(runs: list[Run]) -> dict[str, Any]:
             "seeds": len(members),
             "minutes": float(np.mean([run.result["minutes"] for run in members])),
             "steps": members[0].result["steps"],
-            **{key: float(np.mean([run.result[key] for run in members])) for key in ("f1", "train_f1", "auc")},
+            **{
+                key: float(np.mean([run.result[key] for run in members]))
+                for key in ("f1", "train_f1", "auc", "cross_f1", "cross_auc")
+                if key in members[0].result
+            },
             "f1_spread": float(np.std([run.result["f1"] for run in members], ddof=min(1, len(members) - 1))),
             "f1_by_seed": [run.result["f1"] for run in members],
         }
@@ -135,9 +139,15 @@ def write_report(results: dict[str, Any], folder: Path) -> None:
     draw_masks(results, folder, folder / "masks.png")
 
 
+_HEADER = ("F1 on training people", "AU steps", "minutes")
+
+
 def render_report(results: dict[str, Any]) -> str:
     """Return the report as Markdown."""
     size, arms = results["scale"], results["arms"]
+    crossed = {"cross_f1": "F1, other rig", "cross_auc": "AUC, other rig"}
+    if not all(key in arm for key in crossed for arm in arms.values()):
+        crossed = {}
     encoders = [encoder["triplet_accuracy"] for encoder in results["encoders"]]
     lines = [
         "# Rendered faces: does LAM help, does GEE help?",
@@ -152,11 +162,11 @@ def render_report(results: dict[str, Any]) -> str:
         f"Triplet accuracy of GEE on people it has not seen: {np.mean(encoders):.3f} (chance .333).",
         "",
         markdown_table(
-            ["arm", "mean F1", "± over seeds", "mean AUC", "F1 on training people", "AU steps", "minutes"],
+            ["arm", "mean F1", "± over seeds", "mean AUC", *crossed.values(), *_HEADER],
             [
-                ["always on", results["always_on_f1"], None, 0.5, None, None, None],
+                ["always on", results["always_on_f1"], None, 0.5, *[None] * len(crossed), None, None, None],
                 *(
-                    [arm[key] for key in ("title", "f1", "f1_spread", "auc", "train_f1", "steps", "minutes")]
+                    [arm[key] for key in ("title", "f1", "f1_spread", "auc", *crossed, "train_f1", "steps", "minutes")]
                     for arm in arms.values()
                 ),
             ],

@@ -75,6 +75,7 @@ SETS = {  # folder: first identity; the ranges share nobody, and each has its ow
     "test": 100_000,
     "expression": 200_000,
     "expression_test": 300_000,
+    "other_rig": 2_000_000,  # people of another face model, if there is one: those of its test set
 }
 
 
@@ -83,6 +84,7 @@ def run_ablation(
     output: str | os.PathLike[str],
     scale: str = "full",
     *,
+    other_rig: str | os.PathLike[str] | None = None,
     workers: int | None = None,
     device: str | None = None,
     report: Callable[[str], None] = lambda line: None,
@@ -93,6 +95,8 @@ def run_ablation(
         face_model: ICT-FaceKit, see `hf_geaau.synthetic.load_face_model`.
         output: Folder of everything: renders, `seed<k>/<arm>/`, `results.json`, `report.md`, `arms.png`, `masks.png`.
         scale: One of `SCALES`.
+        other_rig: Another face model, whose people are tested as well: the hardest test, because neither its meshes nor
+            its skins occur in training.
         workers: Processes that render; None for one per core.
         device: Such as "cpu"; None for the accelerator if there is one.
         report: Called with a line whenever a part is done.
@@ -107,9 +111,9 @@ def run_ablation(
     if scale not in SCALES:
         raise TrainingError(f"`scale` must be one of {', '.join(SCALES)}, got '{scale}'.")
     size, folder = SCALES[scale], Path(output)
-    settings = {"scale": scale, **asdict(size)}
+    settings = {"scale": scale, **asdict(size), **({} if other_rig is None else {"other_rig": Path(other_rig).name})}
     with FolderClaim(folder, settings, record="scale.json", error=TrainingError, content="an ablation"):
-        minutes = _render(face_model, folder / "renders", size, workers or os.cpu_count() or 1, report)
+        minutes = _render(face_model, other_rig, folder / "renders", size, workers or os.cpu_count() or 1, report)
         encoders: list[dict[str, Any]] = []
         runs: list[Run] = []
         for seed in range(size.seeds):  # seed by seed, so that an interrupted ablation has whole seeds
@@ -157,9 +161,14 @@ def _machine(device: str | None) -> str:
 
 
 def _render(
-    face_model: str | os.PathLike[str], folder: Path, size: Scale, workers: int, report: Callable[[str], None]
+    face_model: str | os.PathLike[str],
+    other_rig: str | os.PathLike[str] | None,
+    folder: Path,
+    size: Scale,
+    workers: int,
+    report: Callable[[str], None],
 ) -> float:
-    """Render the four sets; return the minutes it took, also if an earlier run rendered them."""
+    """Render the sets; return the minutes it took, also if an earlier run rendered them."""
     from hf_geaau.synthetic import render_dataset
 
     seconds = 0.0
@@ -169,9 +178,11 @@ def _render(
         "expression": (size.expression_identities, size.expression_images),
         "expression_test": (size.test_identities, size.expression_images),
     }
+    if other_rig is not None:
+        people["other_rig"] = size.test_identities, size.test_images
     for offset, (name, (identities, images)) in enumerate(people.items()):
         render_dataset(
-            face_model,
+            other_rig if name == "other_rig" and other_rig is not None else face_model,
             identities * images,
             RENDER_SEED + offset,
             folder / name,
@@ -287,7 +298,14 @@ def _score_arm(
     test = load("synthetic", job.renders / "test", fold=None, split="train")
     predictions = predict_dataset(model, processor, test, device=job.device)
     report = score(predictions, model.config, facs.SYNTHETIC)
+    crossed = {}
+    if (job.renders / "other_rig").is_dir():
+        others = load("synthetic", job.renders / "other_rig", fold=None, split="train")
+        found = predict_dataset(model, processor, others, device=job.device)
+        mean = score(found, model.config, facs.SYNTHETIC)["mean"]
+        crossed = {"cross_f1": mean["f1"], "cross_auc": mean["auc"]}
     scores = {
+        **crossed,
         "train_f1": score(seen, model.config, facs.SYNTHETIC)["mean"]["f1"],
         **{key: report["mean"][key] for key in ("f1", "auc", "always_on_f1")},
         "per_au": report["action_units"],

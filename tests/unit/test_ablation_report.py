@@ -1,10 +1,13 @@
 """The arithmetic of the ablation: counts by person, F1 from them, and the bootstrap over people."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
-from benchmarks.ablation.report import ARMS, Run, count_by_person, difference, mean_f1, summarize
+from benchmarks.ablation.report import ARMS, Run, count_by_person, difference, mean_f1, render_report, summarize
 from benchmarks.ablation.run import SCALES
+from hf_geaau import facs
 from hf_geaau.metrics import au_f1
 
 
@@ -44,6 +47,18 @@ def test_the_summary_averages_seeds_and_tells_their_spread():
     assert summary["arms"]["lam"]["f1"] == pytest.approx(0.6)
     assert summary["arms"]["lam"]["f1_spread"] == pytest.approx(np.std([0.5, 0.7], ddof=1))
     assert [(entry["arm"], entry["other"]) for entry in summary["differences"]] == [("lam", "pooled")]
+
+
+def test_the_table_has_a_column_for_the_other_rig_if_every_arm_was_tested_on_it():
+    facts = {"auc": 0.8, "train_f1": 0.9, "minutes": 1.0, "steps": 10, "always_on_f1": 0.3, "f1": 0.5, "seed": 0}
+    per_au = {"per_au": {name: {"f1": 0.5} for name in facs.labels("synthetic")}}
+    for crossed in ({}, {"cross_f1": 0.25, "cross_auc": 0.625}):
+        runs = [Run({"arm": arm, **facts, **per_au, **crossed}, np.ones((3, 2, 3), np.int64)) for arm in ARMS]
+        results = {"scale": asdict(SCALES["smoke"]), "encoders": [{"triplet_accuracy": 0.7}], "render_minutes": 1.0,
+                   "machine": "one", "runs": [run.result for run in runs], **summarize(runs)}  # fmt: skip
+        report = render_report(results)
+        assert ("other rig" in report) == bool(crossed)
+        assert ("0.625" in report) == bool(crossed)
 
 
 def test_the_full_scale_keeps_the_promises_of_the_benchmark():
