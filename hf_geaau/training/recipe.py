@@ -255,6 +255,8 @@ class Renders(BaseModel):
     Attributes:
         train, validation, test: Images of each set.
         unseen: Images of a second test set, rendered with settings that occur in no other set; 0: none.
+        calibration: Images for temperature and thresholds, under the settings of `unseen`, because photos differ from
+            the training set, too; 0: they are chosen on `validation`.
         expression: Images of further people for stage 1; 0: its triplets are drawn from those of `train`.
         images_per_identity: Images of one person in a row.
         size: Side of the images in pixels, at least the model's, so that nothing is enlarged.
@@ -267,6 +269,7 @@ class Renders(BaseModel):
     validation: Count
     test: Count
     unseen: NonNegative = 0
+    calibration: NonNegative = 0
     expression: NonNegative = 0
     images_per_identity: Count = 8
     size: Annotated[int, Field(ge=16)] = 128

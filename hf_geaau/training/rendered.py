@@ -15,6 +15,7 @@ from transformers import TrainerCallback
 
 from hf_geaau import facs
 from hf_geaau.data import load
+from hf_geaau.data.synthetic import SETTINGS_FILE as RENDER_SETTINGS
 from hf_geaau.errors import TrainingError
 from hf_geaau.evaluation import Predictions, fit_calibration, predict_dataset, score
 from hf_geaau.files import write_json
@@ -30,8 +31,13 @@ from .run import claim_output, is_finished, train
 from .splits import open_split, training_config
 
 CHECKPOINT, EVALUATION, CALIBRATION = "checkpoint", "evaluation.json", "calibration.json"
-SETS = {"train": 0, "validation": 1_000_000, "test": 2_000_000, "unseen": 3_000_000, "expression": 4_000_000}
-"""Each set and its first identity: no person occurs in two sets."""
+SETS = {
+    "train": 0, "validation": 1_000_000, "test": 2_000_000, "unseen": 3_000_000, "expression": 4_000_000,
+    "calibration": 1_500_000,
+}  # fmt: skip
+"""Each set and its first identity: no person occurs in two sets. Of scanned people, calibration blends those of
+validation."""
+_SHIFTED = ("unseen", "calibration")  # sets of the renderer's style "shifted"
 _SET = {"dataset": "synthetic", "title": "rendered faces of people it was not trained on"}
 _STAGES = ("gee", "action_units")
 _ENCODER = ("backbone", "backbone_kwargs", "backbone_stage", "image_size", "embedding_dim")  # what both stages share
@@ -85,7 +91,7 @@ def train_rendered(
             minutes = _render(checked, face_model, environments, faces, workers, report)
             trained = _train_stages(checked, faces, folder, callbacks, use_cpu, report)
             _finish(checked, faces, trained[-1], result, use_cpu)
-            write_json(_facts(checked, trained, minutes), result / FACTS)  # last: its presence marks completion
+            write_json(_facts(checked, trained, minutes, faces), result / FACTS)  # last: its presence marks completion
         write_card(result)
     evaluation = dict(json.loads((result / EVALUATION).read_text(encoding="utf-8")))
     f1 = evaluation["reports"]["test"]["mean"]["f1"]
@@ -154,7 +160,7 @@ def _render(
             first_identity=first,
             workers=workers,
             environments=environments,
-            **({"style": "shifted"} if name == "unseen" else {}),
+            **({"style": "shifted"} if name in _SHIFTED else {}),
         )
         began, ended = ((folder / name / file).stat().st_mtime for file in ("render.json", "labels.parquet"))
         seconds += ended - began
@@ -196,7 +202,7 @@ def _imagenet_start(recipe: Recipe, data: Path) -> GeaauModel | GeaauForExpressi
 
 
 def _finish(recipe: RenderedRecipe, faces: Path, trained: Path, result: Path, use_cpu: bool | None) -> None:
-    """Save in half precision, calibrate on validation people and score on test people, all with what was saved."""
+    """Save in half precision, calibrate on people held out and score on others, all with what was saved."""
     network, processor = load_checkpoint(trained)
     network.to(torch.float16).save_pretrained(result)
     processor.save_pretrained(result)
@@ -210,7 +216,11 @@ def _finish(recipe: RenderedRecipe, faces: Path, trained: Path, result: Path, us
         return predict_dataset(network, processor, rows, 2 * recipe.per_device_batch_size, device, recipe.workers)
 
     config.temperature, config.thresholds, scores = fit_calibration(
-        predictions("validation"), config, facs.SYNTHETIC, recipe.false_alarm_rate, recipe.threshold_slack
+        predictions("calibration" if recipe.renders.calibration else "validation"),
+        config,
+        facs.SYNTHETIC,
+        recipe.false_alarm_rate,
+        recipe.threshold_slack,
     )
     config.save_pretrained(result)
     reports = {
@@ -222,13 +232,16 @@ def _finish(recipe: RenderedRecipe, faces: Path, trained: Path, result: Path, us
     write_json(scores, result / CALIBRATION)
 
 
-def _facts(recipe: RenderedRecipe, trained: list[Path], render_minutes: float) -> dict[str, Any]:
+def _facts(recipe: RenderedRecipe, trained: list[Path], render_minutes: float, faces: Path) -> dict[str, Any]:
     """Collect how the checkpoint was made: the facts of its last stage, with minutes and steps of all."""
+    rendered = json.loads((faces / "train" / RENDER_SETTINGS).read_text(encoding="utf-8"))
     stages = {path.name: json.loads((path / FACTS).read_text(encoding="utf-8")) for path in trained}
     return {
         **stages[trained[-1].name],
         "recipe": recipe.to_dict(),
         "render_minutes": render_minutes,
+        "face_models": rendered.get("face_models", []),
+        "environments": len(rendered.get("environments", [])),
         "minutes": {name: facts["minutes"] for name, facts in stages.items()},
         "steps": {name: facts["steps"] for name, facts in stages.items()},
     }

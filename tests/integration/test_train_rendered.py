@@ -40,9 +40,9 @@ TINY = [
     "batch_size=8", "epochs=2",
 ]  # fmt: skip
 SMALL = [*TINY, "renders.train=40", "renders.validation=48", "renders.test=24", "renders.unseen=16",
-         "renders.images_per_identity=4", "renders.size=36", "gee=true", "expression.options.triplets=24",
-         "expression.epochs=1", "expression.batch_size=8", "expression.validation_share=0",
-         "expression.early_stopping=null"]  # fmt: skip
+         "renders.calibration=48", "renders.images_per_identity=4", "renders.size=36", "gee=true",
+         "expression.options.triplets=24", "expression.epochs=1", "expression.batch_size=8",
+         "expression.validation_share=0", "expression.early_stopping=null"]  # fmt: skip
 
 
 @pytest.fixture
@@ -55,6 +55,9 @@ def drawn(monkeypatch):
         if not output.exists():
             people = count // images_per_identity
             write_example("synthetic", output, identities=people, frames=images_per_identity, size=size)
+            file = output / "render.json"
+            rigs = {"face_models": ["ICT-FaceKit", "VALID"], "environments": ["studio.hdr"]}
+            file.write_text(json.dumps({**json.loads(file.read_text()), **rigs}))
 
     monkeypatch.setattr("hf_geaau.synthetic.render_dataset", draw)
     return asked
@@ -78,8 +81,8 @@ def test_one_command_makes_a_checkpoint_and_goes_on_where_it_stopped(drawn, tmp_
     assert not (tmp_path / "run" / "checkpoint").exists()
     made = train_rendered(recipe, "mesh", tmp_path / "run", use_cpu=True, report=lines.append)
     assert lines[-1].startswith("checkpoint: mean F1 ")
-    assert {name for name, _, settings in drawn if settings.get("style") == "shifted"} == {"unseen"}
-    assert len({seed for _, seed, _ in drawn}) == len({settings["first_identity"] for *_, settings in drawn}) == 4
+    assert {name for name, _, settings in drawn if settings.get("style") == "shifted"} == {"unseen", "calibration"}
+    assert len({seed for _, seed, _ in drawn}) == len({settings["first_identity"] for *_, settings in drawn}) == 5
 
     result = tmp_path / "run" / "checkpoint"
     assert all(
@@ -91,7 +94,7 @@ def test_one_command_makes_a_checkpoint_and_goes_on_where_it_stopped(drawn, tmp_
     assert made["reports"]["test"]["intensity"]["mean"]["mae"] is not None
     assert made["reports"]["unseen"]["frames"] == 16
     assert json.loads((result / "calibration.json").read_text())["neutral_frames"] > 0
-    rows = load("synthetic", tmp_path / "run" / "renders" / "validation", fold=None, split="train")
+    rows = load("synthetic", tmp_path / "run" / "renders" / "calibration", fold=None, split="train")
     found = predict_dataset(network, processor, rows, device="cpu")
     neutral = (found.labels == 0).all(1)
     alarms = (found.probabilities[neutral] >= np.float32(network.config.thresholds)).mean(0)
@@ -105,6 +108,9 @@ def test_one_command_makes_a_checkpoint_and_goes_on_where_it_stopped(drawn, tmp_
     card = (result / "README.md").read_text()
     write_card(result)
     assert (result / "README.md").read_text() == card
+    assert "ICT-FaceKit and VALID geometry (MIT) under random identity" in card
+    assert "light (drawn, or one of 1 panoramas)" in card
+    assert "48 of others for calibration, under settings that training never draws" in card
     facts = json.loads((result / "training_facts.json").read_text())
     assert set(facts["minutes"]) == set(facts["steps"]) == {"gee", "action_units"}
     assert facts["render_minutes"] >= 0
