@@ -112,7 +112,7 @@ class RendererSource:
     """How a process gets its renderers.
 
     Args:
-        face_models: One or several.
+        face_models: One or several. If one of them has photographed skins, many people of the others wear these.
         size: Side of the crops in pixels.
         environments: Folder of panoramas, see `environments.read_environments`; None for drawn light only.
     """
@@ -145,7 +145,9 @@ class RendererSource:
 
         lit_by = None if self.environments is None else read_environments(self.environments)
         with ExitStack() as stack:
-            renderers = (Renderer(self._loaded(model), self.size, environments=lit_by) for model in self.face_models)
+            models = [self._loaded(model) for model in self.face_models]
+            donor = next((model for model in models if model.scans), None)
+            renderers = (Renderer(model, self.size, environments=lit_by, donor=donor) for model in models)
             yield [stack.enter_context(closing(renderer)) for renderer in renderers]
 
     @staticmethod

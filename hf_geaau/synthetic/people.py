@@ -26,7 +26,10 @@ WRINKLE_PATTERNS, SHIFTED_WRINKLE_PATTERNS = 6, 4
 
 IDENTITIES_PER_PART = 1_000_000
 
-STREAM_IDENTITY, STREAM_IMAGE, STREAM_SHIFTED = 1, 2, 3
+BORROWED_SKINS = 0.6
+"""Share of the people of a face model without photographs who wear a photographed skin, if there is one. Our choice."""
+
+STREAM_IDENTITY, STREAM_IMAGE, STREAM_SHIFTED, STREAM_SKIN = 1, 2, 3, 4
 """Part of every random seed, so that person 7 and image 7 of one seed are independent."""
 
 
@@ -138,6 +141,8 @@ class Identity:
     identity_id: int  # number of the person. `(seed, identity_id)` decides everything below.
     # (100,) weights of the identity components, in standard deviations; or (P,) shares of scanned people, see `People`
     shape: NDArray[np.float32]
+    # (P,) shares of the scanned people whose photographed skin it is; None for a painted skin
+    photographed: NDArray[np.float32] | None
     age: float  # 0 (twenty) to 1 (eighty)
     feminine: float  # 0-1. Shifts the odds of beard, hair length, brows and make-up.
     skin: Skin
@@ -215,8 +220,15 @@ _IRIS_COLORS = np.array(
 
 
 @lru_cache(maxsize=4)  # Images come in blocks of one person.
-def sample_identity(seed: int, identity_id: int, people: People | None = None) -> Identity:
+def sample_identity(
+    seed: int, identity_id: int, people: People | None = None, donors: People | None = None
+) -> Identity:
     """Draw one person, for a face model of scanned people a blend of these.
+
+    Args:
+        seed, identity_id: Decide the person.
+        people: Those whom the face model blends.
+        donors: For another face model: those whose photographed skin some people wear.
 
     Example:
         >>> sample_identity(0, 3).shape.shape
@@ -227,18 +239,23 @@ def sample_identity(seed: int, identity_id: int, people: People | None = None) -
     tone_level = rng.uniform(0, len(_TONES) - 1)
     tone = np.array([np.interp(tone_level, range(len(_TONES)), _TONES[:, c]) for c in range(3)])
     tone *= rng.uniform(0.9, 1.1) * rng.uniform(0.95, 1.05, 3)
-    shape = None
+    photographed, scanned = None, people or donors
     if people is not None:
-        shape = people.blend(rng, identity_id)
-        tone = shape @ people.tones
+        photographed = people.blend(rng, identity_id)
+    elif donors is not None:
+        skin_rng = np.random.default_rng([seed, STREAM_SKIN, identity_id])
+        photographed = donors.blend(skin_rng, identity_id) if skin_rng.random() < BORROWED_SKINS else None
+    if photographed is not None and scanned is not None:
+        tone = photographed @ scanned.tones
         tone_level = float(np.interp(-tone.mean(), -_TONES.mean(1), range(len(_TONES))))
-        women = sum(share for share, name in zip(shape, people.names, strict=True) if "_F_" in name)
+        women = sum(share for share, name in zip(photographed, scanned.names, strict=True) if "_F_" in name)
         feminine, age = 0.5 * feminine + 0.5 * (women > 0.5), 0.6 * age  # these people are adults below fifty
     skin = _sample_skin(rng, tone, tone_level, age, feminine)
     hair = _sample_hair(rng, tone_level, age, feminine)
     return Identity(
         identity_id=identity_id,
-        shape=_sample_shape(rng) if shape is None else shape,
+        shape=_sample_shape(rng) if people is None or photographed is None else photographed,
+        photographed=photographed,
         age=age,
         feminine=feminine,
         skin=skin,
@@ -265,10 +282,12 @@ def _sample_shape(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=4)
-def sample_shifted_identity(seed: int, identity_id: int, people: People | None = None) -> Identity:
+def sample_shifted_identity(
+    seed: int, identity_id: int, people: People | None = None, donors: People | None = None
+) -> Identity:
     """Draw a person of the style "shifted": nobody of "standard", and in colors that "standard" does not have."""
     rng = np.random.default_rng([seed, STREAM_SHIFTED, identity_id])
-    person = sample_identity(int(rng.integers(2**31)), identity_id, people)
+    person = sample_identity(int(rng.integers(2**31)), identity_id, people, donors)
     undertone = np.exp(rng.choice([-1, 1]) * rng.uniform(0.06, 0.14) * np.array([0.3, -0.7, 0.6]))  # Olive or rosy.
     dyed = _HAIR_DYES[rng.integers(4)] if rng.random() < 0.25 else person.hair.color * rng.uniform(0.6, 1.5, 3)
     return replace(

@@ -18,6 +18,7 @@ from hf_geaau.errors import MissingExtraError
 from hf_geaau.models.geaau.cropping_geaau import CROP_TEMPLATE, similarity_transform
 from hf_geaau.synthetic import shaders
 from hf_geaau.synthetic.action_units import ACTION_UNITS
+from hf_geaau.synthetic.borrowed_skins import borrowed_skins, own_chart
 from hf_geaau.synthetic.environments import Environments
 from hf_geaau.synthetic.expressions import ICT_GAPS
 from hf_geaau.synthetic.face_model import FaceModel
@@ -75,13 +76,19 @@ class Renderer:
         size: Side of a crop in pixels.
         supersample: Pixels are drawn this many times finer each way, then averaged.
         environments: Panoramas that light some of the scenes that `sample_scene` draws.
+        donor: A face model with photographed skins, which some people wear if `face_model` has none of its own.
 
     Raises:
         MissingExtraError: If moderngl or OpenGL is not installed.
     """
 
     def __init__(
-        self, face_model: FaceModel, size: int = 128, supersample: float = 1.5, environments: Environments | None = None
+        self,
+        face_model: FaceModel,
+        size: int = 128,
+        supersample: float = 1.5,
+        environments: Environments | None = None,
+        donor: FaceModel | None = None,
     ) -> None:
         if size < 16:
             raise ValueError(f"`size` must be at least 16 pixels, got {size}.")
@@ -91,6 +98,7 @@ class Renderer:
         self.people = scans.people if scans else None
         self._skins = scans.skins if scans else None
         self.gaps = self.people.gaps if self.people else ICT_GAPS
+        self.donors = donor.scans.people if donor and donor.scans and not scans else None
         self._context = _connect()
         self._context.enable(self._context.DEPTH_TEST)
         self._look: Any = None  # A PersonLook once something was drawn.
@@ -99,6 +107,8 @@ class Renderer:
         self._extras: dict[str, tuple[Any, ...]] = {}
         self._targets: dict[tuple[int, int], Any] = {}
         self._build()
+        if donor is not None and self.donors is not None:
+            self._skins, self._chart = borrowed_skins(self._context, self.mesh, donor), own_chart()
         self._sky, seen = bake_visibility(self._context, self.mesh)
         facing = np.maximum(self._sky @ self.mesh.normals(self.mesh.neutral).T, 0)
         # What each vertex gets of each harmonic of the radiance around the head, with and without the head in its way.
@@ -169,7 +179,7 @@ class Renderer:
         style: str = "standard",
     ) -> Scene:
         """Draw a scene with a person of this face model; arguments as of `scenes.sample_scene`."""
-        return sample_scene(seed, index, identity_id, intensities, style, self.people, self.environments)
+        return sample_scene(seed, index, identity_id, intensities, style, self.people, self.donors, self.environments)
 
     def render(self, scene: Scene) -> Render:
         """Render an aligned crop, `size` × `size`, with an alignment error like a detector's."""
@@ -273,11 +283,12 @@ class Renderer:
 
     def _photographed(self, identity: Identity) -> FloatArray | None:
         """Blend the photographs of the skins of the people that make up a person; (H, W, 3) uint8."""
-        if self._skins is None:
+        shares = identity.photographed
+        if self._skins is None or shares is None:
             return None
         blend = np.zeros(self._skins.shape[1:], np.float32)
-        for person in np.flatnonzero(identity.shape):
-            blend += identity.shape[person] * self._skins[person]
+        for person in np.flatnonzero(shares):
+            blend += shares[person] * self._skins[person]
         return blend.clip(0, 255).astype(np.uint8)
 
     def _upload(self, surface: Surface, program: Any) -> tuple[Any, ...]:
@@ -425,7 +436,7 @@ class Renderer:
             "teeth_color": identity.teeth, "strand": identity.hair.strand, "shade": identity.hair.shade / 1000,
             "gray": identity.hair.gray, "buzz": 0.8 if identity.hair.style == "buzz" else 1.0,
             "cap": float(identity.hair.style == "cap"),
-            "scanned": float(self._skins is not None), "skin": 0, "wrinkles": 1, "strands": 2,
+            "scanned": float(self.mesh.is_scanned), "skin": 0, "wrinkles": 1, "strands": 2,
             "frame_color": glasses.color if glasses else np.zeros(3), "tint": glasses.tint if glasses else 0.0,
         }  # fmt: skip
         for program in (self._head_program, self._lash_program, self._hair_program, self._plain_program):

@@ -110,6 +110,7 @@ def sample_scene(
     intensities: Sequence[float] | NDArray[np.floating] | None = None,
     style: str = "standard",
     people: People | None = None,
+    donors: People | None = None,
     environments: Environments | None = None,
 ) -> Scene:
     """Draw everything for one image.
@@ -121,6 +122,7 @@ def sample_scene(
         intensities: (18,), 0-5, in the order of ACTION_UNITS. None draws them.
         style: One of STYLES.
         people: Whose heads the face model blends, see `face_model.Scans`.
+        donors: For another face model: those whose photographed skin some people wear.
         environments: Panoramas that light some of the images.
 
     Raises:
@@ -135,7 +137,7 @@ def sample_scene(
         raise ValueError(f"`style` must be one of {', '.join(STYLES)}, got {style!r}.")
     shifted = style == "shifted"
     rng = np.random.default_rng([seed, STREAM_SHIFTED if shifted else STREAM_IMAGE, index])
-    identity = (sample_shifted_identity if shifted else sample_identity)(seed, identity_id, people)
+    identity = (sample_shifted_identity if shifted else sample_identity)(seed, identity_id, people, donors)
     source = "given" if intensities is not None else sample_source(rng)
     wanted = sample_intensities(rng, source) if intensities is None else np.asarray(intensities, np.float64)
     if wanted.shape != (len(ACTION_UNITS),):
