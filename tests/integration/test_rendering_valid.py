@@ -11,6 +11,7 @@ from hf_geaau.synthetic import load_face_model, render_dataset, sample_scene
 from hf_geaau.synthetic.action_units import ACTION_UNITS
 from hf_geaau.synthetic.camera import Camera
 from hf_geaau.synthetic.expressions import LIPS_APART_CM, expression
+from hf_geaau.synthetic.people import Beard
 from hf_geaau.synthetic.views import lip_gap
 from tests.conftest import FACE_MODEL
 
@@ -97,6 +98,10 @@ def test_a_scene_of_another_face_model_is_refused(renderer):
         renderer.render(sample_scene(0, 0, 0))
 
 
+def cheek(picture):
+    return picture[round(0.55 * SIZE) : round(0.62 * SIZE), round(0.25 * SIZE) : round(0.35 * SIZE)].mean()
+
+
 def test_skins_are_those_of_the_blend(renderer):
     """The color of the cheeks follows the tone of the people that are blended."""
     tones, seen = [], []
@@ -104,7 +109,7 @@ def test_skins_are_those_of_the_blend(renderer):
         scene = plain(renderer, person)
         picture = renderer.render(replace(scene, light=renderer.sample_scene(0, 3, 0).light)).image
         tones.append(scene.identity.skin.tone.mean())
-        seen.append(picture[round(0.55 * SIZE) : round(0.62 * SIZE), round(0.25 * SIZE) : round(0.35 * SIZE)].mean())
+        seen.append(cheek(picture))
     assert np.corrcoef(tones, seen)[0, 1] > 0.6
 
 
@@ -123,3 +128,41 @@ def test_face_models_take_turns_and_workers_change_nothing(renderer, tmp_path):
     assert rows["side_intensities"].map(len).eq(2 * len(ACTION_UNITS)).all()
     for name in rows["file_name"]:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_people_of_another_face_model_wear_the_photographed_skins_and_the_rest_stays(renderer):
+    if not FACE_MODEL.is_file():
+        pytest.skip(f"no face model at {FACE_MODEL}")
+    from hf_geaau.synthetic import Renderer
+
+    scanned, head = load_face_model(VALID), load_face_model(FACE_MODEL)
+    dressed, painted = Renderer(head, SIZE, donor=scanned), Renderer(head, SIZE)
+    try:
+        shades, cheeks, count = [], [], 0
+        for person in range(16):
+            scene, other = dressed.sample_scene(0, 3, person), painted.sample_scene(0, 3, person)
+            if scene.identity.photographed is None:
+                count += 1
+                np.testing.assert_array_equal(dressed.render(scene).image, painted.render(other).image)
+                continue
+            assert scene.identity.photographed.sum() == pytest.approx(1)
+            assert scene.identity.shape.shape == other.identity.shape.shape  # the head is none of the scanned ones
+            clean = {"occluder": "", "wears_glasses": False, "yaw": 0.0, "pitch": 0.0, "roll": 0.0,
+                     "camera": Camera(distance=90), "light": painted.sample_scene(0, 3, 0).light,
+                     "identity": replace(scene.identity, beard=Beard(0, 0, 0, False, 0))}  # fmt: skip
+            picture = dressed.render(replace(scene, **clean)).image
+            cheeks.append(
+                picture[round(0.55 * SIZE) : round(0.62 * SIZE), round(0.25 * SIZE) : round(0.35 * SIZE)].mean()
+            )
+            shades.append(scene.identity.skin.tone.mean())
+        assert 2 <= count <= 12
+        assert np.corrcoef(shades, cheeks)[0, 1] > 0.6
+        assert Renderer(scanned, SIZE, donor=scanned).donors is None  # its own people have skins
+    finally:
+        dressed.close()
+        painted.close()
+    validation = {scanned.scans.people.names.index(name) for name in scanned.scans.people.parts[1]}
+    drawn = [dressed.sample_scene(0, 3, 1_000_000 + person).identity.photographed for person in range(40)]
+    worn = {index for shares in drawn if shares is not None for index in np.flatnonzero(shares)}
+    assert worn <= validation
