@@ -32,7 +32,7 @@ _VOLATILE = (
     "visibility_weight", "embedding_weight",
 )  # fmt: skip
 # Settings that older checkpoints lack, at the values that mean the same as their absence: saving again adds them.
-_ADDED = {"predict_sides": False, "predict_visibility": False}
+_ADDED = {"predict_sides": False, "predict_visibility": False, "intensity_scale": 1.0}
 
 
 def load_runner(

@@ -1,6 +1,6 @@
 """Score checkpoints on datasets, calibrate them, compare them with published numbers, and show what they can do."""
 
-from .calibration import best_temperature, best_thresholds, calibrate, fit_calibration
+from .calibration import best_intensity_scale, best_temperature, best_thresholds, calibrate, fit_calibration
 from .evidence import gather_evidence
 from .figures import failures_of
 from .groups import (
@@ -32,6 +32,7 @@ __all__ = [
     "Predictions",
     "RenderedSet",
     "TripletPredictions",
+    "best_intensity_scale",
     "best_temperature",
     "best_thresholds",
     "calibrate",

@@ -1,4 +1,4 @@
-"""Choose decision thresholds and a temperature on validation subjects, and write them into a checkpoint's config."""
+"""Choose decision thresholds, a temperature and the scale of intensities on validation subjects, for the config."""
 
 import json
 import os
@@ -53,12 +53,13 @@ def calibrate(
     progress: Progress | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Calibrate a checkpoint: a temperature, then a threshold for each AU.
+    """Calibrate a checkpoint: a temperature, then a threshold for each AU, and the scale of intensities.
 
-    Both are chosen on validation subjects, never on the fold's test subjects: those that training validated on, if the
+    All are chosen on validation subjects, never on the fold's test subjects: those that training validated on, if the
     checkpoint's training_facts.json names them, else a share of the fold's training subjects. config.json gets
-    `temperature` and `thresholds`; AUs that the dataset does not have keep their threshold. calibration.json beside it
-    holds F1 and expected calibration error before and after, on the same subjects, so the gain is optimistic:
+    `temperature`, `thresholds` and, if model and dataset have intensities, `intensity_scale`, which makes intensities
+    right on average where an AU is present; AUs that the dataset does not have keep their threshold. calibration.json
+    beside it holds F1 and expected calibration error before and after, on the same subjects, so the gain is optimistic:
     `evaluate` shows it on the test subjects.
 
     Args:
@@ -93,10 +94,10 @@ def calibrate(
         predictions = predict_dataset(
             network, processor, rows.select(chosen), batch_size, device, num_workers, progress, bf16
         )
-        temperature, thresholds, scores = fit_calibration(predictions, network.config, source.aus, false_alarm_rate)
+        chosen_values, scores = fit_calibration(predictions, network.config, source.aus, false_alarm_rate)
         result = {"dataset": name, "fold": fold, "protocol": protocol, "validation_subjects": subjects}
         result |= {"validation_from": origin, "frames": len(predictions.rows), **scores}
-        _write(target, model, {"temperature": temperature, "thresholds": thresholds}, result)
+        _write(target, model, chosen_values, result)
     return result
 
 
@@ -106,8 +107,8 @@ def fit_calibration(
     units: Sequence[int],
     false_alarm_rate: float | None = None,
     slack: float = 0.0,
-) -> tuple[float, list[float], dict[str, Any]]:
-    """Choose temperature and thresholds from predictions of validation subjects.
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Choose temperature, thresholds and the scale of intensities from predictions of validation subjects.
 
     Args:
         predictions: Of `predict_dataset`.
@@ -117,7 +118,8 @@ def fit_calibration(
         slack: As for `best_thresholds`.
 
     Returns:
-        The temperature; a threshold for each AU of the model; and the scores before and after: "temperature", "nll",
+        Values for the config: "temperature"; "thresholds", one for each AU of the model; and "intensity_scale", if the
+        model and the dataset have intensities. And the scores before and after: "temperature", "nll",
         "f1", "expected_calibration_error", "false_alarms" (means over AUs), "action_units" (by AU: "threshold", "f1",
         "expected_calibration_error", "false_alarms": the share of neutral frames in which it is predicted, None
         without such frames), each {"before", "after"}; and "neutral_frames", their number.
@@ -163,7 +165,13 @@ def fit_calibration(
         for key, values in by_score.items():
             for name in names:
                 scores["action_units"][name].setdefault(key, {})[side] = values[name]
-    return temperature, [round(float(limit), 6) for limit in after], scores
+    chosen = {"temperature": temperature, "thresholds": [round(float(limit), 6) for limit in after]}
+    if predictions.predicted_intensities is not None:
+        found, told = predictions.predicted_intensities[:, take], predictions.intensities[:, put]
+        if (scale := best_intensity_scale(told, found / config.intensity_scale)) is not None:
+            chosen["intensity_scale"] = scale
+            scores["intensity_scale"] = {"before": config.intensity_scale, "after": scale}
+    return chosen, scores
 
 
 def best_thresholds(
@@ -212,6 +220,30 @@ def best_thresholds(
             lowest = np.argmax(f1 >= (1 - slack) * f1.max())
             result[index] = _GRID[lowest if slack and f1.max() > 0 else order[np.argmax(f1[order])]]
     return result
+
+
+def best_intensity_scale(intensities: ArrayLike, predicted: ArrayLike) -> float | None:
+    """Return the factor that makes predicted intensities right on average where an AU is present (FACS A and above).
+
+    Without it they are too low there: a regression pulls what it is unsure of towards the mean, which is near 0. Our
+    choice; intensities near 0 change little.
+
+    Args:
+        intensities: (F, N) true intensities, 0-5; -1 is missing.
+        predicted: (F, N).
+
+    Returns:
+        A factor from 0.1 to 10; None if no AU is present.
+
+    Example:
+        >>> best_intensity_scale([[3.0, 0.0], [4.0, -1.0]], [[1.5, 0.1], [2.0, 3.0]])
+        2.0
+    """
+    truth, found = np.asarray(intensities, np.float64), np.asarray(predicted, np.float64)
+    present = truth >= 1
+    if not found[present].sum() > 0:
+        return None
+    return round(float(np.clip(truth[present].sum() / found[present].sum(), 0.1, 10)), 4)
 
 
 def best_temperature(logits: ArrayLike, labels: ArrayLike) -> float:

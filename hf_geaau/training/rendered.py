@@ -215,13 +215,15 @@ def _finish(recipe: RenderedRecipe, faces: Path, trained: Path, result: Path, us
         device = "cpu" if use_cpu else None
         return predict_dataset(network, processor, rows, 2 * recipe.per_device_batch_size, device, recipe.workers)
 
-    config.temperature, config.thresholds, scores = fit_calibration(
+    chosen, scores = fit_calibration(
         predictions("calibration" if recipe.renders.calibration else "validation"),
         config,
         facs.SYNTHETIC,
         recipe.false_alarm_rate,
         recipe.threshold_slack,
     )
+    for name, value in chosen.items():
+        setattr(config, name, value)
     config.save_pretrained(result)
     reports = {
         name: {**_SET, "split": name, **score(predictions(name), config, facs.SYNTHETIC)}

@@ -47,6 +47,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "visibility_weight": (0, 1e6),
     "focal_gamma": (0, 100),
     "temperature": (1e-3, 1e3),
+    "intensity_scale": (0.1, 10),
     "initializer_range": (0, 10),
 }
 _LIST_RANGES = {"au_weights": (0, 1e6), "pos_weight": (0, 1e6), "triplet_margins": (0, 100)}
@@ -208,6 +209,8 @@ class GeaauConfig(PreTrainedConfig):
             trains stage 1 together with stage 2; needs batches with intensities. 0 leaves the embedding as it is.
         freeze_encoder: Keep the encoder as it is: no gradients, and fixed batch-norm statistics.
         thresholds: Decision threshold per AU, as probability. None: 0.5 each.
+        intensity_scale: Predicted intensities are multiplied by it, up to 5, to calibrate them: a regression pulls what
+            it is unsure of towards 0.
         temperature: Logits are divided by it before the sigmoid, to calibrate probabilities (Guo et al., ICML 2017).
         loss: Form of the occurrence loss: "bce", "bce_dice" (JAA-Net), "asymmetric" (ME-GraphAU) or "focal"; each
             with the weights below.
@@ -267,6 +270,7 @@ class GeaauConfig(PreTrainedConfig):
     embedding_weight: float = 0.0
     freeze_encoder: bool = False
     thresholds: list[float] | None = None
+    intensity_scale: float = 1.0
     temperature: float = 1.0
     loss: Literal["bce", "bce_dice", "asymmetric", "focal"] = "bce"
     focal_gamma: float = 2.0

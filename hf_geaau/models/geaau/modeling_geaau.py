@@ -532,7 +532,9 @@ class GeaauModel(GeaauPreTrainedModel):
         output = GeaauOutput(
             loss=loss,
             logits=logits,
-            intensities=None if strength is None else 5 * strength.sigmoid(),
+            intensities=None
+            if strength is None
+            else (5 * self.config.intensity_scale * strength.sigmoid()).clamp(max=5),
             side_logits=side_logits,
             visibility_logits=seen,
             expression_embedding=embedding,
