@@ -5,6 +5,9 @@ Each arm trains the bundled recipe's network on equally many rendered faces. Row
 AUs on the test people of ICT-FaceKit and of VALID, and on photos. The column of the face model that an arm does not see
 is the cross-rig test.
 
+Rendered together, many people of ICT-FaceKit wear skins of VALID. Render each face model into a folder of its own, and
+join the tables, to keep its skins out of the arm "ICT-FaceKit".
+
     hf-geaau render --face-model ICT-FaceKit --face-model valid-avatars-glb --count 24000 --seed 2026 \
         --images-per-identity 8 --output renders/train
     hf-geaau render --face-model ICT-FaceKit --face-model valid-avatars-glb --count 2400 --seed 2028 \
