@@ -136,7 +136,7 @@ class Recipe(BaseModel):
         evaluate_steps: Validate and save a checkpoint every so many steps; None: every epoch.
         early_stopping: Stop after so many validations without improvement; None: never.
         validation_share: Share of the training subjects that is held out to choose the checkpoint; 0: none.
-        precision: "bf16" or "fp16" autocast, or "fp32".
+        precision: "bf16" or "fp16" autocast, or "fp32"; CPUs without fast bfloat16 use "fp32" instead of "bf16".
         workers: Processes that load images; 0 loads them in the training process.
         seed: Decides weights, order, augmentation and the validation subjects.
     """

@@ -31,7 +31,7 @@ from hf_geaau.training import (
 from hf_geaau.training.augmentation import StyleBank, Warp, augmentations, mirrored
 from hf_geaau.training.checkpoints import has_ended, is_whole, resume_point
 from hf_geaau.training.splits import never_shown
-from hf_geaau.training.trainer import training_arguments
+from hf_geaau.training.trainer import has_fast_bfloat16, training_arguments
 
 STRONG = Augmentation(rotation=10.0, scale=0.1, shift=0.1, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05,
                       gray=0.5, blur=0.5, jpeg=0.5, erasing=0.5, points=0.05, style=0.5, gamma=0.4, gain=0.2,
@@ -173,6 +173,16 @@ def test_global_batch_is_divided(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "5")
     with pytest.raises(TrainingError, match="`batch_size` must be a multiple of the number of processes, got 48 for 5"):
         training_arguments(recipe, tmp_path, use_cpu=True)
+
+
+def test_bfloat16_that_a_cpu_emulates_gives_way_to_float32(tmp_path, monkeypatch):
+    recipe = load_recipe("synthetic", {"precision": "bf16"})
+    monkeypatch.setattr("hf_geaau.training.trainer.has_fast_bfloat16", lambda: True)
+    assert training_arguments(recipe, tmp_path, use_cpu=True).bf16
+    monkeypatch.setattr("hf_geaau.training.trainer.has_fast_bfloat16", lambda: False)
+    with pytest.warns(UserWarning, match="This CPU has no fast bfloat16, so training uses float32"):
+        assert not training_arguments(recipe, tmp_path, use_cpu=True).bf16
+    assert isinstance(has_fast_bfloat16(), bool)
 
 
 # Data.
