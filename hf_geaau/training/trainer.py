@@ -1,7 +1,7 @@
 """From a recipe to a plain `transformers.Trainer`: arguments, parameter groups, callbacks."""
 
+import logging
 import os
-import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from time import perf_counter
@@ -96,17 +96,13 @@ def build_trainer(
 def training_arguments(
     recipe: Recipe, output: str | os.PathLike[str], with_validation: bool = True, use_cpu: bool | None = None
 ) -> TrainingArguments:
-    """Translate a recipe into `TrainingArguments`.
-
-    Warns:
-        UserWarning: If the recipe asks for bfloat16 and this CPU would only emulate it; float32 is used.
-    """
+    """Translate a recipe into `TrainingArguments`; float32 takes the place of bfloat16 that a CPU would only emulate."""
     if use_cpu is None:
         use_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     precision = recipe.precision
     if precision == "bf16" and use_cpu and not has_fast_bfloat16():
         precision = "fp32"
-        warnings.warn("This CPU has no fast bfloat16, so training uses float32.", stacklevel=2)
+        logging.getLogger(__name__).warning("This CPU has no fast bfloat16: training in float32.")
     per_device, accumulation = _divide(recipe, use_cpu)
     every = IntervalStrategy.STEPS if recipe.evaluate_steps else IntervalStrategy.EPOCH
     length = {"max_steps": recipe.max_steps} if recipe.max_steps else {"num_train_epochs": recipe.epochs or 1}

@@ -175,13 +175,14 @@ def test_global_batch_is_divided(tmp_path, monkeypatch):
         training_arguments(recipe, tmp_path, use_cpu=True)
 
 
-def test_bfloat16_that_a_cpu_emulates_gives_way_to_float32(tmp_path, monkeypatch):
+def test_bfloat16_that_a_cpu_emulates_gives_way_to_float32(tmp_path, monkeypatch, caplog):
     recipe = load_recipe("synthetic", {"precision": "bf16"})
     monkeypatch.setattr("hf_geaau.training.trainer.has_fast_bfloat16", lambda: True)
     assert training_arguments(recipe, tmp_path, use_cpu=True).bf16
     monkeypatch.setattr("hf_geaau.training.trainer.has_fast_bfloat16", lambda: False)
-    with pytest.warns(UserWarning, match="This CPU has no fast bfloat16, so training uses float32"):
-        assert not training_arguments(recipe, tmp_path, use_cpu=True).bf16
+    assert not caplog.records
+    assert not training_arguments(recipe, tmp_path, use_cpu=True).bf16
+    assert caplog.messages == ["This CPU has no fast bfloat16: training in float32."]
     assert isinstance(has_fast_bfloat16(), bool)
 
 
