@@ -96,7 +96,7 @@ def build_trainer(
 def training_arguments(
     recipe: Recipe, output: str | os.PathLike[str], with_validation: bool = True, use_cpu: bool | None = None
 ) -> TrainingArguments:
-    """Translate a recipe into `TrainingArguments`; float32 takes the place of bfloat16 that a CPU would only emulate."""
+    """Translate a recipe into `TrainingArguments`; float32 replaces bfloat16 that a CPU would only emulate."""
     if use_cpu is None:
         use_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     precision = recipe.precision
