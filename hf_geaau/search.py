@@ -14,9 +14,6 @@ from hf_geaau.video.stream import FaceStream, Settings, SourceEnd
 
 SHEET_SIZE = (128, 128)  # pixels of a crop on a contact sheet
 
-EMBEDDING_NOTE = "the bundled checkpoint's expression embedding was never trained on triplets"
-"""What to say with distances of the bundled checkpoint."""
-
 
 @dataclass(frozen=True, eq=False)
 class ExpressionFace:

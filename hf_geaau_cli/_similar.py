@@ -63,12 +63,9 @@ def similar(
     quiet_libraries()
     from hf_geaau.errors import FaceNotFoundError
     from hf_geaau.plots import require_matplotlib, save_contact_sheet
-    from hf_geaau.search import EMBEDDING_NOTE, ExpressionEmbedder
+    from hf_geaau.search import ExpressionEmbedder
 
     require_matplotlib()
-    if model is None:
-        better = "pass --model an expression encoder that was, such as the recipe synthetic_gee trains."
-        say(f"note: {EMBEDDING_NOTE}; {better}", err)
     embedder = ExpressionEmbedder(model, device)
     faces, failed = _faces(embedder, paths if cluster else paths[1:], fps)
     if not faces:

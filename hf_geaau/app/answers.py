@@ -18,7 +18,7 @@ from hf_geaau.errors import FaceNotFoundError, GeaauError, VideoError
 from hf_geaau.faces import Face
 from hf_geaau.faces.photos import load_photo
 from hf_geaau.inference import FaceAnalyzer
-from hf_geaau.search import EMBEDDING_NOTE, expression_distance
+from hf_geaau.search import expression_distance
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import AnalyzedFrame, Settings, failure
 
@@ -78,12 +78,10 @@ class Comparison:
     Attributes:
         units: All AUs: those that differ first, then by the difference of their probabilities.
         distance: Squared L2 distance of the expression embeddings, 0 to 4; None if the model has none.
-        note: What the distance is worth.
     """
 
     units: list[UnitDifference]
     distance: float | None
-    note: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the API answers."""
@@ -97,7 +95,7 @@ class Comparison:
             }
             for unit in self.units
         ]
-        return {"distance": self.distance, "note": self.note, "action_units": units}
+        return {"distance": self.distance, "action_units": units}
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,6 @@ class Answers:
     ) -> None:
         self.analyzer = load_analyzer(model, backend=backend, device=device, keep=("embedding", "masks"))
         self.max_seconds = max_seconds
-        self.embedding_note = f"{EMBEDDING_NOTE}, so go by the action units" if model is None else ""
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -234,7 +231,7 @@ class Answers:
         units.sort(key=lambda unit: (not unit.differs, -abs(unit.probabilities[0] - unit.probabilities[1])))
         embeddings = [face.embedding for face in faces if face.embedding is not None]
         distance = float(expression_distance(*embeddings)) if len(embeddings) == 2 else None
-        return Comparison(units, distance, self.embedding_note)
+        return Comparison(units, distance)
 
     def video(
         self,

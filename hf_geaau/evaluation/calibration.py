@@ -58,9 +58,9 @@ def calibrate(
     All are chosen on validation subjects, never on the fold's test subjects: those that training validated on, if the
     checkpoint's training_facts.json names them, else a share of the fold's training subjects. config.json gets
     `temperature`, `thresholds` and, if model and dataset have intensities, `intensity_scale`, which makes intensities
-    right on average where an AU is present; AUs that the dataset does not have keep their threshold. calibration.json
-    beside it holds F1 and expected calibration error before and after, on the same subjects, so the gain is optimistic:
-    `evaluate` shows it on the test subjects.
+    right on average where a present AU is detected; AUs that the dataset does not have keep their threshold.
+    calibration.json beside it holds F1 and expected calibration error before and after, on the same subjects, so the
+    gain is optimistic: `evaluate` shows it on the test subjects.
 
     Args:
         model: Directory or Hub id; None for the bundled checkpoint, which needs `output`.
@@ -168,7 +168,9 @@ def fit_calibration(
     chosen = {"temperature": temperature, "thresholds": [round(float(limit), 6) for limit in after]}
     if predictions.predicted_intensities is not None:
         found, told = predictions.predicted_intensities[:, take], predictions.intensities[:, put]
-        if (scale := best_intensity_scale(told, found / config.intensity_scale)) is not None:
+        detected = _probabilities(logits, temperature) >= after[take]
+        scale = best_intensity_scale(np.where(detected, told, -1), found / config.intensity_scale)
+        if scale is not None:
             chosen["intensity_scale"] = scale
             scores["intensity_scale"] = {"before": config.intensity_scale, "after": scale}
     return chosen, scores

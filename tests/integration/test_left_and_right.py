@@ -1,5 +1,8 @@
 """Left and right, from training to the table: learned, mirrored, exported, scored, and refused where there are none."""
 
+import json
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,8 +16,6 @@ from hf_geaau.data.imitations.faces import example_face
 from hf_geaau.errors import CheckpointError
 from hf_geaau.evaluation import evaluate
 from hf_geaau.metrics import mean_of_folds, score_rows, score_table
-from hf_geaau.models.loading import load_checkpoint
-from hf_geaau.models.zoo import BUNDLED_CHECKPOINT
 from hf_geaau.training import build_model, load_recipe, train
 from tests.clips import walking, write_clip
 from tests.command import run_command
@@ -162,30 +163,43 @@ def test_the_command_prints_both_sides(checkpoint, tmp_path):
 
 
 def test_a_checkpoint_without_sides_is_refused_in_one_line(tiny_checkpoint, portrait, tmp_path):
+    pytest.importorskip("onnxscript", reason="needs the extra export")
+    from hf_geaau.export import export
+
     message = "does not tell left and right apart: it was trained without `model.predict_sides=true`"
-    for backend in ("torch", "onnx"):
-        model = tiny_checkpoint if backend == "torch" else None
+    exported = export(tiny_checkpoint, tmp_path / "exported").path
+    for model, backend in ((tiny_checkpoint, "torch"), (exported, "onnx")):
         with pytest.raises(CheckpointError, match=message):
             hf_geaau.load_pipeline(model, backend=backend)(portrait[0], return_sides=True)
         with pytest.raises(CheckpointError, match=message):
             next(hf_geaau.predict_video(np.zeros((2, 64, 64, 3), np.uint8), model, backend=backend, return_sides=True))
     photo = tmp_path / "face.png"
     example_face(0, 64).save(photo)
-    assert message in run_command("predict", photo, "--sides", code=1).stderr.replace("\n", " ")
+    assert message in run_command("predict", photo, "--model", tiny_checkpoint, "--sides", code=1).stderr.replace(
+        "\n", " "
+    )
 
 
-def test_the_bundled_checkpoint_predicts_what_it_did(tmp_path):
-    """Its exported network was written before there were sides."""
+def test_the_bundled_checkpoint_knows_sides_and_what_is_hidden(portrait, tmp_path):
     crops = np.stack([np.asarray(example_face(seed, 128)) for seed in range(4)])
-    one, other = (load_runner(backend=name)(crops) for name in ("torch", "onnx"))
-    np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
-    np.testing.assert_allclose(one.intensities, other.intensities, atol=1e-4)
-    assert one.side_probabilities is None
-    network, processor = load_checkpoint(None)
-    assert not [name for name in network.state_dict() if name.startswith("side")]
-    processor.save_pretrained(tmp_path)
-    network.config.save_pretrained(tmp_path)
-    has_setting = ["predict_sides" in (place / "config.json").read_text() for place in (tmp_path, BUNDLED_CHECKPOINT)]
-    assert has_setting == [True, False]
-    (tmp_path / "model.safetensors").symlink_to(BUNDLED_CHECKPOINT / "model.safetensors")
-    assert source_digest(tmp_path) == source_digest(BUNDLED_CHECKPOINT)  # saved again, its networks still fit
+    keep = ("side_probabilities", "visibility")
+    one, other = (load_runner(backend=name, keep=keep)(crops) for name in ("torch", "onnx"))
+    for name in ("probabilities", "intensities", *keep):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-4, err_msg=name)
+    (face,) = hf_geaau.load_pipeline()(portrait[0], return_sides=True, return_visibility=True)
+    assert {"AU12_left", "AU12_right"} <= set(face["sides"])
+    assert face["hidden"] == []
+    (mirrored,) = hf_geaau.load_pipeline()(portrait[0][:, ::-1], return_sides=True)
+    swapped = {name.replace("left", "x").replace("right", "left").replace("x", "right"): value
+               for name, value in mirrored["sides"].items()}  # fmt: skip
+    apart = [abs(swapped[name] - value) for name, value in face["sides"].items()]
+    assert np.mean(apart) < 0.1
+
+
+def test_settings_that_older_checkpoints_lack_change_no_digest(tiny_checkpoint, tmp_path):
+    older = shutil.copytree(tiny_checkpoint, tmp_path / "older")
+    config = json.loads((older / "config.json").read_text())
+    removed = {config.pop(name) for name in ("predict_sides", "predict_visibility", "intensity_scale", "side_weight")}
+    assert removed == {False, 1.0}
+    (older / "config.json").write_text(json.dumps(config))
+    assert source_digest(older) == source_digest(tiny_checkpoint)

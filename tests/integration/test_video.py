@@ -404,7 +404,7 @@ def test_similar_expressions(portrait, tiny_checkpoint, tiny_config, tmp_path):
     result = run_command("similar", twin, folder, *options[2:], "--model", encoder, "--overwrite")
     assert result.stdout.startswith("0.000  ")
     assert "besides the query's" in run_command("similar", twin, twin, *options, "--overwrite", code=1).stderr
-    assert "never trained on triplets" in run_command("similar", twin, folder, *options[2:], "--overwrite").stderr
+    assert run_command("similar", twin, folder, *options[2:], "--overwrite").stdout.startswith("0.000  ")
     run_command("similar", folder, "--cluster", 2, *options, "--overwrite")
     assert set(pd.read_csv(ranking).group) == {1, 2}
     message = run_command("similar", folder, "--cluster", 9, *options, "--overwrite", code=1).stderr
