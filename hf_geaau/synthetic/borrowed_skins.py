@@ -90,8 +90,8 @@ def _faded(photo: FloatArray, kept: FloatArray) -> FloatArray:
     """Replace what is not kept by the colors nearby, and at the ends of the texture by the mean color."""
     weight = kept[..., None]
     wide = TEXTURE_SIZE / 13
-    nearby = cv2.GaussianBlur(photo * weight, (0, 0), wide)
-    nearby /= np.maximum(cv2.GaussianBlur(kept, (0, 0), wide), 1e-3)[..., None]
+    share = np.maximum(cv2.GaussianBlur(kept, (0, 0), wide), 1e-3)[..., None]
+    nearby = np.asarray(cv2.GaussianBlur(photo * weight, (0, 0), wide)) / share
     mean = (photo * weight).sum((0, 1)) / weight.sum()
     height = own_chart()[..., 1:]
     far = ((np.abs(height - _MIDDLE[1]) - 0.30) / 0.1).clip(0, 1)

@@ -101,6 +101,7 @@ class Renderer:
         self.donors = donor.scans.people if donor and donor.scans and not scans else None
         self._context = _connect()
         self._context.enable(self._context.DEPTH_TEST)
+        self._chart: Any = None  # (side, side, 2) where things are painted on photographed skin
         self._look: Any = None  # A PersonLook once something was drawn.
         self._looks: dict[int, PersonLook] = {}
         self._wrinkles: dict[int, FloatArray] = {}
@@ -108,7 +109,8 @@ class Renderer:
         self._targets: dict[tuple[int, int], Any] = {}
         self._build()
         if donor is not None and self.donors is not None:
-            self._skins, self._chart = borrowed_skins(self._context, self.mesh, donor), own_chart()
+            self._skins = borrowed_skins(self._context, self.mesh, donor)
+            self._chart = own_chart()
         self._sky, seen = bake_visibility(self._context, self.mesh)
         facing = np.maximum(self._sky @ self.mesh.normals(self.mesh.neutral).T, 0)
         # What each vertex gets of each harmonic of the radiance around the head, with and without the head in its way.
