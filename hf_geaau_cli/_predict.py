@@ -121,8 +121,7 @@ def predict(
     An input that cannot be read, or shows no face, is named on stderr; the others continue, and the exit code is 1.
     Nothing leaves this machine. Started by `accelerate launch` or `torchrun`, the processes share the inputs.
     """
-    if (blur or heat_map) and annotate is None:
-        raise typer.BadParameter("needs --annotate DIR.", param_hint="--blur" if blur else "--heat-map")
+    _check_pictures(annotate, {"--blur": blur, "--heat-map": bool(heat_map)})
     _check_columns({"--sides": sides, "--visibility": visibility}, table_format)
     _check_output(output, is_finished=(table_format, faces, baseline) != ("geaau", "all", None))
     quiet_libraries()
@@ -159,6 +158,12 @@ def predict(
     except KeyboardInterrupt:
         _tell_where(output and unfinished(process.output(output)))
     _conclude(report, process.count, min_score)
+
+
+def _check_pictures(annotate: Path | None, wanted: dict[str, bool]) -> None:
+    for option, is_wanted in wanted.items():
+        if is_wanted and annotate is None:
+            raise typer.BadParameter("needs --annotate DIR.", param_hint=option)
 
 
 def _check_columns(wanted: dict[str, bool], table_format: str) -> None:

@@ -165,14 +165,11 @@ def fit_calibration(
         for key, values in by_score.items():
             for name in names:
                 scores["action_units"][name].setdefault(key, {})[side] = values[name]
-    chosen = {"temperature": temperature, "thresholds": [round(float(limit), 6) for limit in after]}
+    chosen: dict[str, Any] = {"temperature": temperature, "thresholds": [round(float(limit), 6) for limit in after]}
     if predictions.predicted_intensities is not None:
-        found, told = predictions.predicted_intensities[:, take], predictions.intensities[:, put]
-        detected = _probabilities(logits, temperature) >= after[take]
-        scale = best_intensity_scale(np.where(detected, told, -1), found / config.intensity_scale)
-        if scale is not None:
-            chosen["intensity_scale"] = scale
-            scores["intensity_scale"] = {"before": config.intensity_scale, "after": scale}
+        told = np.where(_probabilities(logits, temperature) >= after[take], predictions.intensities[:, put], -1)
+        scale = best_intensity_scale(told, predictions.predicted_intensities[:, take] / config.intensity_scale)
+        chosen |= {} if scale is None else {"intensity_scale": scale}
     return chosen, scores
 
 

@@ -116,9 +116,7 @@ def sample_scene(
     """Draw everything for one image.
 
     Args:
-        seed: Seed of the data set.
-        index: Number of the image.
-        identity_id: Number of the person.
+        seed, index, identity_id: Seed of the data set, number of the image, number of the person.
         intensities: (18,), 0-5, in the order of ACTION_UNITS. None draws them.
         style: One of STYLES.
         people: Whose heads the face model blends, see `face_model.Scans`.

@@ -152,5 +152,5 @@ def test_the_data_dictionary_has_every_column_in_order_with_its_type(tmp_path):
     cells = [line.split(" | ") for line in lines if line.startswith("| `")]
     documented = [(name, cell[1].strip()) for cell in cells for name in re.findall(r"`(\w+)`", cell[0])]
     path = tmp_path / "table.parquet"
-    TableWriter(path, columns(["AU01"], has_intensities=True, has_sides=True), {}).finish()
+    TableWriter(path, columns(["AU01"], True, has_sides=True, has_visibility=True), {}).finish()
     assert documented == [(field.name, str(field.type)) for field in pq.read_schema(path)]
