@@ -147,7 +147,7 @@ class Answers:
         >>> from hf_geaau.app import EXAMPLES
         >>> answer = Answers().photo(EXAMPLES / "smile.jpg")
         >>> answer.faces[0].present
-        ['AU06', 'AU07', 'AU12', 'AU25']
+        ['AU06', 'AU12', 'AU25']
     """
 
     def __init__(
