@@ -166,10 +166,9 @@ def fit_calibration(
             for name in names:
                 scores["action_units"][name].setdefault(key, {})[side] = values[name]
     chosen: dict[str, Any] = {"temperature": temperature, "thresholds": [round(float(limit), 6) for limit in after]}
-    if predictions.predicted_intensities is not None:
-        told = np.where(_probabilities(logits, temperature) >= after[take], predictions.intensities[:, put], -1)
-        scale = best_intensity_scale(told, predictions.predicted_intensities[:, take] / config.intensity_scale)
-        chosen |= {} if scale is None else {"intensity_scale": scale}
+    detected = _probabilities(logits, temperature) >= after[take]
+    if (scale := _scale_of(predictions, take, put, detected, config.intensity_scale)) is not None:
+        chosen["intensity_scale"], scores["intensity_scale"] = scale, {"before": config.intensity_scale, "after": scale}
     return chosen, scores
 
 
@@ -219,6 +218,16 @@ def best_thresholds(
             lowest = np.argmax(f1 >= (1 - slack) * f1.max())
             result[index] = _GRID[lowest if slack and f1.max() > 0 else order[np.argmax(f1[order])]]
     return result
+
+
+def _scale_of(
+    predictions: Predictions, take: Any, put: Any, detected: NDArray[np.bool_], current: float
+) -> float | None:
+    """Return the scale of intensities; None if the model predicts none, or no present AU is detected."""
+    if predictions.predicted_intensities is None:
+        return None
+    told = np.where(detected, predictions.intensities[:, put], -1)
+    return best_intensity_scale(told, predictions.predicted_intensities[:, take] / current)
 
 
 def best_intensity_scale(intensities: ArrayLike, predicted: ArrayLike) -> float | None:

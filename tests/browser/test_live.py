@@ -301,6 +301,7 @@ def test_the_webcam_by_keyboard_alone(camera, server):
     wait_for(camera, re.compile(r"1 face · \d+ frames/s"))
     expect(camera.locator("#AU12 .value")).to_have_text(re.compile(r"0\.[6-9]|1\.0"), timeout=60_000)
     assert camera.get_by_role("img", name="Action units over time").is_visible()
+    camera.wait_for_timeout(4000)  # slow machines analyze a frame or two a second
     camera.keyboard.press("Enter")
     wait_for(camera, "The webcam is off")
     assert camera.get_by_role("button", name="Start webcam").is_visible()
@@ -308,7 +309,7 @@ def test_the_webcam_by_keyboard_alone(camera, server):
     with camera.expect_download() as download:
         camera.keyboard.press("Enter")
     table = pd.read_csv(download.value.path())
-    assert len(table) > 2 and (table["source"] == "webcam").all()  # slow machines analyze few frames
+    assert len(table) > 5 and (table["source"] == "webcam").all()
     assert table["time_s"].between(0, 60).all()
 
 

@@ -18,6 +18,7 @@ from hf_geaau.evaluation import (
     calibrate,
     evaluate,
     evaluate_folds,
+    fit_calibration,
     fold_numbers,
     predict_dataset,
     published,
@@ -477,3 +478,21 @@ def test_a_page_of_the_reports_of_several_sets(tiny_config):
     assert "# test: all subjects" in page
     assert "# unseen: all subjects" in page
     assert page.count("| mean |") == 2
+
+
+def test_intensities_of_detected_units_become_right_on_average():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((200, 3)) < 0.4).astype(np.float32)
+    strength = np.where(labels == 1, 3.0, 0.0).astype(np.float32)
+    found = np.where(labels == 1, 1.5, 0.2).astype(np.float32)
+    logits = np.where(labels == 1, 3.0, -3.0).astype(np.float32)
+    logits[:5], found[:5] = -3.0, 0.1  # missed: what nobody reads does not count
+    made = Predictions(
+        logits=logits, probabilities=1 / (1 + np.exp(-logits)), predicted_intensities=found, labels=labels,
+        intensities=strength, subject_id=np.array(["a"] * 200), rows=np.arange(200), skipped=[],
+    )  # fmt: skip
+    config = GeaauConfig(backbone="test_resnet", image_size=64, action_units=[1, 12, 25], predict_intensity=True)
+    chosen, scores = fit_calibration(made, config, (1, 12, 25))
+    assert chosen["intensity_scale"] == scores["intensity_scale"]["after"] == pytest.approx(2.0)
+    config.intensity_scale = 0.5  # of what is there already, only the rest
+    assert fit_calibration(made, config, (1, 12, 25))[0]["intensity_scale"] == pytest.approx(1.0)
