@@ -19,7 +19,7 @@ AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
     5: (("eyeWide", 1.1),),
     6: (("cheekRaiser", 1.2), ("cheekSquint", 0.95)),
     7: (("eyeSquint", 1.3),),
-    9: (("noseSneer", 1.0),),
+    9: (("noseSneer", 1.3), ("browDown", 0.3)),
     10: (("mouthUpperUp", 1.0), ("noseSneer", 0.22), ("cheekSquint", 0.2)),
     12: (("mouthSmile", 1.0), ("cheekSquint", 0.22)),
     14: (("mouthDimple", 1.35),),
@@ -27,7 +27,7 @@ AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
     17: (("mouthShrugLower", 0.85),),
     20: (("mouthStretch", 1.2),),
     23: (("mouthRollLower", 0.6), ("mouthRollUpper", 0.6)),
-    24: (("mouthPress", 1.15),),
+    24: (("mouthPress", 1.3), ("mouthRollLower", 0.2), ("mouthRollUpper", 0.2)),
     25: (("mouthLowerDown", 0.9),),
     26: (("jawOpen", 0.75),),
     43: (("eyeBlink", 1.0),),
@@ -36,7 +36,8 @@ AU_SHAPES: dict[int, tuple[tuple[str, float], ...]] = {
 
 Our choice, from the shapes' names and the FACS manual; the strengths are judged by eye. AU06 takes two shapes, because
 either alone lifts the cheek too little. AU10 also widens the wings of the nose and lifts the triangle below the eyes,
-which deepens the nasolabial furrow and tells it from a smile that shows the upper teeth. AU12 takes a shape of AU06,
+which deepens the nasolabial furrow and tells it from a smile that shows the upper teeth. AU09 pulls the inner brows
+down, and AU24 thins the red of the lips, as the manual says. AU12 takes a shape of AU06,
 because a strong smile swells the cheeks a little."""
 
 _LIP_GAP_CM = {
@@ -177,7 +178,7 @@ def _combine(
     weights.add("browDown", *-sinking)
 
 
-SMILE_LIFT = 0.45
+SMILE_LIFT = 0.75
 """Largest weight of "mouthUpperUp" that an open smile of intensity 5 brings by itself. Our choice by eye."""
 _KEPT_UP = 0.6
 

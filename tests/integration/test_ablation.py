@@ -15,7 +15,7 @@ from hf_geaau.data import write_example
 from hf_geaau.errors import TrainingError
 
 
-def draw(face_model, folder, size, workers, report):
+def draw(face_model, other_rig, folder, size, workers, report):
     """Stand in for the renderer."""
     for name in run.SETS:
         if not (folder / name).exists():
