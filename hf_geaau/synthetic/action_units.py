@@ -146,7 +146,7 @@ def sample_units(rng: np.random.Generator, source: str) -> set[int]:
         units = PROTOTYPES[rng.integers(len(PROTOTYPES))]
         chosen |= {number for number in units if len(units) == 1 or rng.random() < 0.92}
     elif source == "confusable":
-        group = CONFUSABLE[max(0, rng.integers(-1, len(CONFUSABLE)))]  # the first twice as often as each other
+        group = CONFUSABLE[max(0, int(rng.integers(-1, len(CONFUSABLE))))]  # the first twice as often as each other
         chosen |= set(group[rng.integers(len(group))])
     elif source == "speech":
         chosen |= {number for number, rate in _SPEECH_RATES.items() if rng.random() < rate}
