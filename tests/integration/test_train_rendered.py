@@ -123,7 +123,7 @@ def test_one_command_makes_a_checkpoint_and_goes_on_where_it_stopped(drawn, tmp_
     assert train_rendered(recipe, "mesh", tmp_path / "run") == made
     assert "A page." in (result / "README.md").read_text()
     assert not (tmp_path / "run" / "renders").exists()
-    with pytest.raises(TrainingError, match=r"Cannot resume: .* had another recipe \(renders.train was 40, is [0-9]+\)"):
+    with pytest.raises(TrainingError, match=r"Cannot resume: .* had another recipe \(renders.train was 40, is \d+\)"):
         train_rendered(load_recipe("bundled", TINY), "mesh", tmp_path / "run")
 
 
