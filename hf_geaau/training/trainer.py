@@ -3,12 +3,14 @@
 import logging
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+from torch.overrides import TorchFunctionMode
 from transformers import (
     EarlyStoppingCallback,
     Trainer,
@@ -76,7 +78,7 @@ def build_trainer(
     if recipe.ema_decay is not None:
         extra.append(WeightAverage(recipe.ema_decay))
     optimizer, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
-    trainer = Trainer(
+    trainer = _Trainer(
         model,
         arguments,
         data_collator=Collator(processor),
@@ -165,6 +167,38 @@ def has_fast_bfloat16() -> bool:
         return min(times)
 
     return seconds(torch.bfloat16) < 2 * seconds(torch.float32)
+
+
+class GroupedConvolutionsInFloat32(TorchFunctionMode):
+    """Computes grouped convolutions in float32 under bfloat16 autocast on a CPU.
+
+    Their backward pass in bfloat16 is several times slower there than in float32, so that a network with depthwise
+    convolutions trains no faster than in float32 (torch 2.14, AMX: 30 against 57 faces/s with this; see
+    `benchmarks/training.py`).
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run a function of torch; grouped convolutions of CPU tensors without autocast."""
+        kwargs = kwargs or {}
+        if func is not torch.conv2d or (args[6] if len(args) > 6 else kwargs.get("groups", 1)) == 1:
+            return func(*args, **kwargs)
+        pixels, weight, *rest = args
+        with torch.autocast("cpu", enabled=False):
+            return func(pixels.float(), weight, *rest, **kwargs).to(pixels.dtype)
+
+
+class _Trainer(Trainer):
+    """A plain Trainer but for `GroupedConvolutionsInFloat32`."""
+
+    def compute_loss_context_manager(self) -> AbstractContextManager[Any]:
+        """Return the context of the forward pass."""
+        contexts = ExitStack()
+        contexts.enter_context(super().compute_loss_context_manager())
+        if self.args.bf16 and self.args.device.type == "cpu":
+            contexts.enter_context(GroupedConvolutionsInFloat32())
+        return contexts
 
 
 def _divide(recipe: Recipe, use_cpu: bool) -> tuple[int, int]:

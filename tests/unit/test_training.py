@@ -21,6 +21,7 @@ from hf_geaau.training import (
     CropDataset,
     RenderedRecipe,
     build_model,
+    build_trainer,
     datasets_of,
     list_recipes,
     load_recipe,
@@ -31,7 +32,7 @@ from hf_geaau.training import (
 from hf_geaau.training.augmentation import StyleBank, Warp, augmentations, mirrored
 from hf_geaau.training.checkpoints import has_ended, is_whole, resume_point
 from hf_geaau.training.splits import never_shown
-from hf_geaau.training.trainer import has_fast_bfloat16, training_arguments
+from hf_geaau.training.trainer import GroupedConvolutionsInFloat32, has_fast_bfloat16, training_arguments
 
 STRONG = Augmentation(rotation=10.0, scale=0.1, shift=0.1, brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05,
                       gray=0.5, blur=0.5, jpeg=0.5, erasing=0.5, points=0.05, style=0.5, gamma=0.4, gain=0.2,
@@ -184,6 +185,31 @@ def test_bfloat16_that_a_cpu_emulates_gives_way_to_float32(tmp_path, monkeypatch
     assert not training_arguments(recipe, tmp_path, use_cpu=True).bf16
     assert caplog.messages == ["This CPU has no fast bfloat16: training in float32."]
     assert isinstance(has_fast_bfloat16(), bool)
+
+
+def test_grouped_convolutions_are_computed_in_float32():
+    pixels = torch.randn(2, 8, 9, 9).bfloat16()
+    depthwise, dense = torch.nn.Conv2d(8, 8, 3, groups=8), torch.nn.Conv2d(8, 8, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        emulated = depthwise(pixels), dense(pixels)
+        with GroupedConvolutionsInFloat32():
+            exact, same = depthwise(pixels), dense(pixels)
+    assert exact.dtype == same.dtype == torch.bfloat16
+    assert torch.equal(exact, depthwise(pixels.float()).bfloat16())
+    assert torch.equal(same, emulated[1])
+    assert torch.allclose(exact.float(), emulated[0].float(), atol=0.05)
+    exact.float().sum().backward()
+    assert depthwise.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_only_bfloat16_on_a_cpu_needs_that(tmp_path, rows, monkeypatch, precision):
+    monkeypatch.setattr("hf_geaau.training.trainer.has_fast_bfloat16", lambda: True)
+    recipe = load_recipe("synthetic", [*SMALL, f"precision={precision}"])
+    trainer = build_trainer(recipe, crops(rows), output=tmp_path, use_cpu=True)
+    with trainer.compute_loss_context_manager():
+        modes = [type(mode) for mode in torch.overrides._get_current_function_mode_stack()]
+    assert modes == [GroupedConvolutionsInFloat32] * (precision == "bf16")
 
 
 # Data.
