@@ -1,10 +1,10 @@
 """`hf-geaau predict`: the action units of every face of photos, folders, videos and cameras."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.table import Table
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hf_geaau.tables import Finishing
     from hf_geaau.video.run import Report, SourceReport, Tally
     from hf_geaau.video.sources import Source
-    from hf_geaau.video.stream import AnalyzedFrame
+    from hf_geaau.video.stream import AnalyzedFrame, Settings
 
 FULL_TABLES = 5  # above this many photos, a line per photo instead of a table per face
 SUFFIXES = (".csv", ".jsonl", ".parquet")  # those of hf_geaau.video.tables, which imports pandas
@@ -86,6 +86,16 @@ VisibilityOption = Annotated[
     bool, typer.Option("--visibility", help="Add whether each AU's region can be seen, if the model tells it.")
 ]
 ChunkOption = Annotated[int, typer.Option("--chunk", min=1, help="Rows written at a time; a kill loses no more.")]
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Share the work among Ray's workers: local (a worker for each core), auto (the running cluster) or "
+        "HOST:PORT. --output becomes a folder.",
+    ),
+]
+RayPhotosOption = Annotated[int, typer.Option(min=1, help="With --ray: photos that a worker takes at a time.")]
 
 
 def predict(
@@ -115,6 +125,8 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")] = False,
     chunk_rows: ChunkOption = 5000,
+    ray: RayOption = None,
+    ray_photos: RayPhotosOption = 256,
 ) -> None:
     """Print or write the action units of every face in photos and videos.
 
@@ -124,6 +136,10 @@ def predict(
     _check_pictures(annotate, {"--blur": blur, "--heat-map": bool(heat_map)})
     _check_columns({"--sides": sides, "--visibility": visibility}, table_format)
     _check_output(output, is_finished=(table_format, faces, baseline) != ("geaau", "all", None))
+    if ray is not None:
+        plain = {"--annotate": annotate is None, "--format": table_format == "geaau", "--faces": faces == "all",
+                 "--baseline": baseline is None}  # fmt: skip
+        _check_alone(plain, output)
     quiet_libraries()
     from hf_geaau.backends import choose_backend, load_analyzer
     from hf_geaau.tables import Finishing
@@ -131,6 +147,13 @@ def predict(
     from hf_geaau.video.stream import Settings
     from hf_geaau.video.tables import unfinished
 
+    keep = ["masks"] * bool(annotate) + ["side_probabilities"] * sides + ["visibility"] * visibility
+    if ray is not None and output is not None:
+        with _bad_parameters():
+            chosen = Settings(every, fps, detect_every, smooth, batch_size, workers, start_s=start, end_s=end)
+        options = {"backend": backend, "device": device, "keep": keep, "aligned": aligned, "min_score": min_score}
+        _predict_on_ray(inputs, output, model, chosen, ray, ray_photos, resume, overwrite, options)
+        return
     process = Process.from_environment()
     # With blurring, no frame may be missed: a face that is only followed might be detected a few frames late.
     detect_every = 1 if blur else detect_every
@@ -140,7 +163,6 @@ def predict(
         settings = Settings(every, fps, detect_every, smooth, batch_size, workers or process.workers,
                             annotate is not None, start, end)  # fmt: skip
         backend = choose_backend(model, backend, device := device or process.device)
-    keep = ["masks"] * bool(annotate) + ["side_probabilities"] * sides + ["visibility"] * visibility
     analyzer = load_analyzer(model, backend=backend, device=device, keep=keep, aligned=aligned, min_score=min_score)
     finishing = with_neutral_photo(finishing, analyzer)
     observers: list[RunObserver] = [_Printer(is_alone=process.count == 1)]
@@ -171,6 +193,45 @@ def _check_columns(wanted: dict[str, bool], table_format: str) -> None:
         if is_wanted and table_format != "geaau":
             message = f"needs --format geaau: {table_format} has no columns for that."
             raise typer.BadParameter(message, param_hint=option)
+
+
+def _check_alone(plain: dict[str, bool], output: Path | None) -> None:
+    """Refuse what workers cannot do together."""
+    for option, is_plain in plain.items():
+        if not is_plain:
+            message = "does not go with --ray. Use `hf-geaau table` afterwards, or run without --ray."
+            raise typer.BadParameter(message, param_hint=option)
+    if output is None:
+        raise typer.BadParameter("needs --output FOLDER.parquet.", param_hint="--ray")
+
+
+def _predict_on_ray(
+    inputs: list[str], output: Path, model: str | None, settings: "Settings", address: str, photos: int,
+    resume: bool, overwrite: bool, loading: dict[str, Any],
+) -> None:  # fmt: skip
+    """Run on a cluster, and print what was wrong."""
+    from hf_geaau.distributed import predict_on_ray
+
+    with ExitStack() as bar, _bad_parameters():
+        shown: list[Callable[[int], None]] = []
+
+        def show(done: int, total: int) -> None:
+            if not shown:
+                shown.append(bar.enter_context(progress("units", total, shown=total > 1)))
+            shown[0](done)
+
+        report = predict_on_ray(
+            inputs, output, model, settings, address=address, photos=photos, resume=resume, overwrite=overwrite,
+            progress=show, **loading,
+        )  # fmt: skip
+    say(f"{report.rows} rows of {report.sources} inputs in {report.path}")
+    if report.skipped:
+        say(f"note: files that are neither photo nor video were passed over: {report.skipped}.", err)
+    for problem in report.problems:
+        complain(problem)
+    if report.failed:
+        say(f"{report.failed} of {report.sources} inputs gave no result; all are in {report.errors}.", err)
+        raise typer.Exit(1)
 
 
 def _tell_where(folder: Path | None) -> NoReturn:

@@ -31,10 +31,12 @@ class Source:
         kind: "photo", "video" or "webcam".
         location: Path, URL, or the camera's number; of a photo, anything that `hf_geaau.read_photo` takes; of a video,
             also frames, as `hf_geaau.video.frames.PictureReader` takes them, bytes, or an open file.
+        label: What it is called in tables, if that is not its location, such as the URI that bytes come from.
     """
 
     kind: Literal["photo", "video", "webcam"]
     location: Any
+    label: str | None = None
 
     @property
     def name(self) -> str:
@@ -47,9 +49,10 @@ class Source:
             >>> Source("photo", "Ольга 1.jpg").name
             'Ольга 1.jpg'
         """
-        if not isinstance(self.location, str | os.PathLike):
-            return type(self.location).__name__
-        name = os.fsdecode(self.location).encode("utf-8", "backslashreplace").decode()
+        named = self.location if self.label is None else self.label
+        if not isinstance(named, str | os.PathLike):
+            return type(named).__name__
+        name = os.fsdecode(named).encode("utf-8", "backslashreplace").decode()
         if "://" in name:
             return hide_secrets(name)
         return name if name[:1] not in _FORMULA else f"./{name}"
@@ -69,7 +72,8 @@ def source_spool(sources: Iterable[Source] = ()) -> Spool[Source]:
     """
 
     def to_json(source: Source) -> list[str] | None:  # anything but text stays in memory
-        return [source.kind, source.location] if isinstance(source.location, str) else None
+        is_text = isinstance(source.location, str) and source.label is None
+        return [source.kind, source.location] if is_text else None
 
     return Spool(to_json, lambda values: Source(*values), sources)
 

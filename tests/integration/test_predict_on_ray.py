@@ -1,0 +1,251 @@
+"""Photos and videos on a real Ray cluster of two nodes on this machine: the rows of one process, whatever is killed."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import hf_geaau.distributed as distributed
+from hf_geaau.backends import load_analyzer
+from hf_geaau.distributed import Job, Unit, do_unit, joined, predict_on_ray
+from hf_geaau.errors import MissingExtraError, TableError
+from hf_geaau.video.run import predict_to_table
+from hf_geaau.video.stream import Settings
+from hf_geaau.video.tables import read_table
+from tests.clips import walking, write_clip
+
+ROOT = Path(__file__).parents[2]
+FACES = ROOT / "examples" / "faces.parquet"
+
+
+@pytest.fixture(scope="module")
+def analyzer():
+    return load_analyzer(backend="onnx")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of twelve rendered faces, one of which is broken."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number, image in enumerate(pd.read_parquet(FACES)["image"][:12]):
+        face = Image.open(io.BytesIO(image["bytes"])).convert("RGB")
+        face.resize((300, 300)).save(folder / f"{number:02d}.png")
+    (folder / "07.png").write_bytes(b"\x89PNG broken")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Four seconds of a portrait that walks, at 10 frames/s."""
+    portrait = pytest.importorskip("skimage.data", reason="needs scikit-image, which carries the photo").astronaut()
+    return write_clip(
+        tmp_path_factory.mktemp("clips") / "walk.mp4", walking(portrait[:300, 80:380], 40, step=1), fps=10
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of one worker each, besides a head for Ray Data's own tasks."""
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+def rows_of(path):
+    table, _ = read_table(path)
+    return table.sort_values(["source", "frame", "face"]).reset_index(drop=True)
+
+
+def one_machine(analyzer, inputs, folder, settings=None):
+    predict_to_table(inputs, folder / "one.parquet", analyzer, settings or Settings())
+    return rows_of(folder / "one.parquet")
+
+
+def run_units(inputs, folder, analyzer, *, range_s=600.0, settings=None, photos=256):
+    """Do on this process what the actors do."""
+    job = Job(folder, settings or Settings(), {}, range_s)
+    for name in (distributed.SOURCES, distributed.RANGES):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    report, _, _ = distributed._write_plan(inputs, folder / distributed.PLAN, photos, ("image", None))
+    for row in pd.read_parquet(folder / distributed.PLAN).to_dict("records"):
+        for unit in distributed._divided(row, job):
+            do_unit(Unit.from_row(unit), job, analyzer)
+    distributed._join_videos(job)
+    return distributed._concluded(job, report)
+
+
+# Units, without Ray.
+
+
+def test_units_give_the_rows_of_one_machine(analyzer, photos, clip, tmp_path):
+    report = run_units([photos, clip], tmp_path / "out.parquet", analyzer, photos=5)
+    pd.testing.assert_frame_equal(rows_of(report.path), one_machine(analyzer, [photos, clip], tmp_path))
+    assert (report.sources, report.failed) == (13, 1)
+    errors = pd.read_parquet(report.errors)
+    assert errors["source"].tolist() == [str(photos / "07.png")]
+    assert report.problems[0].startswith(f"Cannot read '{photos / '07.png'}'")
+    told = pd.read_parquet(report.path / "_sources")
+    assert told["rows"].sum() == report.rows == len(rows_of(report.path))
+
+
+def test_a_long_video_is_divided_and_its_faces_are_joined(analyzer, clip, tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "OVERLAP_S", 0.5)
+    report = run_units([clip], tmp_path / "out.parquet", analyzer, range_s=1.0)
+    found, whole = rows_of(report.path), one_machine(analyzer, [clip], tmp_path)
+    assert found["frame"].tolist() == whole["frame"].tolist()
+    assert found["track_id"].tolist() == whole["track_id"].tolist()
+    assert np.abs(found[["xmin", "ymin"]] - whole[["xmin", "ymin"]]).to_numpy().max() < 8
+    told = pd.read_parquet(report.path / "_sources")
+    assert told[["rows", "frames", "tracks"]].to_numpy().tolist() == [[len(whole), 40, 1]]
+    assert len(list(report.path.glob("part-*.parquet"))) == 1
+
+
+def test_faces_keep_their_numbers_over_a_seam():
+    def rows(frames, faces):
+        return pd.DataFrame(
+            [
+                {"frame": frame, "track_id": track, "xmin": x, "ymin": 0.0, "xmax": x + 50, "ymax": 50.0}
+                for frame in frames
+                for track, x in faces.items()
+            ]
+        ).astype({"track_id": "Int64"})
+
+    before, faces = joined(None, rows(range(10), {1: 0.0, 2: 200.0}), 0)
+    assert faces == 2
+    after, faces = joined(before, rows(range(6, 15), {1: 205.0, 2: 400.0, 3: 3.0}), faces)
+    assert after["frame"].min() == 10
+    assert dict(zip(after["xmin"], after["track_id"], strict=True)) == {205.0: 2, 3.0: 1, 400.0: 3}
+    assert faces == 3
+
+
+def test_pictures_in_a_table(analyzer, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [image["bytes"] for image in pd.read_parquet(FACES)["image"][:6]]
+    table = pa.table({"picture": [*images[:5], b"broken"], "key": [f"face-{number}" for number in range(6)]})
+    pq.write_table(table, tmp_path / "faces.parquet", row_group_size=4)
+    job = Job(tmp_path / "out.parquet", Settings(), {}, 600.0)
+    (job.folder / "_sources").mkdir(parents=True)
+    (job.folder / "_ranges").mkdir()
+    plan = job.folder / "_plan.parquet"
+    report, _, count = distributed._write_plan([tmp_path / "faces.parquet"], plan, 4, ("picture", "key"))
+    assert count == 2  # a row group each
+    for row in pd.read_parquet(plan).to_dict("records"):
+        do_unit(Unit.from_row(row), job, analyzer)
+    report = distributed._concluded(job, report)
+    assert set(rows_of(job.folder)["source"]) <= {f"face-{number}" for number in range(5)}
+    assert pd.read_parquet(job.folder / "_sources")["source"].tolist() == [f"face-{number}" for number in range(6)]
+    assert "face-5" in pd.read_parquet(report.errors)["source"].tolist()
+
+
+def test_addresses_that_fsspec_reads(analyzer, photos, clip, tmp_path):
+    folder = f"file://{photos}"
+    report = run_units([folder, f"file://{clip}", "file:///no/such"], tmp_path / "out.parquet", analyzer)
+    found, whole = rows_of(report.path), one_machine(analyzer, [photos, clip], tmp_path)
+    assert found["source"].str.startswith("file:///").all()
+    pd.testing.assert_frame_equal(found.drop(columns="source"), whole.drop(columns="source"))
+    assert any("Found no photo, video or table at 'file:///no/such'" in line for line in report.problems)
+
+
+def test_a_photo_that_ends_workers_fails_alone(analyzer, photos, tmp_path, monkeypatch):
+    class Ended(BaseException):
+        pass
+
+    real = distributed.predict_to_table
+
+    def deadly(sources, *args, **settings):
+        if any(source.location.endswith("03.png") for source in sources):
+            raise Ended
+        return real(sources, *args, **settings)
+
+    monkeypatch.setattr(distributed, "predict_to_table", deadly)
+    for _ in range(distributed.TRIES + 1):
+        with pytest.raises(Ended):
+            run_units([photos], tmp_path / "out.parquet", analyzer, photos=12)
+    report = run_units([photos], tmp_path / "out.parquet", analyzer, photos=12)
+    errors = pd.read_parquet(report.errors).set_index("source")["problem"]
+    assert set(errors.index) == {str(photos / "03.png"), str(photos / "07.png")}
+    assert errors[str(photos / "03.png")].startswith("It ended 3 workers that tried to analyze it.")
+    assert len(rows_of(report.path)) == 10
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "message"),
+    [
+        (["a.jpg"], "out.csv", "The output must end in .parquet, got"),
+        (["a.jpg"], "no/out.parquet", "its folder does not exist"),
+        (["0"], "out.parquet", "A camera cannot be divided among workers"),
+    ],
+)
+def test_what_cannot_run_is_refused_at_once(tmp_path, inputs, output, message):
+    with pytest.raises(TableError, match=message):
+        predict_on_ray(inputs, tmp_path / output)
+
+
+def test_without_ray_a_line_says_what_to_install(tmp_path, photos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "hf_geaau\[ray\]"'):
+        predict_on_ray([photos], tmp_path / "out.parquet")
+
+
+# On a cluster.
+
+
+@pytest.mark.slow
+def test_two_nodes_give_the_rows_of_one_machine_though_a_worker_is_killed(cluster, analyzer, photos, clip, tmp_path):
+    psutil, killed = pytest.importorskip("psutil"), []
+
+    def kill(done, total):
+        for process in psutil.process_iter(["cmdline"]):
+            if not killed and "_Worker" in " ".join(process.info["cmdline"] or []):
+                process.kill()
+                killed.append(process.pid)
+
+    output = tmp_path / "out.parquet"
+    report = predict_on_ray([photos, clip], output, address=cluster.address, photos=1, backend="onnx", progress=kill)
+    assert killed
+    pd.testing.assert_frame_equal(rows_of(output), one_machine(analyzer, [photos, clip], tmp_path))
+    assert (report.sources, report.failed) == (13, 1)
+    with pytest.raises(TableError, match="it exists. Continue it with --resume, or pass --overwrite"):
+        predict_on_ray([photos, clip], output, address=cluster.address)
+    again = predict_on_ray([photos, clip], output, photos=1, backend="onnx", resume=True)  # needs no cluster
+    assert again.rows == report.rows
+    with pytest.raises(TableError, match="with other settings"):
+        predict_on_ray([photos], output, photos=1, resume=True)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_goes_on(analyzer, photos, clip, tmp_path):
+    pytest.importorskip("ray", reason="needs the extra `ray`")
+    output = tmp_path / "out.parquet"
+    arguments = ["predict", str(photos), str(clip), "--output", str(output), "--ray", "local", "--backend", "onnx"]
+    arguments += ["--ray-photos", "1"]
+    command = [sys.executable, "-m", "hf_geaau", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as driver:
+        deadline = time.monotonic() + 120
+        while len(list(output.glob("_sources/*.parquet"))) < 3 and driver.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert driver.poll() is None, driver.stdout.read().decode()
+        os.killpg(driver.pid, signal.SIGKILL)
+    before = {path: path.stat().st_mtime_ns for path in output.glob("_sources/*.parquet")}
+    assert 3 <= len(before) < 13
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True)
+    assert done.returncode == 1  # of the broken photo
+    assert "1 of 13 inputs gave no result" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    pd.testing.assert_frame_equal(rows_of(output), one_machine(analyzer, [photos, clip], tmp_path))
