@@ -665,7 +665,7 @@ def _join_video(job: Job, name: str, markers: Sequence[Path]) -> None:
 
 
 def joined(before: "pd.DataFrame | None", found: "pd.DataFrame", faces: int) -> "tuple[pd.DataFrame, int]":
-    """Give the faces of a range the numbers that they had in the range before, and drop the rows of the overlap.
+    """Number the faces of a range as they were in the range before, and drop the rows of the overlap.
 
     A face keeps its number if its boxes agree in most of the frames that both ranges show; any other gets a new one.
 
@@ -717,8 +717,14 @@ def _write_rows(rows: list[dict[str, Any]], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    plain = [{**row, "error": row["error"] and _as_utf8(row["error"])} for row in rows]
     with whole_file(path) as part:
-        pq.write_table(pa.Table.from_pylist(rows, _report_schema()), part)
+        pq.write_table(pa.Table.from_pylist(plain, _report_schema()), part)
+
+
+def _as_utf8(text: str) -> str:
+    """Return a text that parquet can hold: bytes of a file's name that are no UTF-8 are written as `\\udcXX`."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _concluded(job: Job, report: DistributedReport) -> DistributedReport:
@@ -740,5 +746,6 @@ def _concluded(job: Job, report: DistributedReport) -> DistributedReport:
     if errors:
         report.errors = job.folder / ERRORS
         with whole_file(report.errors) as part:
-            pq.write_table(pa.Table.from_pylist(errors), part)
+            plain = [{name: _as_utf8(str(value)) for name, value in error.items()} for error in errors]
+            pq.write_table(pa.Table.from_pylist(plain), part)
     return report

@@ -131,7 +131,7 @@ def predict(
     """Print or write the action units of every face in photos and videos.
 
     An input that cannot be read, or shows no face, is named on stderr; the others continue, and the exit code is 1.
-    Nothing leaves this machine. Started by `accelerate launch` or `torchrun`, the processes share the inputs.
+    Nothing leaves this machine. With --ray, many workers share the inputs.
     """
     _check_pictures(annotate, {"--blur": blur, "--heat-map": bool(heat_map)})
     _check_columns({"--sides": sides, "--visibility": visibility}, table_format)
@@ -141,45 +141,53 @@ def predict(
                  "--baseline": baseline is None}  # fmt: skip
         _check_alone(plain, output)
     quiet_libraries()
-    from hf_geaau.backends import choose_backend, load_analyzer
     from hf_geaau.tables import Finishing
-    from hf_geaau.video.run import Process, RunObserver, check_run, predict_to_table
+    from hf_geaau.video.run import check_run, refuse_several_processes
     from hf_geaau.video.stream import Settings
-    from hf_geaau.video.tables import unfinished
 
-    keep = ["masks"] * bool(annotate) + ["side_probabilities"] * sides + ["visibility"] * visibility
-    if ray is not None and output is not None:
-        with _bad_parameters():
-            chosen = Settings(every, fps, detect_every, smooth, batch_size, workers, start_s=start, end_s=end)
-        options = {"backend": backend, "device": device, "keep": keep, "aligned": aligned, "min_score": min_score}
-        _predict_on_ray(inputs, output, model, chosen, ray, ray_photos, resume, overwrite, options)
-        return
-    process = Process.from_environment()
+    refuse_several_processes()
     # With blurring, no frame may be missed: a face that is only followed might be detected a few frames late.
     detect_every = 1 if blur else detect_every
     with _bad_parameters():
-        check_run(output, process, resume=resume, overwrite=overwrite)
+        settings = Settings(every, fps, detect_every, smooth, batch_size, workers, annotate is not None, start, end)
+        if ray is None:
+            check_run(output, resume=resume, overwrite=overwrite)
         finishing = Finishing(table_format, faces, baseline)
-        settings = Settings(every, fps, detect_every, smooth, batch_size, workers or process.workers,
-                            annotate is not None, start, end)  # fmt: skip
-        backend = choose_backend(model, backend, device := device or process.device)
-    analyzer = load_analyzer(model, backend=backend, device=device, keep=keep, aligned=aligned, min_score=min_score)
+    keep = ["masks"] * bool(annotate) + ["side_probabilities"] * sides + ["visibility"] * visibility
+    loading = {"backend": backend, "device": device, "keep": keep, "aligned": aligned, "min_score": min_score}
+    table: dict[str, Any] = {"resume": resume, "overwrite": overwrite}
+    if ray is not None and output is not None:
+        _predict_on_ray(inputs, output, model, settings, {**table, "address": ray, "photos": ray_photos, **loading})
+    else:
+        table |= {"chunk_rows": chunk_rows}
+        _predict_here(inputs, output, model, settings, finishing, table, loading, (annotate, heat_map, blur))
+
+
+def _predict_here(
+    inputs: list[str], output: Path | None, model: str | None, settings: "Settings", finishing: "Finishing",
+    table: dict[str, Any], loading: dict[str, Any], pictures: tuple[Path | None, str | None, bool],
+) -> None:  # fmt: skip
+    """Run in this process; print results as they come, and what was wrong at the end."""
+    from hf_geaau.backends import choose_backend, load_analyzer
+    from hf_geaau.video.run import RunObserver, predict_to_table
+    from hf_geaau.video.tables import unfinished
+
+    with _bad_parameters():
+        loading["backend"] = choose_backend(model, loading["backend"], loading["device"])
+    analyzer = load_analyzer(model, **loading)
     finishing = with_neutral_photo(finishing, analyzer)
-    observers: list[RunObserver] = [_Printer(is_alone=process.count == 1)]
+    observers: list[RunObserver] = [_Printer()]
+    annotate, heat_map, blur = pictures
     if annotate is not None:
         from hf_geaau.video.annotation import Annotator
 
         with _bad_parameters():
-            observers.append(Annotator(process.pictures(annotate), analyzer, heat_map, blur))
+            observers.append(Annotator(annotate, analyzer, heat_map, blur))
     try:
-        report = predict_to_table(
-            inputs, output, analyzer, settings,
-            resume=resume, overwrite=overwrite, chunk_rows=chunk_rows, finishing=finishing, process=process,
-            observers=observers,
-        )  # fmt: skip
+        report = predict_to_table(inputs, output, analyzer, settings, finishing=finishing, observers=observers, **table)
     except KeyboardInterrupt:
-        _tell_where(output and unfinished(process.output(output)))
-    _conclude(report, process.count, min_score)
+        _tell_where(output and unfinished(output))
+    _conclude(report, analyzer.min_score)
 
 
 def _check_pictures(annotate: Path | None, wanted: dict[str, bool]) -> None:
@@ -206,24 +214,20 @@ def _check_alone(plain: dict[str, bool], output: Path | None) -> None:
 
 
 def _predict_on_ray(
-    inputs: list[str], output: Path, model: str | None, settings: "Settings", address: str, photos: int,
-    resume: bool, overwrite: bool, loading: dict[str, Any],
-) -> None:  # fmt: skip
-    """Run on a cluster, and print what was wrong."""
+    inputs: list[str], output: Path, model: str | None, settings: "Settings", options: dict[str, Any]
+) -> None:
+    """Run on Ray's workers, and print what was wrong."""
     from hf_geaau.distributed import predict_on_ray
 
+    shown: list[Callable[[int, int], None]] = []
     with ExitStack() as bar, _bad_parameters():
-        shown: list[Callable[[int], None]] = []
 
         def show(done: int, total: int) -> None:
             if not shown:
-                shown.append(bar.enter_context(progress("units", total, shown=total > 1)))
-            shown[0](done)
+                shown.append(bar.enter_context(progress("units", total)))
+            shown[0](done, total)
 
-        report = predict_on_ray(
-            inputs, output, model, settings, address=address, photos=photos, resume=resume, overwrite=overwrite,
-            progress=show, **loading,
-        )  # fmt: skip
+        report = predict_on_ray(inputs, output, model, settings, progress=show, **options)
     say(f"{report.rows} rows of {report.sources} inputs in {report.path}")
     if report.skipped:
         say(f"note: files that are neither photo nor video were passed over: {report.skipped}.", err)
@@ -277,8 +281,7 @@ class _Printer:
 
     needs_whole_videos = False
 
-    def __init__(self, is_alone: bool) -> None:
-        self.is_alone = is_alone  # several processes would print into each other's lines
+    def __init__(self) -> None:
         self._in_full = False
         self._ended = 0
         self._bar = ExitStack()
@@ -288,11 +291,11 @@ class _Printer:
         self._show_done = self._bar.enter_context(progress("inputs", len(sources), shown=len(sources) > 1))
 
     def frame(self, frame: "AnalyzedFrame") -> None:
-        if frame.source.kind == "photo" and frame.faces and self.is_alone:
+        if frame.source.kind == "photo" and frame.faces:
             _print_photo(frame.source.shown, frame.faces, self._in_full)
 
     def end(self, source: "SourceReport", tally: "Tally") -> None:
-        if source.kind != "photo" and source.error is None and self.is_alone:
+        if source.kind != "photo" and source.error is None:
             _print_video(source, tally)
         self._ended += 1
         self._show_done(self._ended)
@@ -350,12 +353,10 @@ def _print_video(source: "SourceReport", tally: "Tally") -> None:
         say(f"  face {track_id}: {track.frames} frames; {units}")
 
 
-def _conclude(report: "Report", count: int, min_score: float) -> None:
+def _conclude(report: "Report", min_score: float) -> None:
     """Print what was wrong, and exit with 1 if an input gave no result. A million sources pass one by one."""
     if report.is_interrupted and report.path is not None:
         say(f"Interrupted. The table is in '{report.path}'.", err)
-    if report.index is not None:
-        say(f"{count} parts and {report.index.name} in {report.index.parent}")
     if report.skipped:
         kinds = ", ".join(f"{number} {suffix}" for suffix, number in sorted(report.skipped.items()))
         say(f"note: files that are neither photo nor video were passed over: {kinds}.", err)

@@ -275,14 +275,14 @@ class Answers:
         cancelled: threading.Event,
     ) -> VideoAnswer:
         from hf_geaau.video.annotation import Annotator
-        from hf_geaau.video.run import Process, predict_to_table
+        from hf_geaau.video.run import predict_to_table
 
         keep = ("masks",) if heat_map else ()
         analyzer = FaceAnalyzer(self.analyzer.runner.keeping(keep), self.analyzer.detector)
         drawn, table = folder / "drawn", folder / TABLE
         settings = Settings(end_s=self.max_seconds, keep_images=True, detect_every=1 if blur else None)
         report = predict_to_table(
-            [Source("video", str(video))], table, analyzer, settings, process=Process(),
+            [Source("video", str(video))], table, analyzer, settings,
             observers=[_Watcher(_declared(video), on_frame, cancelled), Annotator(drawn, analyzer, heat_map, blur)],
         )  # fmt: skip
         (source,) = report.sources

@@ -16,13 +16,13 @@ from transformers import TrainerCallback
 from hf_geaau import facs
 from hf_geaau.data import load
 from hf_geaau.data.synthetic import SETTINGS_FILE as RENDER_SETTINGS
+from hf_geaau.environ import process_count
 from hf_geaau.errors import TrainingError
 from hf_geaau.evaluation import Predictions, fit_calibration, predict_dataset, score
 from hf_geaau.files import write_json
 from hf_geaau.model_card import write_card
 from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauModel
 from hf_geaau.models.loading import load_checkpoint
-from hf_geaau.video.run import Process
 
 from .facts import FACTS
 from .model import IMAGENET_BACKBONES, build_model, start_from_imagenet
@@ -110,7 +110,7 @@ def _checked(recipe: Recipe) -> RenderedRecipe:
     """Refuse before an hour of rendering what cannot end well."""
     if not isinstance(recipe, RenderedRecipe):
         raise TrainingError("The recipe must have the key `renders`, got none. Choose bundled or base, or use `train`.")
-    if Process.from_environment().count > 1:
+    if process_count() > 1:
         raise TrainingError("A recipe that renders runs in one process, got several. Start it without torchrun.")
     if recipe.max_megabytes is None:
         return recipe

@@ -22,10 +22,10 @@ from transformers import (
 from transformers.trainer_utils import IntervalStrategy
 
 from hf_geaau import metrics
+from hf_geaau.environ import process_count
 from hf_geaau.errors import TrainingError
 from hf_geaau.hub import LicenseCallback
 from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauImageProcessor, GeaauModel
-from hf_geaau.video.run import Process
 
 from .data import Collator, CropDataset
 from .ema import WeightAverage, refuse_sharding
@@ -203,7 +203,7 @@ class _Trainer(Trainer):
 
 def _divide(recipe: Recipe, use_cpu: bool) -> tuple[int, int]:
     """Divide the global batch over processes (or devices of one process) and accumulation steps."""
-    devices = Process.from_environment().count  # a wrong value is one line there, and a traceback in torch
+    devices = process_count()  # a wrong value is one line there, and a traceback in torch
     if devices == 1 and not use_cpu:
         devices = max(1, torch.cuda.device_count())
     share, rest = divmod(recipe.batch_size, devices)

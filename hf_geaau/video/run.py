@@ -11,91 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hf_geaau.backends import load_analyzer
+from hf_geaau.environ import process_count
 from hf_geaau.errors import CheckpointError, ProcessError, TableError
-from hf_geaau.files import Spool, reason_of
+from hf_geaau.files import Spool
 from hf_geaau.inference import FaceAnalyzer
 from hf_geaau.tables import Finishing
-from hf_geaau.video.sources import Source, find_sources, share, source_spool
-from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, SourceEnd, cores
+from hf_geaau.video.sources import Source, find_sources, source_spool
+from hf_geaau.video.stream import AnalyzedFrame, FaceStream, Settings, SourceEnd
 from hf_geaau.video.tables import (
     CHUNK_ROWS,
-    INDEX,
     TableWriter,
     check_output,
-    clear_folder,
     columns,
     face_row,
-    index_part,
-    merge_index,
-    part_path,
-    read_index_part,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True)
-class Process:
-    """This process among the `count` that share a run, of which `local_count` are on this machine; ranks start at 0."""
-
-    rank: int = 0
-    count: int = 1
-    local_rank: int = 0
-    local_count: int = 1
-
-    @classmethod
-    def from_environment(cls) -> "Process":
-        """Return what torchrun, accelerate or MPI say in the environment; one process without them.
-
-        Raises:
-            ProcessError: If a value is not a whole number, or a rank is not below its count.
-        """
-
-        def number(default: int, least: int, *names: str) -> int:
-            name = next((name for name in names if name in os.environ), None)
-            text = str(default) if name is None else os.environ[name].strip()
-            if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
-                raise ProcessError(
-                    f"The environment variable {name} must be a whole number from {least}, got {text[:20]!r}. Unset it,"
-                    " or start the command with torchrun or accelerate launch."
-                )
-            return int(text)
-
-        rank = number(0, 0, "RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK")
-        count = number(1, 1, "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
-        local = number(0, 0, "LOCAL_RANK"), number(count, 1, "LOCAL_WORLD_SIZE")
-        for name, given, below in (("RANK", rank, count), ("LOCAL_RANK", *local)):
-            if given >= below:
-                raise ProcessError(
-                    f"The environment variable {name} must be below the number of processes, got {given} of {below}."
-                    " Unset it, or start the command with torchrun or accelerate launch."
-                )
-        return cls(rank, count, *local)
-
-    @property
-    def device(self) -> str | None:
-        """A GPU of its own for each of several processes of a machine; None to leave the choice to the backend."""
-        if self.count == 1:
-            return None
-        import torch
-
-        if not torch.cuda.is_available():
-            return None
-        return f"cuda:{self.local_rank % torch.cuda.device_count()}"
-
-    @property
-    def workers(self) -> int:
-        """Its share of the machine's cores."""
-        return max(1, cores() // self.local_count)
-
-    def output(self, path: Path) -> Path:
-        """Return the table that this process writes: `path`, or its part in the folder `path`."""
-        return path if self.count == 1 else part_path(path, self.rank, self.count)
-
-    def pictures(self, folder: Path) -> Path:
-        """Return the folder that this process draws into: each numbers its own share of the inputs."""
-        return folder if self.count == 1 else folder / f"part-{self.rank:05d}-of-{self.count:05d}"
 
 
 @dataclass
@@ -151,7 +83,7 @@ class SourceReport:
         tracks: Number of identities.
         error: Why it gave nothing, or nothing further.
         notes: What else was wrong with it.
-        part: Name of the file with its rows, if several processes share the run.
+        part: Name of the file with its rows, if several workers share the run, see `hf_geaau.distributed`.
     """
 
     source: str
@@ -204,8 +136,7 @@ class Report:
             million of them take little memory, unless they are copied to a list.
         unusable: A line for each input that gave no source.
         skipped: Number of files in folders that are neither photo nor video, by suffix.
-        path: The table, or this process's part of it; None if none was asked for.
-        index: The merged index of all processes, if this one finished last.
+        path: The table; None if none was asked for.
         is_interrupted: Whether Ctrl-C ended a camera's run.
     """
 
@@ -213,7 +144,6 @@ class Report:
     unusable: Spool[str] = field(default_factory=lambda: Spool(str, str))
     skipped: Counter[str] = field(default_factory=Counter)
     path: Path | None = None
-    index: Path | None = None
     is_interrupted: bool = False
 
     @property
@@ -232,7 +162,7 @@ class RunObserver(Protocol):
     needs_whole_videos: bool = False
 
     def start(self, sources: Sequence[Source], done: int) -> None:
-        """Take the sources of this process, of which a resumed run had finished `done` before."""
+        """Take the sources, of which a resumed run had finished `done` before."""
 
     def frame(self, frame: AnalyzedFrame) -> None:
         """Take the next frame or photo."""
@@ -261,7 +191,6 @@ def predict_to_table(
     overwrite: bool = False,
     chunk_rows: int = CHUNK_ROWS,
     finishing: Finishing | None = None,
-    process: Process | None = None,
     observers: Sequence[RunObserver] = (),
 ) -> Report:
     """Write the action units of all faces in photos, videos and cameras to a table, one row per face and frame.
@@ -271,8 +200,7 @@ def predict_to_table(
 
     Args:
         inputs: What `hf_geaau.video.sources.find_sources` takes, or sources.
-        output: A .csv, .jsonl or .parquet file; for several processes a folder that ends in .parquet, in which each
-            writes its part and the last writes `_index.json`. None for no table, only the report and the observers.
+        output: A .csv, .jsonl or .parquet file. None for no table, only the report and the observers.
         model: Hub id or directory, an analyzer or a pipeline; None for the bundled checkpoint. One that keeps sides
             or visibility, such as `load_pipeline(return_sides=True)`, adds their columns.
         settings: How to process the inputs; None for `Settings()`.
@@ -280,7 +208,6 @@ def predict_to_table(
         overwrite: Replace an existing table, and drop what an interrupted run left.
         chunk_rows: Approximate number of rows per chunk.
         finishing: Which faces the table shows, less which baseline, in whose format; None for all faces as they are.
-        process: This process among those that share the inputs; None for what the environment says.
         observers: Hooks for frames and ends.
 
     Returns:
@@ -289,6 +216,7 @@ def predict_to_table(
     Raises:
         TableError: If the output cannot be written, exists, or belongs to a run with other settings, or if another
             process writes to it.
+        ProcessError: If torchrun or accelerate started several processes.
         CheckpointError: If the checkpoint does not load or predicts no action units.
         KeyboardInterrupt: On Ctrl-C, unless a camera is among the inputs.
 
@@ -297,15 +225,10 @@ def predict_to_table(
         >>> report.sources[0].rows  # doctest: +SKIP
         1500
     """
-    process = process or Process.from_environment()
+    refuse_several_processes()
     path = None if output is None else Path(output)
-    if path is not None and resume and is_finished(path, process):
-        report = Report(path=process.output(path))
-        report.sources.extend(SourceReport(**entry) for entry in read_index_part(path, process.rank))
-        report.index = path / INDEX if merge_index(path, process.count) else None
-        return report
-    check_run(path, process, resume=resume, overwrite=overwrite)
-    run = _Run(inputs, _analyzer(model, process), settings or Settings(), process, observers)
+    check_run(path, resume=resume, overwrite=overwrite)
+    run = _Run(inputs, _analyzer(model), settings or Settings(), observers)
     try:
         if path is not None:
             run.open_table(path, finishing or Finishing(), resume=resume, overwrite=overwrite, chunk_rows=chunk_rows)
@@ -315,32 +238,37 @@ def predict_to_table(
     return run.report
 
 
-def check_run(path: Path | None, process: Process, *, resume: bool = False, overwrite: bool = False) -> None:
+def refuse_several_processes() -> None:
+    """Refuse to run beside others that torchrun or accelerate started: each of them would do everything.
+
+    Raises:
+        ProcessError: If there are several, or the environment says wrongly how many.
+    """
+    if (count := process_count()) > 1:
+        raise ProcessError(
+            f"Prediction runs in one process, got {count}. Start it without torchrun or accelerate launch, and share"
+            " the work by --ray local."
+        )
+
+
+def check_run(path: Path | None, *, resume: bool = False, overwrite: bool = False) -> None:
     """Check a run's output before anything is loaded for it.
 
     Raises:
         TableError: If there is nothing to resume, or `check_output` refuses the output.
     """
-    if path is None:
-        if resume:
-            raise TableError("Only a run with an output can be resumed. Pass --output.")
-        if process.count > 1:
-            raise TableError("Several processes need an output that ends in .parquet. Pass --output.")
-    elif not (resume and is_finished(path, process)):
-        check_output(path, rank=process.rank, count=process.count, resume=resume, overwrite=overwrite)
-
-
-def is_finished(path: Path, process: Process) -> bool:
-    """Return whether this process, one of several, had finished its part before all were started again."""
-    return process.count > 1 and index_part(path, process.rank).is_file()
+    if path is not None:
+        check_output(path, resume=resume, overwrite=overwrite)
+    elif resume:
+        raise TableError("Only a run with an output can be resumed. Pass --output.")
 
 
 _RECORDED = ("every", "fps", "stride", "smooth_s", "start_s", "end_s")  # of `Settings`: what decides the rows
 
 
-def _analyzer(model: FaceAnalyzer | HasAnalyzer | str | Path | None, process: Process) -> FaceAnalyzer:
+def _analyzer(model: FaceAnalyzer | HasAnalyzer | str | Path | None) -> FaceAnalyzer:
     if isinstance(model, str | Path) or model is None:
-        return load_analyzer(model, device=process.device)
+        return load_analyzer(model)
     analyzer = model if isinstance(model, FaceAnalyzer) else model.analyzer()
     if not analyzer.runner.action_units:
         raise CheckpointError("A table needs a model that predicts action units, got an expression encoder.")
@@ -355,10 +283,9 @@ class _Run:
         inputs: Iterable[str | os.PathLike[str] | Source],
         analyzer: FaceAnalyzer,
         settings: Settings,
-        process: Process,
         observers: Sequence[RunObserver],
     ) -> None:
-        self.analyzer, self.process, self.observers = analyzer, process, observers
+        self.analyzer, self.observers = analyzer, observers
         self.stream = FaceStream(analyzer, settings)
         self.report, self.tally = Report(), Tally()
         self.writer: TableWriter | None = None
@@ -367,17 +294,14 @@ class _Run:
         sources: Sequence[Source] = found.sources
         if direct := [each for each in given if isinstance(each, Source)]:
             sources = source_spool(chain(direct, found.sources))
-        self.sources = share(sources, process.rank, process.count)
-        if process.rank == 0:
-            self.report.unusable, self.report.skipped = found.problems, found.skipped
+        self.sources = sources
+        self.report.unusable, self.report.skipped = found.problems, found.skipped
 
     def open_table(self, path: Path, finishing: Finishing, *, resume: bool, overwrite: bool, chunk_rows: int) -> None:
         """Claim the table, and restore what an interrupted run had done."""
-        process, analyzer = self.process, self.analyzer
+        analyzer = self.analyzer
         if resume and any(source.kind == "webcam" for source in self.sources):
             raise TableError("A run with a camera cannot be resumed. Start over with --overwrite.")
-        if process.count > 1:
-            _make_folder(path)
         facts = analyzer.runner.facts
         has_sides = facts.has_sides and "side_probabilities" in analyzer.runner.keep
         has_visibility = facts.has_visibility and "visibility" in analyzer.runner.keep
@@ -392,7 +316,7 @@ class _Run:
             **({"visibility": True} if has_visibility else {}),
         }
         self.writer = TableWriter(
-            process.output(path),
+            path,
             columns(facts.action_units, facts.predicts_intensities, has_sides, has_visibility),
             must_be_same,
             thresholds=dict(zip(facts.action_units, facts.thresholds.tolist(), strict=True)),
@@ -401,8 +325,6 @@ class _Run:
             chunk_rows=chunk_rows,
             finishing=finishing,
         )
-        if process.count > 1 and overwrite and not resume:
-            clear_folder(path, process.rank, process.count)
         self.report.path = self.writer.path
         self.report.sources.extend(SourceReport(**entry) for entry in self.writer.entries())
         if progress := self.writer.progress:
@@ -434,13 +356,7 @@ class _Run:
                 self._end(SourceEnd(index, self.sources[index], decoded=self.tally.frames))
         if self.writer is not None:
             self._commit(self.writer, len(self.sources))
-            self._finish(self.writer)
-
-    def _finish(self, writer: TableWriter) -> None:
-        folder, process = writer.path.parent, self.process
-        writer.finish(index_part(folder, process.rank) if process.count > 1 else None)
-        if process.count > 1 and merge_index(folder, process.count):
-            self.report.index = folder / INDEX
+            self.writer.finish()
 
     def _take(self, frame: AnalyzedFrame, is_new: bool) -> None:
         for observer in self.observers:
@@ -467,7 +383,6 @@ class _Run:
             len(tally.tracks),
             None if end.error is None else str(end.error),
             list(end.notes),
-            self.writer.path.name if self.writer is not None and self.process.count > 1 else None,
         )
         for observer in self.observers:
             observer.end(report, tally)
@@ -512,15 +427,6 @@ def neutral_photo(photo: str | os.PathLike[str], model: FaceAnalyzer | HasAnalyz
     if len(rows) != 1:
         raise TableError(f"A neutral photo must show one face, got {len(rows)} in '{os.fspath(photo)}'.")
     return pd.DataFrame(rows)
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        if path.is_file():  # `check_output` allows that only with `overwrite`
-            path.unlink(missing_ok=True)
-        path.mkdir(exist_ok=True)
-    except OSError as error:
-        raise TableError(f"Cannot write '{path}': {reason_of(error)}. Pass another output.") from error
 
 
 def _digest(sources: Sequence[Source]) -> str:

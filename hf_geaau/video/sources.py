@@ -1,17 +1,14 @@
 """List the sources that inputs name: photos, videos, folders, patterns, lists of paths and cameras."""
 
 import glob
-import heapq
 import locale
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any, Literal
-
-import numpy as np
 
 from hf_geaau.errors import hide_secrets
 from hf_geaau.faces.photos import local_path
@@ -110,37 +107,6 @@ def find_sources(inputs: Iterable[str | os.PathLike[str]]) -> FoundSources:
     for given in inputs:
         _add(os.fspath(given), found, is_listed=False)
     return found
-
-
-def share(sources: Sequence[Source], rank: int, count: int) -> Sequence[Source]:
-    """Return one process's share of the sources, such that all shares take about equally long.
-
-    Videos are assigned by file size, the largest first, each to the process with the least so far; photos in turn.
-    The result is deterministic: every process computes the same division.
-
-    Args:
-        sources: All of them.
-        rank: Index of the process, from 0.
-        count: Number of processes.
-
-    Example:
-        >>> photos = [Source("photo", name) for name in "abcde"]
-        >>> [source.location for source in share(photos, 1, 2)]
-        ['b', 'd']
-    """
-    if count == 1:
-        return sources
-    # Of a million sources, arrays of numbers fit in memory; objects would take a hundred times as much.
-    sizes = np.fromiter((-1 if source.kind == "photo" else _size(source) for source in sources), np.int64)
-    owner = np.empty(len(sizes), np.int64)
-    photos, videos = np.flatnonzero(sizes < 0), np.flatnonzero(sizes >= 0)
-    owner[photos] = np.arange(len(photos)) % count
-    loads = [(0, process) for process in range(count)]
-    for index in videos[np.argsort(-sizes[videos], kind="stable")]:
-        load, least = loads[0]
-        owner[index] = least
-        heapq.heapreplace(loads, (load + int(sizes[index]) + 1, least))
-    return source_spool(source for source, process in zip(sources, owner, strict=True) if process == rank)
 
 
 def _add(text: str, found: FoundSources, is_listed: bool) -> None:
@@ -261,10 +227,3 @@ def _entries(path: Path) -> Iterator[str]:
             *whole, rest = (rest + block).split("\0")
             yield from whole
         yield rest
-
-
-def _size(source: Source) -> int:
-    try:
-        return Path(source.location).stat().st_size
-    except OSError:
-        return 0

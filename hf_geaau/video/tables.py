@@ -2,11 +2,10 @@
 
 import json
 import math
-import sqlite3
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from time import monotonic
@@ -33,7 +32,7 @@ FACE_COLUMNS = ("source", "frame", "time_s", "track_id", "face", "score", "xmin"
 POINTS = tuple(f"{name}_{axis}" for name in POINT_NAMES for axis in "xy")
 POSE = ("roll", "yaw")
 CHUNK_ROWS, CHUNK_SECONDS = 5000, 30.0
-RECORD, INDEX = "run.json", "_index.json"
+RECORD = "run.json"
 _KEY = b"hf_geaau"  # of the metadata of parquet files
 
 
@@ -158,7 +157,7 @@ class TableWriter:
         self._rows += rows
 
     def add_entry(self, entry: Mapping[str, Any]) -> None:
-        """Append the entry of a source that has ended, for the index; as JSON expresses it."""
+        """Append the entry of a source that has ended, for the report; as JSON expresses it."""
         self._entries.append(entry)
 
     def entries(self) -> Iterator[dict[str, Any]]:
@@ -193,20 +192,15 @@ class TableWriter:
         self._rows, self._entries, self._written = [], [], monotonic()
         self.progress = dict(progress)
 
-    def finish(self, index: Path | None = None) -> None:
+    def finish(self) -> None:
         """Write the table from the chunks, one at a time, and remove them.
-
-        Args:
-            index: Also write the entries of the sources there, as a JSON list.
 
         Raises:
             TableError: If the disk is full or gone; the chunks stay.
         """
         try:
             with whole_file(self.path) as part:
-                self._write_all(part, is_part=index is not None)
-            if index is not None:
-                _write_list((json.dumps(entry, ensure_ascii=False) for entry in self.entries()), index)
+                self._write_all(part)
         except OSError as error:
             raise _unwritable(self.path, error) from error
         self._claim.remove()
@@ -215,14 +209,14 @@ class TableWriter:
         """Let other processes resume the table; rows that were not committed are lost."""
         self._claim.release()
 
-    def _write_all(self, target: Path, is_part: bool) -> None:
+    def _write_all(self, target: Path) -> None:
         kinds = [entry.get("kind") for entry in self.entries()] if self.finishing.format == "openface" else []
         tables = self._tables() if self.finishing.changes_nothing else _whole_sources(self._tables())
         blocks = self.finishing.blocks(
             tables,
             self._thresholds,
-            with_source=is_part or len(kinds) > 1,  # the parts of several processes are alike
-            as_sequence=is_part or set(kinds) != {"photo"},
+            with_source=len(kinds) > 1,
+            as_sequence=set(kinds) != {"photo"},
         )
         has_own_columns = self.finishing.format == "geaau"
         schema = self._schema({"thresholds": self._thresholds}) if has_own_columns else None
@@ -286,12 +280,11 @@ def unfinished(path: Path) -> Path:
     return path.with_name(f"_{path.name}.unfinished")
 
 
-def check_output(path: Path, *, rank: int = 0, count: int = 1, overwrite: bool = False, resume: bool = False) -> None:
+def check_output(path: Path, *, overwrite: bool = False, resume: bool = False) -> None:
     """Check whether a table can be written before any work is done for it.
 
     Args:
-        path: The table; for several processes, the folder of their parts.
-        rank: Number of this process, from 0, of `count` processes.
+        path: The table.
         overwrite: An existing table may be replaced.
         resume: An interrupted run may be continued.
 
@@ -300,35 +293,26 @@ def check_output(path: Path, *, rank: int = 0, count: int = 1, overwrite: bool =
             neither flag covers that, there is nothing to resume, or the system refuses the path.
     """
     try:
-        _check_output(path, rank, count, overwrite, resume)
+        _check_output(path, overwrite, resume)
     except OSError as error:
         raise TableError(f"Cannot write '{path}': {reason_of(error)}. Pass another output.") from error
 
 
-def _check_output(path: Path, rank: int, count: int, overwrite: bool, resume: bool) -> None:
-    allowed = SUFFIXES if count == 1 else (".parquet",)
-    if path.suffix.lower() not in allowed:
-        processes = "" if count == 1 else " with several processes"
-        raise TableError(f"The output must end in {', '.join(allowed)}{processes}, got '{path}'.")
+def _check_output(path: Path, overwrite: bool, resume: bool) -> None:
+    if path.suffix.lower() not in SUFFIXES:
+        raise TableError(f"The output must end in {', '.join(SUFFIXES)}, got '{path}'.")
     if not path.absolute().parent.is_dir():
         with suppress(FileNotFoundError):
             path.absolute().stat()  # says why, such as a parent that is a file
         raise TableError(f"Cannot write '{path}': its folder does not exist. Create it first.")
-    part = path if count == 1 else part_path(path, rank, count)
-    is_interrupted = (unfinished(part) / RECORD).is_file()
-    exists = part.exists() or (count > 1 and (path.is_file() or (path / INDEX).exists()))
-    if exists and not overwrite and not (resume and is_interrupted):
+    is_interrupted = (unfinished(path) / RECORD).is_file()
+    if path.exists() and not overwrite and not (resume and is_interrupted):
         state = "is finished already" if resume else "exists"
         raise TableError(f"Cannot write '{path}': it {state}. Pass --overwrite to replace it.")
     if is_interrupted and not (resume or overwrite):
         raise TableError(
-            f"Cannot write '{path}': an interrupted run left its rows in '{unfinished(part)}'. Continue it with"
+            f"Cannot write '{path}': an interrupted run left its rows in '{unfinished(path)}'. Continue it with"
             " --resume, or start over with --overwrite."
-        )
-    if count > 1 and (resume or not overwrite) and (foreign := foreign_parts(path, count)):
-        raise TableError(
-            f"Cannot write '{path}': another number of processes wrote '{foreign[0].name}'. Use as many, or pass"
-            " --overwrite to replace all parts."
         )
 
 
@@ -434,86 +418,6 @@ def _thresholds(path: Path, table: "pd.DataFrame") -> dict[str, float]:
         most = table.loc[~present, unit].max() if (~present).any() else -math.inf
         inferred[unit] = 0.5 if most < 0.5 <= least else float((max(most, 0.0) + min(least, 1.0)) / 2)
     return inferred
-
-
-def merge_index(folder: Path, count: int) -> bool:
-    """Merge the indexes of all processes into `_index.json`, sorted by source, if all of them are there.
-
-    SQLite sorts in a temporary file, so that the number of sources does not matter to memory.
-
-    Returns:
-        Whether the merged index was written.
-
-    Raises:
-        TableError: If it cannot be written.
-    """
-    parts = [index_part(folder, number) for number in range(count)]
-    if not all(path.is_file() for path in parts):
-        return False
-    try:
-        with closing(sqlite3.connect("")) as entries:
-            entries.execute("CREATE TABLE entries (source TEXT, line TEXT)")
-            for path in parts:
-                lines = ((json.loads(line)["source"], line) for line in _lines(path))
-                entries.executemany("INSERT INTO entries VALUES (?, ?)", lines)
-            ordered = entries.execute("SELECT line FROM entries ORDER BY source")
-            _write_list((line for (line,) in ordered), folder / INDEX)
-    except (OSError, sqlite3.Error) as error:
-        reason = reason_of(error) if isinstance(error, OSError) else error
-        raise TableError(
-            f"Cannot write '{folder / INDEX}': {reason}. Free space, and continue with --resume."
-        ) from error
-    return True
-
-
-def read_index_part(folder: Path, rank: int) -> Iterator[dict[str, Any]]:
-    """Yield the entries of one process's sources."""
-    yield from map(json.loads, _lines(index_part(folder, rank)))
-
-
-def _write_list(lines: Iterable[str], path: Path) -> None:
-    """Write JSON objects as a JSON list with one object per line, so that `_lines` need not read all at once."""
-    with whole_file(path) as part, part.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
-        stream.write("[")
-        for number, line in enumerate(lines):
-            stream.write(f"{',' if number else ''}\n{line}")
-        stream.write("\n]\n")
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", newline="\n") as stream:
-        yield from (line.rstrip(",\n") for line in stream if line.startswith("{"))
-
-
-def clear_folder(folder: Path, rank: int, count: int) -> None:
-    """Remove the indexes of an earlier run, and the parts that another number of processes wrote or began.
-
-    Otherwise a run that starts over and is interrupted would count as finished when it is resumed, and readers would
-    find rows twice.
-
-    Raises:
-        TableError: If another number of processes is writing to the folder now.
-    """
-    for begun in folder.glob("_part-*-of-*.parquet.unfinished"):
-        if not begun.name.endswith(f"-of-{count:05d}.parquet.unfinished"):
-            FolderClaim(begun, {}, record=RECORD, error=TableError, content="rows of a table", start_over=True).remove()
-    for path in (index_part(folder, rank), folder / INDEX, *foreign_parts(folder, count)):
-        path.unlink(missing_ok=True)
-
-
-def foreign_parts(folder: Path, count: int) -> list[Path]:
-    """Return the parts that another number of processes wrote."""
-    return [path for path in folder.glob("part-*-of-*.parquet") if not path.name.endswith(f"-of-{count:05d}.parquet")]
-
-
-def index_part(folder: Path, rank: int) -> Path:
-    """Return the path of one process's index; readers of parquet folders skip names with a leading underscore."""
-    return folder / f"_index-{rank:05d}.json"
-
-
-def part_path(folder: Path, rank: int, count: int) -> Path:
-    """Return the path of one process's rows."""
-    return folder / f"part-{rank:05d}-of-{count:05d}.parquet"
 
 
 def _unwritable(path: Path, error: OSError) -> TableError:

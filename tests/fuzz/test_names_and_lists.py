@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hf_geaau import errors
+from hf_geaau.environ import process_count
 from hf_geaau.errors import GeaauError, PhotoError
 from hf_geaau.faces.photos import load_photo
-from hf_geaau.video.run import Process
 from hf_geaau.video.sources import Source, find_sources
 from hf_geaau.video.stream import FaceStream, Settings, SourceEnd
 from hf_geaau.video.tables import TableWriter, columns, read_table
@@ -185,9 +185,8 @@ def test_any_environment_gives_a_process_or_one_line(environment):
         for name, value in environment.items():
             patch.setenv(name, value)
         try:
-            process = Process.from_environment()
+            count = process_count()
         except GeaauError as error:
             assert is_one_line(str(error)), error
             return
-    assert 0 <= process.rank < process.count
-    assert 0 <= process.local_rank < process.local_count
+    assert count >= 1

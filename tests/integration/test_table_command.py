@@ -9,7 +9,7 @@ import hf_geaau
 from hf_geaau.errors import TableError
 from hf_geaau.pipeline import load_pipeline
 from hf_geaau.tables import Finishing, summarize
-from hf_geaau.video.run import Process, neutral_photo
+from hf_geaau.video.run import neutral_photo
 from hf_geaau.video.stream import Settings
 from hf_geaau.video.tables import read_table
 from tests.clips import walking, write_clip
@@ -74,18 +74,6 @@ def test_wrong_options_are_one_line(clip, tiny_checkpoint, tmp_path):
     assert "must end in .csv" in run_command("table", ours, "--summary", "summary.txt", code=2).stderr
     options = ["--events", "events.csv", "--format", "pyfeat", "--output", tmp_path / "new.csv"]
     assert "has no columns for events" in run_command("table", ours, *options, code=2).stderr
-
-
-def test_several_processes_write_like_parts(clip, portrait, tiny_checkpoint, tmp_path):
-    photo, folder = tmp_path / "photo.png", tmp_path / "table.parquet"
-    Image.fromarray(portrait[0]).save(photo)
-    pipe = load_pipeline(tiny_checkpoint, device="cpu")
-    for rank in range(2):
-        hf_geaau.predict_to_table(
-            [clip, photo], folder, pipe, Settings(every=2), finishing=Finishing("openface"), process=Process(rank, 2)
-        )
-    table = pd.read_parquet(folder)
-    assert set(table["source"]) == {str(clip), str(photo)} and "frame" in table
 
 
 def test_a_neutral_photo_shows_one_face(portrait, tiny_checkpoint, tmp_path):

@@ -14,9 +14,9 @@ import pytest
 
 import hf_geaau
 from hf_geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
+from hf_geaau.environ import process_count
 from hf_geaau.errors import ProcessError, TableError, VideoError
 from hf_geaau.pipeline import load_pipeline, predict_video
-from hf_geaau.video.run import Process
 from hf_geaau.video.sources import Source
 from hf_geaau.video.stream import Settings
 from hf_geaau.video.summary import contact_sheet, strongest_faces
@@ -208,8 +208,6 @@ def test_the_run_reports_on_every_source(clip, portrait, tiny_checkpoint, tmp_pa
         hf_geaau.predict_to_table(inputs, tmp_path / "table.csv", pipe, settings)
     with pytest.raises(TableError, match="Only a run with an output can be resumed"):
         hf_geaau.predict_to_table(inputs, None, pipe, resume=True)
-    with pytest.raises(TableError, match="Several processes need an output that ends in .parquet"):
-        hf_geaau.predict_to_table(inputs, None, pipe, process=Process(1, 2))
     with pytest.raises(TableError, match="A run with a camera cannot be resumed"):
         hf_geaau.predict_to_table([Source("webcam", "0")], tmp_path / "camera.csv", pipe, resume=True)
 
@@ -229,41 +227,32 @@ def test_a_second_writer_of_a_table_is_refused(clip, tiny_checkpoint, tmp_path):
     assert len(pd.read_csv(table)) == 3
 
 
-def test_a_finished_part_is_not_done_again(clip, tiny_checkpoint, tmp_path):
-    pipe, folder = load_pipeline(tiny_checkpoint, device="cpu"), tmp_path / "table.parquet"
-    parts = [Process(rank, 2) for rank in range(2)]
-    first = hf_geaau.predict_to_table([clip, clip], folder, pipe, Settings(every=10), process=parts[0])
-    assert first.index is None
-    again = hf_geaau.predict_to_table([clip, clip], folder, pipe, process=parts[0], resume=True)
-    assert again.sources == first.sources
-    with pytest.raises(TableError, match="another number of processes wrote 'part-00000-of-00002.parquet'"):
-        hf_geaau.predict_to_table([clip], folder, pipe, process=Process(2, 3))
-    last = hf_geaau.predict_to_table([clip, clip], folder, pipe, Settings(every=10), process=parts[1])
-    assert last.index == folder / "_index.json"
-    with pytest.raises(TableError, match="must end in .parquet with several processes"):
-        hf_geaau.predict_to_table([clip], tmp_path / "table.csv", pipe, process=parts[0])
+def test_several_processes_are_refused(clip, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ProcessError, match=r"Prediction runs in one process, got 2\. .* share the work by --ray local"):
+        hf_geaau.predict_to_table([clip])
 
 
-def test_the_process_comes_from_the_environment(monkeypatch):
+def test_the_number_of_processes_comes_from_the_environment(monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert Process.from_environment() == Process()
+    assert process_count() == 1
     monkeypatch.setenv("PMI_RANK", "3")
     monkeypatch.setenv("PMI_SIZE", "4")
-    assert Process.from_environment() == Process(3, 4, 0, 4)
+    assert process_count() == 4
     for value in ("abc", "", "-1", "1.5", "4", "99999999999999999999"):
         monkeypatch.setenv("RANK", value)
         with pytest.raises(ProcessError, match=r"RANK must be (a whole number from 0|below the number of processes)"):
-            Process.from_environment()
+            process_count()
     monkeypatch.delenv("RANK")
     monkeypatch.setenv("PMI_SIZE", "0")
     with pytest.raises(ProcessError, match="PMI_SIZE must be a whole number from 1, got '0'"):
-        Process.from_environment()
-    monkeypatch.setenv("RANK", "1")
+        process_count()
     monkeypatch.setenv("WORLD_SIZE", "8")
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "2")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert Process.from_environment() == Process(1, 8, 1, 2)
+    with pytest.raises(ProcessError, match="LOCAL_RANK must be below the number of processes, got 2 of 2"):
+        process_count()
 
 
 def test_ctrl_c_finishes_the_table_of_a_camera(portrait, tiny_checkpoint, tmp_path, monkeypatch):
@@ -316,37 +305,6 @@ def test_a_full_disk_under_the_overlay_is_one_line(clip, tiny_checkpoint, tmp_pa
     run_command(*arguments, "--resume", "--chunk", 1)  # space was freed
     assert len(pd.read_csv(table)) == 9
     assert [path.name for path in shown.iterdir()] == ["1_a_walk.mp4"]
-
-
-@pytest.mark.slow
-def test_two_processes_give_the_rows_of_one(clip, portrait, tiny_checkpoint, tmp_path):
-    from PIL import Image
-
-    pytest.importorskip("accelerate", reason="accelerate is not installed")
-    folder = tmp_path / "inputs"
-    folder.mkdir()
-    for name in ("b.mp4", "a.mp4"):
-        (folder / name).write_bytes(clip.read_bytes())
-    for name in ("1.png", "2.png", "3.png"):
-        Image.fromarray(portrait[0]).save(folder / name)
-    alone, shared = tmp_path / "alone.parquet", tmp_path / "shared.parquet"
-    options = ["--model", tiny_checkpoint, "--every", "5"]
-    run_command("predict", folder, *options, "--output", alone)
-    gloo = Path(__file__).parents[2] / "examples" / "accelerate" / "cpu_gloo.yaml"
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(gloo)]
-    launch += ["--main_process_port", "0"]
-    command = [*launch, "-m", "hf_geaau", "predict", str(folder), *map(str, options), "--output", str(shared)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    parts = sorted(path.name for path in shared.iterdir() if not path.name.startswith("_"))
-    assert parts == ["part-00000-of-00002.parquet", "part-00001-of-00002.parquet"]
-    index = pd.read_json(shared / "_index.json")
-    assert sorted(Path(source).name for source in index.source) == ["1.png", "2.png", "3.png", "a.mp4", "b.mp4"]
-    assert index.part.nunique() == 2
-    keys = ["source", "frame", "face"]
-    tables = [pd.read_parquet(path).sort_values(keys, ignore_index=True) for path in (alone, shared)]
-    assert index.rows.sum() == len(tables[0]) == 13
-    pd.testing.assert_frame_equal(*tables, atol=1e-4)
 
 
 def test_bad_inputs_are_a_line_each_and_the_others_go_on(clip, tiny_checkpoint, tmp_path):

@@ -26,7 +26,7 @@ LAYERS = [
     {"data", "plots", "inference", "tables"},
     {"backends"},
     {"video"},
-    {"detection", "evaluation", "export", "model_card"},
+    {"detection", "distributed", "evaluation", "export", "model_card"},
     {"transformers_pipeline"},
     {"pipeline"},
     {"hub", "search"},

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hf_geaau.video.kinds import is_video, kind_of
-from hf_geaau.video.sources import Source, find_sources, share, split_pattern
+from hf_geaau.video.sources import Source, find_sources, split_pattern
 
 
 def locations(found):
@@ -82,20 +82,6 @@ def test_ten_thousand_files(tmp_path):
     for number in range(10_000):
         (tmp_path / f"{number:05d}.jpg").touch()
     assert len(find_sources([tmp_path]).sources) == 10_000
-
-
-def test_shares_are_disjoint_complete_and_even(tmp_path):
-    sources = []
-    for number, size in enumerate((900, 100, 500, 400, 0)):
-        path = tmp_path / f"{number}.mp4"
-        path.write_bytes(b"x" * size)
-        sources += [Source("video", str(path)), Source("photo", f"{number}.jpg")]
-    parts = [share(sources, rank, 2) for rank in range(2)]
-    assert sorted([*parts[0], *parts[1]], key=sources.index) == sources
-    sizes = [sum(Path(s.location).stat().st_size for s in part if s.kind == "video") for part in parts]
-    assert sorted(sizes) == [900, 1000]
-    assert all(part == sorted(part, key=sources.index) for part in parts)
-    assert share(sources, 0, 1) == sources
 
 
 @pytest.mark.parametrize(("name", "expected"), [("a.mp4", True), ("A.MOV", True), ("a.jpg", False), (3, False)])

@@ -1,26 +1,18 @@
 """Tables that survive a kill, a full disk and a restart."""
 
-import json
 import resource
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 
 from hf_geaau.errors import TableError
 from hf_geaau.video.tables import (
     TableWriter,
     check_output,
-    clear_folder,
     columns,
-    foreign_parts,
-    index_part,
-    merge_index,
-    part_path,
-    read_index_part,
     read_table,
     unfinished,
 )
@@ -136,22 +128,15 @@ def test_other_tables_are_refused(tmp_path):
             read_table(tmp_path / name)
 
 
-def test_parts_are_read_as_one_and_the_last_writes_the_index(tmp_path):
-    for rank in range(2):
-        path = part_path(tmp_path, rank, 2)
-        writer = TableWriter(path, NAMES, {})
-        writer.add([row(rank, f"{1 - rank}.mp4")])
-        writer.add_entry({"source": f"{1 - rank}.mp4", "error": "\udcff\n", "part": path.name})
+def test_a_folder_of_parts_is_read_as_one(tmp_path):
+    for number in range(2):
+        writer = TableWriter(tmp_path / f"part-{number}.parquet", NAMES, {})
+        writer.add([row(number, f"{number}.mp4")])
         writer.commit({"done": 1, "checkpoint": None})
-        if rank == 0:  # a part that is not finished is not read
-            assert len(list(unfinished(path).glob("[!.]*"))) == 2
-        writer.finish(index_part(tmp_path, rank))
-        assert merge_index(tmp_path, 2) is (rank == 1)
+        if number == 0:  # a part that is not finished is not read
+            assert len(list(unfinished(writer.path).glob("[!.]*"))) == 2
+        writer.finish()
     assert sorted(read_table(tmp_path)[0].source) == ["0.mp4", "1.mp4"]
-    assert [entry["source"] for entry in read_index_part(tmp_path, 0)] == ["1.mp4"]
-    index = json.loads((tmp_path / "_index.json").read_text())
-    assert [entry["source"] for entry in index] == ["0.mp4", "1.mp4"]  # sorted
-    assert index[0]["error"] == "\udcff\n"
 
 
 def test_an_entry_is_written_once_and_counts_toward_a_chunk(tmp_path):
@@ -257,68 +242,3 @@ def foreign(tmp_path, **columns):
     frame = pd.DataFrame([row(0), row(1)]).assign(track_id=1)
     frame.assign(**columns).to_parquet(path)
     return path
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"AU12": ["much", "little"]}, "the column AU12 holds something else than numbers"),
-        ({"AU12": [0.5, None]}, "the column AU12 has gaps"),
-        ({"frame": [[1], [2]]}, "the column frame holds something else than numbers"),
-        ({"source": [1, 2]}, "the column source holds something else than names"),
-        ({"time_s": ["0:01", "0:02"]}, "the column time_s holds"),
-        ({"AU99": 0.5, "AU99_present": 1}, "'AU99' is no action unit"),
-        ({"smile": 0.5, "smile_present": 1}, "'smile' is no action unit"),
-    ],
-)
-def test_foreign_tables_are_one_line(tmp_path, columns, message):
-    with pytest.raises(TableError, match=message) as caught:
-        read_table(foreign(tmp_path, **columns))
-    assert "\n" not in str(caught.value)
-
-
-def test_damaged_tables_are_one_line(tmp_path):
-    path = foreign(tmp_path)
-    read_table(path)
-    path.write_bytes(path.read_bytes()[:-100])
-    folder = tmp_path / "folder.parquet"
-    folder.mkdir()
-    (folder / "part-0.parquet").write_bytes(path.read_bytes())
-    empty = tmp_path / "empty.parquet"
-    empty.mkdir()
-    for each in (path, folder, empty, tmp_path / "table.csv" / "below", tmp_path):
-        with pytest.raises(TableError) as caught:
-            read_table(each)
-        assert "\n" not in str(caught.value), each
-
-
-def test_thresholds_of_another_program_are_not_believed(tmp_path):
-    path = foreign(tmp_path)
-    table = pq.read_table(path)
-    for content in (b"no json", b"[]", b'{"thresholds": {"AU12": 0.9}}', b'{"thresholds": {"AU01": "a", "AU12": 1}}'):
-        pq.write_table(table.replace_schema_metadata({b"hf_geaau": content}), path)
-        assert read_table(path)[1]["AU01"] == 0.5
-
-
-@pytest.mark.parametrize("name", ["x" * 250 + ".csv", "file/table.csv", "x" * 240 + ".csv"])
-def test_a_path_that_the_system_refuses_is_one_line(tmp_path, name):
-    (tmp_path / "file").touch()
-    with pytest.raises(TableError, match="File name too long|Not a directory") as caught:
-        TableWriter(tmp_path / name, NAMES, {})
-    assert "\n" not in str(caught.value)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-
-
-def test_starting_over_removes_what_would_count_twice(tmp_path):
-    names = ["part-00000-of-00002.parquet", "part-00000-of-00008.parquet", "part-00007-of-00008.parquet"]
-    for name in (*names, "_index-00000.json", "_index-00001.json", "_index.json"):
-        (tmp_path / name).touch()
-    assert sorted(path.name for path in foreign_parts(tmp_path, 2)) == names[1:]
-    clear_folder(tmp_path, 0, 2)
-    assert {path.name for path in tmp_path.iterdir()} == {names[0], "_index-00001.json"}
-    writer = TableWriter(part_path(tmp_path, 0, 3), NAMES, {})
-    with pytest.raises(TableError, match="Another process is writing"):  # of a run that lives, nothing is removed
-        clear_folder(tmp_path, 0, 2)
-    writer.close()
-    clear_folder(tmp_path, 0, 2)
-    assert {path.name for path in tmp_path.iterdir()} == {names[0], "_index-00001.json"}
