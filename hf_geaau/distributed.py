@@ -139,6 +139,7 @@ def predict_on_ray(
     settings: Settings | None = None,
     *,
     address: str = "local",
+    workers: int | None = None,
     resume: bool = False,
     overwrite: bool = False,
     range_s: float = RANGE_S,
@@ -160,6 +161,7 @@ def predict_on_ray(
         model: Hub id or directory; None for the bundled checkpoint.
         settings: How to process videos. `workers` is the number of cores of each worker, one by default.
         address: "local" starts workers on this machine, one for each core. "auto" or HOST:PORT joins a cluster.
+        workers: At most so many; None for as many as there is room for.
         resume: Continue an interrupted run with the same inputs, model and settings.
         overwrite: Replace an earlier run.
         range_s: Videos that are longer are divided into ranges of so many seconds, which are analyzed apart, and whose
@@ -190,7 +192,7 @@ def predict_on_ray(
         (folder / RANGES).mkdir(exist_ok=True)
         shutil.move(plan, folder / PLAN)
         stack.enter_context(_cluster(address))
-        _run(job, units, progress)
+        _run(job, units if workers is None else min(workers, units), units, progress)
         _join_videos(job)
         report = _concluded(job, report)
         shutil.rmtree(folder / RANGES)
@@ -399,8 +401,8 @@ def _cluster(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def _workers(job: Job, units: int) -> int:
-    """Return how many actors to start. Ray Data stalls for ever when they take every CPU."""
+def _workers(job: Job, most: int) -> int:
+    """Return how many actors to start, `most` of them at most. Ray Data stalls for ever when they take every CPU."""
     import ray
 
     there = ray.cluster_resources()
@@ -410,10 +412,10 @@ def _workers(job: Job, units: int) -> int:
     if count < 1:
         needed = f"{job.cpus + 1} CPUs{' and a GPU' if job.gpus else ''}"
         raise TableError(f"The Ray cluster must have {needed}, for a worker and for reading, got {there}.")
-    return max(1, min(count, units))
+    return max(1, min(count, most))
 
 
-def _run(job: Job, units: int, progress: Callable[[int, int], None]) -> None:
+def _run(job: Job, most: int, units: int, progress: Callable[[int, int], None]) -> None:
     """Let the actors do all units that are not done."""
     import ray
 
@@ -425,7 +427,7 @@ def _run(job: Job, units: int, progress: Callable[[int, int], None]) -> None:
         _Worker,
         fn_constructor_args=(job,),
         batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=_workers(job, units)),
+        compute=ray.data.ActorPoolStrategy(size=_workers(job, most)),
         num_cpus=job.cpus,
         num_gpus=job.gpus,
     )
