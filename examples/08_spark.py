@@ -4,6 +4,8 @@ You will see a row for each face. Spark divides the table among its workers, eac
 Needs `pip install pyspark` and Java (Debian: default-jre-headless).
 """
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +32,7 @@ def action_units(batches: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         yield pd.DataFrame(rows, columns=["number", "face", *UNITS])
 
 
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # the environment in which hf_geaau is installed
 spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
 images = pd.read_parquet(FACES)["image"][:8]
 table = pd.DataFrame({"number": range(len(images)), "picture": [image["bytes"] for image in images]})

@@ -392,7 +392,7 @@ def _cluster(address: str) -> Iterator[None]:
             ray.init("local", num_cpus=cores() + 1, include_dashboard=False, **quiet)
         else:
             ray.init(address=address, **quiet)
-    except ConnectionError as error:
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())[:200]
         raise TableError(f"Cannot join the Ray cluster '{address}': {reason}") from error
     try:

@@ -58,14 +58,20 @@ def test_the_slurm_script_runs_where_srun_runs_commands_here(tmp_path):
         server.bind(("127.0.0.1", 0))
         port = str(server.getsockname()[1])
     environment = {
-        **os.environ, "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_PORT": port,
-        "PYTHONPATH": str(ROOT), "SLURM_JOB_NODELIST": "here", "SLURM_JOB_NUM_NODES": "1", "SLURM_CPUS_PER_TASK": "2",
-    }  # fmt: skip
+        **os.environ,
+        "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+        "RAY_PORT": port,
+        "SLURM_JOB_NODELIST": "here",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_CPUS_PER_TASK": "2",
+    }
     script = ["bash", ROOT / "examples" / "slurm" / "predict.sbatch"]
     for _ in range(2):  # submitted again, it finds that all is done
         done = subprocess.run(
             [*script, ROOT / "examples" / "faces.parquet", "aus.parquet"],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240,
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120,
         )  # fmt: skip
         assert done.returncode in (0, 1), done.stdout + done.stderr
         assert " rows of " in done.stdout
