@@ -190,6 +190,7 @@ def predict_on_ray(
             return _concluded(job, report)
         (folder / SOURCES).mkdir(exist_ok=True)
         (folder / RANGES).mkdir(exist_ok=True)
+        _forgive(folder / RANGES)
         shutil.move(plan, folder / PLAN)
         stack.enter_context(_cluster(address))
         _run(job, units if workers is None else min(workers, units), units, progress)
@@ -219,6 +220,13 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _forgive(ranges: Path) -> None:
+    """Count the tries anew, because a killed driver takes workers with it. Units that are divided stay so."""
+    for tries in ranges.glob("*.tries"):
+        with tries.open("r+b") as count:
+            count.truncate(1)
 
 
 def _claim(job: Job, digest: str, photos: int) -> FolderClaim:
@@ -493,6 +501,8 @@ def do_unit(unit: Unit, job: Job, analyzer: FaceAnalyzer) -> None:
     if marker.is_file():
         return
     tried = tries.stat().st_size if tries.is_file() else 0
+    if tried:  # its worker may have ended between the rows and the report
+        _part(unit, job).unlink(missing_ok=True)
     if tried and len(unit.sources) > 1:
         for number, source in enumerate(unit.sources):
             do_unit(replace(unit, name=f"{unit.name}-{number:04d}", sources=[source]), job, analyzer)
@@ -507,9 +517,14 @@ def do_unit(unit: Unit, job: Job, analyzer: FaceAnalyzer) -> None:
     tries.unlink(missing_ok=True)
 
 
+def _part(unit: Unit, job: Job) -> Path:
+    if unit.kind == "range":
+        return job.folder / RANGES / f"{unit.name}.parquet"
+    return job.folder / f"part-{unit.name}.parquet"
+
+
 def _analyze(unit: Unit, job: Job, analyzer: FaceAnalyzer, marker: Path) -> None:
-    is_range = unit.kind == "range"
-    place = job.folder / RANGES / f"{unit.name}.parquet" if is_range else job.folder / f"part-{unit.name}.parquet"
+    is_range, place = unit.kind == "range", _part(unit, job)
     settings, counter = replace(job.settings, workers=job.cpus), _Counter(unit.start_s)
     if is_range:
         early = max(job.settings.start_s, unit.start_s - OVERLAP_S)
@@ -629,7 +644,10 @@ def _join_videos(job: Job) -> None:
     for marker in sorted((job.folder / SOURCES).glob("*-video-*-[0-9][0-9][0-9][0-9].parquet")):
         videos.setdefault(marker.stem.rpartition("-")[0], []).append(marker)
     for name, markers in videos.items():
-        _join_video(job, name, markers)
+        if not (job.folder / SOURCES / f"{name}.parquet").is_file():  # else a driver was killed after it joined them
+            _join_video(job, name, markers)
+        for marker in markers:
+            marker.unlink()
 
 
 def _join_video(job: Job, name: str, markers: Sequence[Path]) -> None:
@@ -662,8 +680,6 @@ def _join_video(job: Job, name: str, markers: Sequence[Path]) -> None:
         part=target.name,
     )
     _write_rows([whole.to_dict()], job.folder / SOURCES / f"{name}.parquet")
-    for marker in markers:
-        marker.unlink()
 
 
 def joined(before: "pd.DataFrame | None", found: "pd.DataFrame", faces: int) -> "tuple[pd.DataFrame, int]":

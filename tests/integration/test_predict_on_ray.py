@@ -1,5 +1,6 @@
 """Photos and videos on a real Ray cluster of two nodes on this machine: the rows of one process, whatever is killed."""
 
+import contextlib
 import io
 import os
 import signal
@@ -181,6 +182,69 @@ def test_a_photo_that_ends_workers_fails_alone(analyzer, photos, tmp_path, monke
     assert set(errors.index) == {str(photos / "03.png"), str(photos / "07.png")}
     assert errors[str(photos / "03.png")].startswith("It ended 3 workers that tried to analyze it.")
     assert len(rows_of(report.path)) == 10
+
+
+class Killed(BaseException):
+    """What ends a worker or the driver at once."""
+
+
+def test_a_worker_that_is_killed_before_it_reports_doubles_nothing(analyzer, photos, tmp_path, monkeypatch):
+    real = distributed._write_rows
+
+    def killed(rows, path):
+        monkeypatch.setattr(distributed, "_write_rows", real)
+        raise Killed
+
+    monkeypatch.setattr(distributed, "_write_rows", killed)
+    with pytest.raises(Killed):  # the rows of the unit are written, its report is not
+        run_units([photos], tmp_path / "out.parquet", analyzer)
+    assert list((tmp_path / "out.parquet").glob("part-*.parquet"))
+    report = run_units([photos], tmp_path / "out.parquet", analyzer)
+    pd.testing.assert_frame_equal(rows_of(report.path), one_machine(analyzer, [photos], tmp_path))
+    assert report.rows == len(rows_of(report.path))
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_driver_that_is_killed_while_it_joins_loses_nothing(analyzer, clip, tmp_path, monkeypatch, kept):
+    monkeypatch.setattr(distributed, "OVERLAP_S", 0.5)
+    real, removed = Path.unlink, []
+
+    def unlink(path, *args, **settings):
+        if path.parent.name == "_sources" and path.name[0] != ".":  # no temporary file
+            if len(removed) == kept:
+                raise Killed
+            removed.append(path)
+        real(path, *args, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", unlink)
+        with pytest.raises(Killed):
+            run_units([clip], tmp_path / "out.parquet", analyzer, range_s=1.0)
+    before = rows_of(tmp_path / "out.parquet")
+    report = run_units([clip], tmp_path / "out.parquet", analyzer, range_s=1.0)
+    pd.testing.assert_frame_equal(rows_of(report.path), before)
+    told = pd.read_parquet(report.path / "_sources")
+    assert told[["rows", "frames", "tracks"]].to_numpy().tolist() == [[len(before), 40, 1]]
+
+
+def test_kills_of_the_driver_do_not_count_against_an_input(analyzer, clip, tmp_path, monkeypatch):
+    def run(job, most, units, progress):
+        for row in pd.read_parquet(job.folder / distributed.PLAN).to_dict("records"):
+            do_unit(Unit.from_row(row), job, analyzer)
+
+    def killed(*args, **settings):
+        raise Killed
+
+    monkeypatch.setattr(distributed, "_cluster", lambda address: contextlib.nullcontext())
+    monkeypatch.setattr(distributed, "_run", run)
+    with monkeypatch.context() as patch:
+        patch.setattr(distributed, "predict_to_table", killed)
+        for _ in range(distributed.TRIES):
+            with pytest.raises(Killed):
+                predict_on_ray([clip], tmp_path / "out.parquet", resume=(tmp_path / "out.parquet").exists())
+    report = predict_on_ray([clip], tmp_path / "out.parquet", resume=True)
+    assert report.problems == []
+    assert len(rows_of(report.path)) == report.rows > 0
 
 
 @pytest.mark.parametrize(
