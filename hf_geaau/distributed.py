@@ -47,6 +47,7 @@ TRIES = 3
 """How often an input may take its worker with it before it counts as failed."""
 RECORD, PLAN, SOURCES, ERRORS, RANGES = "_run.json", "_plan.parquet", "_sources", "_errors.parquet", "_ranges"
 _LAYOUT = (RECORD, PLAN, SOURCES, ERRORS, RANGES)
+_UNFINISHED = "_part-*.unfinished"  # what `predict_to_table` leaves of a unit whose worker was lost
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,8 @@ def predict_on_ray(
         _run(job, units if workers is None else min(workers, units), units, progress)
         _join_videos(job)
         report = _concluded(job, report)
-        shutil.rmtree(folder / RANGES)
+        for left in (folder / RANGES, *folder.glob(_UNFINISHED)):
+            shutil.rmtree(left)
         (folder / PLAN).unlink()
         claim.update(is_finished=True)
     return report
@@ -215,7 +217,7 @@ def _check_output(folder: Path, *, resume: bool, overwrite: bool) -> None:
 
 def _clear(folder: Path) -> None:
     """Remove what an earlier run wrote, and nothing else."""
-    for path in (*(folder / name for name in _LAYOUT), *folder.glob("part-*.parquet")):
+    for path in (*(folder / name for name in _LAYOUT), *folder.glob("part-*.parquet"), *folder.glob(_UNFINISHED)):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -466,10 +468,12 @@ def _divided(row: dict[str, Any], job: Job) -> list[dict[str, Any]]:
 def _duration(location: str) -> float:
     """Return the seconds that a video's header declares; 0 if it declares none or cannot be read."""
     import av
+    import fsspec
 
     try:
-        with _local(location) as path, av.open(path) as container:
-            return (container.duration or 0) / 1e6
+        with ExitStack() as stack:
+            opened: Any = stack.enter_context(fsspec.open(location)) if _is_remote(location) else location
+            return (stack.enter_context(av.open(opened)).duration or 0) / 1e6
     except Exception:  # the worker that takes it as a whole says what is wrong
         return 0.0
 

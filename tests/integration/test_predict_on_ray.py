@@ -156,6 +156,7 @@ def test_pictures_in_a_table(analyzer, tmp_path):
 def test_addresses_that_fsspec_reads(analyzer, photos, clip, tmp_path):
     folder = f"file://{photos}"
     report = run_units([folder, f"file://{clip}", "file:///no/such"], tmp_path / "out.parquet", analyzer)
+    assert distributed._duration(f"file://{clip}") == distributed._duration(str(clip)) == 4.0
     found, whole = rows_of(report.path), one_machine(analyzer, [photos, clip], tmp_path)
     assert found["source"].str.startswith("file:///").all()
     pd.testing.assert_frame_equal(found.drop(columns="source"), whole.drop(columns="source"))
