@@ -10,8 +10,6 @@ depends little on what else the machine does.
 
 import argparse
 import functools
-import math
-import re
 import shutil
 import tempfile
 import threading
