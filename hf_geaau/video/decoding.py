@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Iterator
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from hf_geaau.errors import MissingExtraError, VideoError, hide_secrets
 from hf_geaau.faces.fetching import PUBLIC_ONLY, must_be_public
 from hf_geaau.faces.photos import MAX_PIXELS
+
+from .seeking import LEAD_S, key_frame_before
 
 # A video with at least this share of the frames that its header declares does not count as truncated: headers count
 # packets, and some packets hold no frame.
@@ -52,7 +55,8 @@ class VideoReader:
         every: Take every n-th frame.
         fps: Take about so many frames a second, by time, whatever the video's own rate.
         start: Frames before this one are decoded but not yielded.
-        start_s: Frames before this time are decoded but not yielded.
+        start_s: Frames before this time are not yielded. Those of a file are not decoded either, up to the last key
+            frame, where its packets tell how many they are.
         end_s: The time from which on no frames are read; None for the end.
 
     Raises:
@@ -77,14 +81,18 @@ class VideoReader:
         from av.video.reformatter import VideoReformatter
 
         self.name, self.start, self.start_s, self.end_s = _name(path), start, start_s, end_s
-        self.decoded = self.broken = self._good = 0
+        self.decoded = self.broken = self._good = self.skipped = 0
+        self._path = path
         self._is_wanted = Sampler(every, fps)
         self.notes: list[str] = []
-        self._container, self._stream = _open(path, self.notes)
-        self._stream.thread_type = "AUTO"
+        self._begin(self.notes)
         # One for all frames: a frame by itself would set up its own, which takes longer than the conversion.
         self._converter = VideoReformatter()
         self._check_size(self._stream.codec_context.width, self._stream.codec_context.height)
+
+    def _begin(self, notes: list[str]) -> None:
+        self._container, self._stream = _open(self._path, notes)
+        self._stream.thread_type = "AUTO"
 
     @property
     def declared(self) -> int:
@@ -111,8 +119,9 @@ class VideoReader:
         Raises:
             VideoError: If not a single frame decodes.
         """
-        clock = _Clock(_zero(self._container, self._stream), self.rate)
-        for decoded in _deinterlaced(self._decoded(), self._stream, self.notes):
+        clock = self._clock()
+        frames = self._from_key_frame(clock) or self._decoded()
+        for decoded in _deinterlaced(frames, self._stream, self.notes):
             has_time = decoded.pts is not None and decoded.time_base is not None
             time = clock(float(decoded.pts * decoded.time_base) if has_time else None)
             if self.end_s is not None and time >= self.end_s:
@@ -126,6 +135,34 @@ class VideoReader:
                 yield Frame(number, time, self._upright(decoded))
         self.notes += clock.notes
         self._conclude()
+
+    def _clock(self) -> "_Clock":
+        return _Clock(_zero(self._container, self._stream), self.rate)
+
+    def _from_key_frame(self, clock: "_Clock") -> Iterator[Any] | None:
+        """Return the frames from the last key frame before `start_s` on; None if decoding must begin at the start."""
+        if not (self.start_s and isinstance(self._path, str | os.PathLike) and "://" not in os.fspath(self._path)):
+            return None
+        import av
+
+        kept = list(self.notes)
+        try:
+            key = key_frame_before(self._stream, self._clock(), self.start_s)
+            if key is not None:
+                self._container.seek(key.pts - round(LEAD_S / self._stream.time_base), stream=self._stream)
+                frames = self._decoded()
+                first = next((frame for frame in frames if frame.pts is not None and frame.pts >= key.pts), None)
+                if first is not None and first.pts == key.pts and not first.is_corrupt and not self.broken:
+                    self.decoded = self.skipped = key.number
+                    for second in key.before:
+                        clock(second)
+                    return chain([first], frames)
+        except (av.error.FFmpegError, OSError, IndexError):
+            pass
+        self._container.close()
+        self.notes[:], self.broken = kept, 0
+        self._begin([])
+        return None
 
     def _decoded(self) -> Iterator[Any]:
         """Decode packet by packet: a broken one costs only its own frames."""
