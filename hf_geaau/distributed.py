@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from huggingface_hub.utils import chunk_iterable
+
 from hf_geaau.errors import MissingExtraError, TableError
 from hf_geaau.faces.face import box_iou
 from hf_geaau.files import FolderClaim, whole_file
@@ -43,10 +45,13 @@ OVERLAP_S = 5.0
 """Seconds that a range begins early, to join its faces with those before: longer than `tracking.MEMORY_S`."""
 SAME_FACE = 0.3
 """Least IoU of two boxes of one frame, from two ranges, that show one face. Our choice."""
+SHOWN = 20
+"""Problems that a report holds; all are in the table of errors."""
 TRIES = 3
 """How often an input may take its worker with it before it counts as failed."""
 RECORD, PLAN, SOURCES, ERRORS, RANGES = "_run.json", "_plan.parquet", "_sources", "_errors.parquet", "_ranges"
 _LAYOUT = (RECORD, PLAN, SOURCES, ERRORS, RANGES)
+_PLANNED, _TOLD = 16, 1000  # units of a plan, and problems, that are written at once
 _UNFINISHED = "_part-*.unfinished"  # what `predict_to_table` leaves of a unit whose worker was lost
 
 
@@ -168,7 +173,8 @@ def predict_on_ray(
         range_s: Videos that are longer are divided into ranges of so many seconds, which are analyzed apart, and whose
             faces are joined by their boxes in an overlap.
         photos: Photos of a unit.
-        columns: Of tables with pictures: the column of pictures, and the column that names them; None for row numbers.
+        columns: Of tables with pictures: the column of pictures, and the column that names them; None for
+            TABLE:ROW, counted from 0.
         progress: Called with the numbers of finished units and of all.
         **loading: `backend`, `device`, `keep`, `aligned` and `min_score` of `hf_geaau.backends.load_analyzer`. With
             device="cuda" each worker takes a GPU.
@@ -266,11 +272,11 @@ def _write_plan(
     schema = pa.schema([("name", pa.string()), ("unit", pa.string())])
     report, digest, count = DistributedReport(path), hashlib.sha256(), 0
     with pq.ParquetWriter(path, schema) as writer:
-        for unit in _units(inputs, report, photos, columns):
-            digest.update(unit.name.encode())
-            numbered = replace(unit, name=f"{count:08d}-{unit.name}")  # files sort as the inputs
-            writer.write_table(pa.Table.from_pylist([numbered.to_row()], schema))
-            count += 1
+        for some in map(list, chunk_iterable(_units(inputs, report, photos, columns), _PLANNED)):
+            numbered = [replace(unit, name=f"{count + n:08d}-{unit.name}") for n, unit in enumerate(some)]  # files sort
+            writer.write_table(pa.Table.from_pylist([unit.to_row() for unit in numbered], schema))  # as the inputs
+            digest.update("".join(unit.name for unit in some).encode())
+            count += len(some)
     return report, f"{report.sources:,} sources, SHA-256 {digest.hexdigest()[:32]}", count
 
 
@@ -348,18 +354,20 @@ def _remote_sources(given: str, report: DistributedReport) -> Iterator[Source | 
 
 
 def _table_sources(address: str) -> Iterator[_Table]:
-    """Yield the row groups of a table with pictures."""
+    """Yield the row groups of a table with pictures, as ADDRESS#GROUP,NUMBER OF ITS FIRST ROW."""
     if address.endswith(".lance"):
-        for fragment in _lance(address).get_fragments():
-            yield _Table(f"{address}#{fragment.fragment_id}")
-        return
-    import fsspec
-    import pyarrow.parquet as pq
+        groups = [(each.fragment_id, each.count_rows()) for each in _lance(address).get_fragments()]
+    else:
+        import fsspec
+        import pyarrow.parquet as pq
 
-    with fsspec.open(address) as stream:
-        groups = pq.ParquetFile(stream).num_row_groups
-    for number in range(groups):
-        yield _Table(f"{address}#{number}")
+        with fsspec.open(address) as stream:
+            facts = pq.ParquetFile(stream).metadata
+        groups = [(number, facts.row_group(number).num_rows) for number in range(facts.num_row_groups)]
+    first = 0
+    for number, rows in groups:
+        yield _Table(f"{address}#{number},{first}")
+        first += rows
 
 
 def _lance(address: str) -> Any:
@@ -625,18 +633,19 @@ def _pictures(unit: Unit) -> Iterator[Source]:
     import pyarrow.parquet as pq
 
     ((_, location),) = unit.sources
-    address, _, number = location.rpartition("#")
+    address, _, place = location.rpartition("#")
+    number, first = map(int, place.split(","))
     pictures, names = unit.columns
     wanted = [pictures] if names is None else [pictures, names]
     if address.endswith(".lance"):
-        table = _lance(address).get_fragment(int(number)).to_table(columns=wanted)
+        table = _lance(address).get_fragment(number).to_table(columns=wanted)
     else:
         with fsspec.open(address) as stream:
-            table = pq.ParquetFile(stream).read_row_group(int(number), columns=wanted)
-    for row, entry in enumerate(table.to_pylist()):
+            table = pq.ParquetFile(stream).read_row_group(number, columns=wanted)
+    for row, entry in enumerate(table.to_pylist(), first):
         picture = entry.get(pictures)
         content = picture["bytes"] or picture["path"] if isinstance(picture, dict) else picture
-        yield Source("photo", content, f"{location}:{row}" if names is None else str(entry[names]))
+        yield Source("photo", content, f"{address}:{row}" if names is None else str(entry[names]))
 
 
 # After the workers.
@@ -750,24 +759,32 @@ def _as_utf8(text: str) -> str:
 
 
 def _concluded(job: Job, report: DistributedReport) -> DistributedReport:
-    """Write the errors, and count."""
+    """Write the errors, and count, in flat memory."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    report = replace(report, path=job.folder, problems=list(report.problems))
-    unusable = [{"source": "", "kind": "input", "problem": line} for line in report.problems]
-    errors = [*unusable]
+    report = replace(report, path=job.folder)
+    schema = pa.schema([(name, pa.string()) for name in ("source", "kind", "problem")])
+    shown, failed, errors = list[str](), 0, job.folder / ERRORS
+    with whole_file(errors) as part, pq.ParquetWriter(part, schema) as writer:
+        for some in map(list, chunk_iterable(_problems(job, report), _TOLD)):
+            writer.write_table(pa.Table.from_pylist(some, schema))
+            shown += [each["problem"] for each in some[: max(0, SHOWN - len(shown))]]
+            failed += len(some)
+    if not failed:
+        errors.unlink()
+    return replace(report, failed=failed, problems=shown, errors=errors if failed else None)
+
+
+def _problems(job: Job, report: DistributedReport) -> Iterator[dict[str, str]]:
+    """Yield the rows of the errors, and add the rows of the table to the report."""
+    import pyarrow.parquet as pq
+
+    for line in report.problems:
+        yield {"source": "", "kind": "input", "problem": _as_utf8(line)}
     for marker in sorted((job.folder / SOURCES).glob("*.parquet")):
         for row in pq.read_table(marker).to_pylist():
             source = SourceReport(**row)
             report.rows += source.rows
             if source.problem is not None:
-                errors.append({"source": source.source, "kind": source.kind, "problem": source.problem})
-    report.failed = len(errors)
-    report.problems = [str(error["problem"]) for error in errors[:20]]
-    if errors:
-        report.errors = job.folder / ERRORS
-        with whole_file(report.errors) as part:
-            plain = [{name: _as_utf8(str(value)) for name, value in error.items()} for error in errors]
-            pq.write_table(pa.Table.from_pylist(plain), part)
-    return report
+                yield {"source": _as_utf8(source.source), "kind": source.kind, "problem": _as_utf8(source.problem)}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,36 @@ def test_pictures_in_a_table(analyzer, tmp_path):
     assert set(rows_of(job.folder)["source"]) <= {f"face-{number}" for number in range(5)}
     assert pd.read_parquet(job.folder / "_sources")["source"].tolist() == [f"face-{number}" for number in range(6)]
     assert "face-5" in pd.read_parquet(report.errors)["source"].tolist()
+
+
+def test_pictures_without_names_go_by_their_row(analyzer, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"image": [image["bytes"] for image in pd.read_parquet(FACES)["image"][:4]]})
+    pq.write_table(table, tmp_path / "faces.parquet", row_group_size=3)
+    expected = [f"{tmp_path}/faces.parquet:{row}" for row in range(4)]
+    assert run_units([tmp_path / "faces.parquet"], tmp_path / "a.parquet", analyzer).rows == 4
+    assert sorted(rows_of(tmp_path / "a.parquet")["source"]) == expected
+    run_units([f"file://{tmp_path}/faces.parquet"], tmp_path / "b.parquet", analyzer)
+    assert sorted(rows_of(tmp_path / "b.parquet")["source"]) == [f"file://{name}" for name in expected]
+    lance = pytest.importorskip("lance", reason="needs the package pylance")
+    lance.write_dataset(table, tmp_path / "faces.lance", max_rows_per_file=3)
+    run_units([tmp_path / "faces.lance"], tmp_path / "c.parquet", analyzer)
+    assert sorted(rows_of(tmp_path / "c.parquet")["source"]) == [f"{tmp_path}/faces.lance:{row}" for row in range(4)]
+
+
+def test_the_plan_of_many_inputs_takes_little_memory(tmp_path):
+    def peak(count):
+        listed = tmp_path / f"{count}.txt"
+        listed.write_text("\n".join(f"{tmp_path}/{number}.jpg" for number in range(count)))
+        tracemalloc.start()
+        distributed._write_plan([listed], tmp_path / f"{count}.parquet", 256, ("image", None))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    assert peak(40_000) < 1.5 * peak(10_000)
 
 
 def test_addresses_that_fsspec_reads(analyzer, photos, clip, tmp_path):
