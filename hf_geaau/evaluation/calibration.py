@@ -106,7 +106,7 @@ def fit_calibration(
     config: Any,
     units: Sequence[int],
     false_alarm_rate: float | None = None,
-    slack: float = 0.0,
+    threshold_range: Sequence[float] = (0.0, 1.0),
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Choose temperature, thresholds and the scale of intensities from predictions of validation subjects.
 
@@ -115,7 +115,9 @@ def fit_calibration(
         config: The model's.
         units: FACS numbers of the dataset's labels, in order.
         false_alarm_rate: As for `best_thresholds`; a frame is neutral if all its AUs are labeled as absent.
-        slack: As for `best_thresholds`.
+        threshold_range: Lowest and highest threshold; those outside are moved to its ends, whatever the false alarms.
+            The threshold of the highest F1, of probabilities that are calibrated, is half of that F1. So thresholds
+            far from it tell more of the validation set, such as renders, than of faces elsewhere.
 
     Returns:
         Values for the config: "temperature"; "thresholds", one for each AU of the model; and "intensity_scale", if the
@@ -126,6 +128,10 @@ def fit_calibration(
 
     Raises:
         EvaluationError: If no frame is labeled, or if false alarms are limited and no frame is neutral.
+
+    Source:
+        Half of the F1: Z. C. Lipton, C. Elkan, B. Naryanaswamy, "Optimal Thresholding of Classifiers to Maximize F1
+        Measure" (2014), theorem 1.
     """
     take, put = facs.index_map(config.action_units, units)
     logits, labels = predictions.logits[:, take], predictions.labels[:, put]
@@ -142,7 +148,9 @@ def fit_calibration(
     before = np.asarray(config.thresholds, np.float64)
     after = before.copy()
     rate = 1.0 if false_alarm_rate is None else false_alarm_rate
-    after[take] = best_thresholds(labels, _probabilities(logits, temperature), neutral, rate, slack)
+    best = best_thresholds(labels, _probabilities(logits, temperature), neutral, rate)
+    lowest, highest = threshold_range
+    after[take] = np.clip(best, lowest, highest)
     names = facs.labels([units[index] for index in put])
     scores: dict[str, Any] = {"neutral_frames": int(neutral.sum()), "action_units": {name: {} for name in names}}
     for side, divisor, limits in (("before", config.temperature, before[take]), ("after", temperature, after[take])):
@@ -177,11 +185,10 @@ def best_thresholds(
     probabilities: ArrayLike,
     neutral: ArrayLike | None = None,
     false_alarm_rate: float = 1.0,
-    slack: float = 0.0,
 ) -> NDArray[np.float64]:
     """Return the threshold of the highest F1 for each AU, among 0.01, 0.02, …, 0.99.
 
-    Without `slack`, ties go to the threshold nearest to 0.5; so an AU without positives gets 0.5.
+    Ties go to the threshold nearest to 0.5; so an AU without positives gets 0.5.
 
     Args:
         labels: (F, N): 1, 0, or -1 (not labeled).
@@ -189,8 +196,6 @@ def best_thresholds(
         neutral: (F,) bool, whether a frame shows a neutral face.
         false_alarm_rate: The largest share of neutral frames that may reach the threshold; an AU for which no candidate
             satisfies this gets the threshold 1.
-        slack: Share of the highest F1 that may be given up: the lowest threshold that keeps the rest is returned. For
-            a model whose probabilities are lower on real data than on the validation set.
 
     Returns:
         (N,).
@@ -214,9 +219,7 @@ def best_thresholds(
         f1 = 2 * hits / np.maximum(present.size + positives, 1)
         allowed = alarms <= false_alarm_rate * resting.size
         if allowed.any():
-            f1 = np.where(allowed, f1, -1.0)
-            lowest = np.argmax(f1 >= (1 - slack) * f1.max())
-            result[index] = _GRID[lowest if slack and f1.max() > 0 else order[np.argmax(f1[order])]]
+            result[index] = _GRID[order[np.argmax(np.where(allowed, f1, -1.0)[order])]]
     return result
 
 

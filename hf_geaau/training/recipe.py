@@ -285,13 +285,12 @@ class RenderedRecipe(ActionUnitRecipe):
         expression: Changes to the recipe `synthetic_gee`, which trains that encoder; its network is that of `model`.
         false_alarm_rate: The largest share of neutral validation faces in which an AU may be predicted; thresholds are
             chosen within it.
-        threshold_slack: Share of the highest F1 on validation that thresholds may give up to lie lower, as cues on
-            photos are fainter than on renders.
+        threshold_range: Lowest and highest threshold, see `hf_geaau.evaluation.fit_calibration`.
         max_megabytes: Largest size of the weights as float16.
     """
 
     _UNRELATED_TO_WEIGHTS: ClassVar[frozenset[str]] = frozenset(
-        {"workers", "false_alarm_rate", "threshold_slack", "max_megabytes"}
+        {"workers", "false_alarm_rate", "threshold_range", "max_megabytes"}
     )
 
     dataset: Literal["synthetic"]
@@ -299,13 +298,18 @@ class RenderedRecipe(ActionUnitRecipe):
     gee: bool = False
     expression: dict[str, Any] = Field(default_factory=dict)
     false_alarm_rate: Share = 0.05
-    threshold_slack: Share = 0.0
+    threshold_range: Annotated[list[Share], Field(min_length=2, max_length=2)] = Field(
+        default_factory=lambda: [0.0, 1.0]
+    )
     max_megabytes: float | None = None
 
     @model_validator(mode="after")
     def _check_start(self) -> RenderedRecipe:
         if self.gee and (self.expression_encoder or self.start_from):
             raise ValueError("`gee` must be false where `expression_encoder` or `start_from` is set, got both.")
+        lowest, highest = self.threshold_range
+        if lowest > highest:
+            raise ValueError(f"`threshold_range` must be [lowest, highest], got {self.threshold_range}.")
         return self
 
 

@@ -60,7 +60,7 @@ def train_rendered(
 ) -> dict[str, Any]:
     """Make a checkpoint from nothing but a face model. Interrupted, the same call resumes.
 
-    A finished run is only calibrated and scored anew, if the recipe's `false_alarm_rate` or `threshold_slack` changed.
+    A finished run is only calibrated and scored anew, if the recipe's `false_alarm_rate` or `threshold_range` changed.
 
     Args:
         recipe: With `renders`, or the name of one, such as "bundled".
@@ -129,7 +129,7 @@ def _is_calibrated(result: Path, recipe: RenderedRecipe) -> bool:
     if not (result / FACTS).is_file():
         return False
     made = load_recipe(json.loads((result / FACTS).read_text(encoding="utf-8"))["recipe"])
-    names = ("false_alarm_rate", "threshold_slack")
+    names = ("false_alarm_rate", "threshold_range")
     return all(getattr(made, name) == getattr(recipe, name) for name in names)
 
 
@@ -220,7 +220,7 @@ def _finish(recipe: RenderedRecipe, faces: Path, trained: Path, result: Path, us
         config,
         facs.SYNTHETIC,
         recipe.false_alarm_rate,
-        recipe.threshold_slack,
+        recipe.threshold_range,
     )
     for name, value in chosen.items():
         setattr(config, name, value)

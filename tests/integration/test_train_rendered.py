@@ -17,7 +17,6 @@ from hf_geaau.data import load, write_example
 from hf_geaau.errors import EvaluationError, TrainingError
 from hf_geaau.evaluation import best_thresholds, predict_dataset
 from hf_geaau.evaluation import fit_calibration as fit
-from hf_geaau.metrics import au_f1
 from hf_geaau.model_card import write_card
 from hf_geaau.models.loading import load_checkpoint
 from hf_geaau.synthetic import render_dataset
@@ -236,10 +235,6 @@ def test_thresholds_stay_within_the_false_alarms_that_are_allowed():
     assert free < bound
     assert (chances[neutral] >= bound).mean() <= 0.05
     assert best_thresholds(labels, np.ones_like(chances), neutral, 0.05).tolist() == [1.0]  # nothing else would do
-    low = best_thresholds(labels, chances, slack=0.05)
-    scores = [au_f1(labels, chances, cut)["mean"]["f1"] for cut in (free[0], low[0], low[0] - 0.01)]
-    assert low < free
-    assert scores[1] >= 0.95 * scores[0] > scores[2]
 
 
 def test_limits_on_false_alarms_need_neutral_faces(tiny_model, tiny_checkpoint):

@@ -480,6 +480,22 @@ def test_a_page_of_the_reports_of_several_sets(tiny_config):
     assert page.count("| mean |") == 2
 
 
+def test_thresholds_stay_in_their_range():
+    labels = np.repeat([[1, 1, 1], [0, 0, 0]], 50, axis=0).astype(np.float32)
+    logits = np.linspace([4.0, 1.0, 1.0], [-1.0, -3.0, -0.5], 100).astype(np.float32)  # best at about .82, .27 and .56
+    made = Predictions(
+        logits=logits, probabilities=1 / (1 + np.exp(-logits)), predicted_intensities=None, labels=labels,
+        intensities=None, subject_id=np.array(["a"] * 100), rows=np.arange(100), skipped=[],
+    )  # fmt: skip
+    config = GeaauConfig(backbone="test_resnet", image_size=64, action_units=[1, 12, 25])
+    free = fit_calibration(made, config, (1, 12, 25))[0]["thresholds"]
+    assert free[0] > free[2] > free[1]
+    for lowest, highest in ((0.4, 0.5), (free[1], free[2])):
+        chosen, scores = fit_calibration(made, config, (1, 12, 25), threshold_range=(lowest, highest))
+        assert chosen["thresholds"] == np.clip(free, lowest, highest).tolist()
+        assert scores["action_units"]["AU01"]["threshold"]["after"] == highest
+
+
 def test_intensities_of_detected_units_become_right_on_average():
     rng = np.random.default_rng(0)
     labels = (rng.random((200, 3)) < 0.4).astype(np.float32)

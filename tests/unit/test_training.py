@@ -143,7 +143,9 @@ def test_recipes_of_earlier_versions_load():
 def test_only_what_decides_the_weights_makes_another_run():
     before = load_recipe("bundled")
     assert isinstance(before, RenderedRecipe)
-    calibration = load_recipe(before, ["false_alarm_rate=0.1", "threshold_slack=0", "workers=1", "max_megabytes=20"])
+    calibration = load_recipe(
+        before, ["false_alarm_rate=0.1", "threshold_range=[0,1]", "workers=1", "max_megabytes=20"]
+    )
     assert calibration != before
     assert calibration.weight_settings() == before.weight_settings()
     assert load_recipe(before, ["seed=1"]).weight_settings() != before.weight_settings()
