@@ -325,6 +325,21 @@ def test_two_nodes_give_the_rows_of_one_machine_though_a_worker_is_killed(cluste
 
 
 @pytest.mark.slow
+def test_a_lost_node_is_made_up_for(cluster, analyzer, photos, tmp_path):
+    lost, output = [], tmp_path / "out.parquet"
+
+    def lose(done, total):
+        if not lost:
+            lost.append(cluster.list_all_nodes()[-1])
+            cluster.remove_node(lost[0], allow_graceful=False)
+
+    report = predict_on_ray([photos], output, address=cluster.address, photos=1, backend="onnx", progress=lose)
+    assert lost
+    pd.testing.assert_frame_equal(rows_of(output), one_machine(analyzer, [photos], tmp_path))
+    assert (report.sources, report.failed) == (12, 1)
+
+
+@pytest.mark.slow
 def test_a_killed_driver_goes_on(analyzer, photos, clip, tmp_path):
     pytest.importorskip("ray", reason="needs the extra `ray`")
     output = tmp_path / "out.parquet"
