@@ -154,21 +154,13 @@ def fit_calibration(
     names = facs.labels([units[index] for index in put])
     scores: dict[str, Any] = {"neutral_frames": int(neutral.sum()), "action_units": {name: {} for name in names}}
     for side, divisor, limits in (("before", config.temperature, before[take]), ("after", temperature, after[take])):
-        probabilities = _probabilities(logits, divisor)
+        by_score = {
+            key: named(names, values) for key, values in _calibration_scores(logits, labels, neutral, divisor, limits)
+        }
+        means = {key: values.pop("mean") for key, values in by_score.items() if key != "threshold"}
         scaled = logits[labeled].astype(np.float64) / divisor
         likelihood = float(np.mean(np.logaddexp(0, scaled) - scaled * (labels[labeled] == 1)))
-        error = metrics.expected_calibration_error(labels, probabilities)
-        alarms = probabilities[neutral] >= limits
-        columns = {
-            "threshold": limits,
-            "f1": metrics.au_f1(labels, probabilities, limits)["f1"],
-            "expected_calibration_error": error["expected_calibration_error"],
-            "false_alarms": alarms.mean(axis=0) if len(alarms) else np.full(len(limits), np.nan),
-        }
-        by_score = {key: named(names, values) for key, values in columns.items()}
-        means = {key: values.pop("mean") for key, values in by_score.items() if key != "threshold"}
-        means = {"temperature": round(float(divisor), 6), "nll": round(likelihood, 6), **means}
-        for key, value in means.items():
+        for key, value in {"temperature": round(float(divisor), 6), "nll": round(likelihood, 6), **means}.items():
             scores.setdefault(key, {})[side] = value
         for key, values in by_score.items():
             for name in names:
@@ -178,6 +170,19 @@ def fit_calibration(
     if (scale := _scale_of(predictions, take, put, detected, config.intensity_scale)) is not None:
         chosen["intensity_scale"], scores["intensity_scale"] = scale, {"before": config.intensity_scale, "after": scale}
     return chosen, scores
+
+
+def _calibration_scores(
+    logits: NDArray[Any], labels: NDArray[Any], neutral: NDArray[np.bool_], divisor: float, limits: NDArray[np.float64]
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield scores by their name, each (N,) over AUs."""
+    probabilities = _probabilities(logits, divisor)
+    alarms = probabilities[neutral] >= limits
+    yield "threshold", limits
+    yield "f1", metrics.au_f1(labels, probabilities, limits)["f1"]
+    name = "expected_calibration_error"
+    yield name, metrics.expected_calibration_error(labels, probabilities)[name]
+    yield "false_alarms", alarms.mean(axis=0) if len(alarms) else np.full(len(limits), np.nan)
 
 
 def best_thresholds(
