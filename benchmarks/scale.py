@@ -55,10 +55,10 @@ class Peak:
     def _watch(self) -> None:
         while not self._over.wait(1.0):
             own = psutil.Process().memory_info().rss / 2**20
-            workers = [
-                each for each in psutil.process_iter(["cmdline"]) if "_Worker" in " ".join(each.info["cmdline"] or [])
-            ]
-            held = sum(each.memory_info().rss for each in workers if each.is_running()) / 2**20
+            held = 0.0
+            for each in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    held += each.memory_info().rss / 2**20 if "_Worker" in " ".join(each.cmdline()) else 0.0
             self.driver, self.all = max(self.driver, own), max(self.all, own + held)
             self.history.append(own + held)
 

@@ -119,12 +119,12 @@ def test_face_models_take_turns_and_workers_change_nothing(renderer, tmp_path):
         pytest.skip(f"no face model at {FACE_MODEL}")
     tables = [
         render_dataset(
-            [FACE_MODEL, VALID], 60, 1, tmp_path / str(workers), size=32, images_per_identity=5, workers=workers
+            [FACE_MODEL, VALID], 20, 1, tmp_path / str(workers), size=32, images_per_identity=5, workers=workers
         )
         for workers in (1, 2)
     ]
     rows = pq.read_table(tables[0]).to_pandas()
-    assert rows["face_model"].tolist() == (["ICT-FaceKit"] * 5 + ["VALID"] * 5) * 6
+    assert rows["face_model"].tolist() == (["ICT-FaceKit"] * 5 + ["VALID"] * 5) * 2
     assert rows["side_intensities"].map(len).eq(2 * len(ACTION_UNITS)).all()
     for name in rows["file_name"]:
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
