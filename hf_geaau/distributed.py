@@ -440,8 +440,9 @@ def _run(job: Job, most: int, units: int, progress: Callable[[int, int], None]) 
     if not units:
         return
     plan = ray.data.read_parquet(str(job.folder / PLAN)).repartition(target_num_rows_per_block=1)
-    ranges = plan.flat_map(lambda row: _divided(row, job)).repartition(target_num_rows_per_block=1)
-    done = ranges.map_batches(  # Ray Data restarts lost actors, and repeats what they were doing, without limit
+    if _has_videos(job.folder / PLAN):
+        plan = plan.flat_map(lambda row: _divided(row, job)).repartition(target_num_rows_per_block=1)
+    done = plan.map_batches(  # Ray Data restarts lost actors, and repeats what they were doing, without limit
         _Worker,
         fn_constructor_args=(job,),
         batch_size=1,
@@ -451,6 +452,13 @@ def _run(job: Job, most: int, units: int, progress: Callable[[int, int], None]) 
     )
     for number, _ in enumerate(done.iter_rows(), 1):
         progress(number, max(units, number))
+
+
+def _has_videos(plan: Path) -> bool:
+    import pyarrow.parquet as pq
+
+    batches = pq.ParquetFile(plan).iter_batches(columns=["name"])
+    return any("-video-" in name for batch in batches for name in batch["name"].to_pylist())
 
 
 def _divided(row: dict[str, Any], job: Job) -> list[dict[str, Any]]:
