@@ -442,6 +442,9 @@ def _run(job: Job, most: int, units: int, progress: Callable[[int, int], None]) 
     plan = ray.data.read_parquet(str(job.folder / PLAN)).repartition(target_num_rows_per_block=1)
     if _has_videos(job.folder / PLAN):
         plan = plan.flat_map(lambda row: _divided(row, job)).repartition(target_num_rows_per_block=1)
+    plan = (
+        plan.materialize()
+    )  # else, once a node is lost, actors that start anew could take the CPU that planning needs
     done = plan.map_batches(  # Ray Data restarts lost actors, and repeats what they were doing, without limit
         _Worker,
         fn_constructor_args=(job,),
