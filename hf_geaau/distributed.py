@@ -273,9 +273,11 @@ def _write_plan(
     report, digest, count = DistributedReport(path), hashlib.sha256(), 0
     with pq.ParquetWriter(path, schema) as writer:
         for some in map(list, chunk_iterable(_units(inputs, report, photos, columns), _PLANNED)):
-            numbered = [replace(unit, name=f"{count + n:08d}-{unit.name}") for n, unit in enumerate(some)]  # files sort
-            writer.write_table(pa.Table.from_pylist([unit.to_row() for unit in numbered], schema))  # as the inputs
             digest.update("".join(unit.name for unit in some).encode())
+            numbered = [  # files sort as the inputs
+                replace(unit, name=f"{number:08d}-{unit.name}").to_row() for number, unit in enumerate(some, count)
+            ]
+            writer.write_table(pa.Table.from_pylist(numbered, schema))
             count += len(some)
     return report, f"{report.sources:,} sources, SHA-256 {digest.hexdigest()[:32]}", count
 
@@ -442,9 +444,8 @@ def _run(job: Job, most: int, units: int, progress: Callable[[int, int], None]) 
     plan = ray.data.read_parquet(str(job.folder / PLAN)).repartition(target_num_rows_per_block=1)
     if _has_videos(job.folder / PLAN):
         plan = plan.flat_map(lambda row: _divided(row, job)).repartition(target_num_rows_per_block=1)
-    plan = (
-        plan.materialize()
-    )  # else, once a node is lost, actors that start anew could take the CPU that planning needs
+    # Before the actors: those that start anew after a node is lost could take the CPU that planning needs.
+    plan = plan.materialize()
     done = plan.map_batches(  # Ray Data restarts lost actors, and repeats what they were doing, without limit
         _Worker,
         fn_constructor_args=(job,),

@@ -307,6 +307,10 @@ class RenderedRecipe(ActionUnitRecipe):
     def _check_start(self) -> RenderedRecipe:
         if self.gee and (self.expression_encoder or self.start_from):
             raise ValueError("`gee` must be false where `expression_encoder` or `start_from` is set, got both.")
+        return self
+
+    @model_validator(mode="after")
+    def _check_thresholds(self) -> RenderedRecipe:
         lowest, highest = self.threshold_range
         if lowest > highest:
             raise ValueError(f"`threshold_range` must be [lowest, highest], got {self.threshold_range}.")
@@ -365,6 +369,7 @@ def _loaded(source: str | Path | Mapping[str, Any] | Recipe, overrides: Iterable
     if isinstance(source, Recipe):
         source = source.to_dict()
     values = dict(source) if isinstance(source, Mapping) else _read(source)
+    values.pop("threshold_slack", None)  # of recipes written before `threshold_range`
     for old, new in _RENAMED.items():
         outer, _, key = old.partition(".")
         inner = values.get(outer)

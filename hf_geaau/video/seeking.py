@@ -13,7 +13,6 @@ REORDERED_S = 1.0
 """Frames of which a packet comes later than this, in seconds, are no B-frames but a clock that starts over."""
 MARGIN_S = 0.5
 """Seconds between the key frame and the first wanted frame, of which a deinterlacer sees the neighbors."""
-
 LEAD_S = 1.0
 """Seconds before the key frame to seek to. Transport streams are sought by decoding time, and not to key frames."""
 
@@ -43,9 +42,9 @@ def key_frame_before(stream: Any, clock: Callable[[float], float], start_s: floa
     Returns:
         None if there is none but the first, or if packets do not tell how many frames come before it.
     """
-    if stream.codec_context.codec.canonical_name not in COUNTABLE:
-        return None
     unit, stamps, keys = stream.time_base, list[int](), set[int]()
+    if not unit or stream.codec_context.codec.canonical_name not in COUNTABLE:
+        return None
     latest = first = None
     for packet in stream.container.demux(stream):
         if packet.size == 0 and packet.dts is None:  # the end

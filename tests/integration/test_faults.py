@@ -22,7 +22,7 @@ from tests.clips import walking, write_clip
 from tests.command import run_command
 from tests.killing import Commands
 
-ROUNDS = int(os.environ.get("HF_GEAAU_FUZZ_ROUNDS", "1"))
+ROUNDS = int(os.environ.get("HF_GEAAU_FUZZ_ROUNDS", "2"))
 TINY = [
     "model.backbone=test_vit",
     "model.backbone_kwargs=null",

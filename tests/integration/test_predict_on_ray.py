@@ -305,9 +305,10 @@ def test_two_nodes_give_the_rows_of_one_machine_though_a_worker_is_killed(cluste
 
     def kill(done, total):
         for process in psutil.Process().children(recursive=True):  # other tests may have workers, too
-            if not killed and "_Worker" in " ".join(process.cmdline()):
-                process.kill()
-                killed.append(process.pid)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if not killed and "_Worker" in " ".join(process.cmdline()):
+                    process.kill()
+                    killed.append(process.pid)
 
     output = tmp_path / "out.parquet"
     report = predict_on_ray([photos, clip], output, address=cluster.address, photos=1, backend="onnx", progress=kill)

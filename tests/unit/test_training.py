@@ -136,8 +136,14 @@ def test_recipes_of_earlier_versions_load():
         recipe = load_recipe(name)
         values = recipe.to_dict()
         values["augmentation"]["grey"] = values["augmentation"].pop("gray")
+        values["threshold_slack"] = 0.0
         assert load_recipe(values) == recipe
     assert load_recipe("bp4d", ["augmentation.grey=0.3"]).augmentation.gray == 0.3
+
+
+def test_a_range_of_thresholds_goes_from_low_to_high():
+    with pytest.raises(TrainingError, match=r"`threshold_range` must be \[lowest, highest\], got \[0.5, 0.4\]"):
+        load_recipe("bundled", ["threshold_range=[0.5,0.4]"])
 
 
 def test_only_what_decides_the_weights_makes_another_run():
