@@ -232,10 +232,13 @@ def _materials(heads: Mapping[str, NDArray], neutral: FloatArray, triangles: NDA
     material_of_part = {"H_DDS_HighRes": 0, "h_TeethUp": 3, "h_TeethDown": 3, "h_L_eye": 4, "h_R_eye": 5}
     of_vertex = np.array([material_of_part.get(part, 6) for part in parts], np.uint8)[heads["part"]]
     material = of_vertex[triangles[:, 0]]
-    middle = neutral[triangles].mean(1)
-    is_behind = (np.abs(np.arctan2(middle[:, 0], middle[:, 2] - 2)) > 1.55) | (middle[:, 1] < -9.5)
-    material[(material == 0) & is_behind] = 1
+    material[(material == 0) & is_behind_face(neutral[triangles].mean(1))] = 1
     return list(_MATERIALS), material
+
+
+def is_behind_face(places: FloatArray) -> NDArray[np.bool_]:
+    """Tell which places (K, 3) of the skin belong to the back of the head or the neck."""
+    return (np.abs(np.arctan2(places[:, 0], places[:, 2] - 2)) > 1.55) | (places[:, 1] < -9.5)
 
 
 def _vocabulary(moved: dict[str, FloatArray], neutral: FloatArray, heads: Mapping[str, NDArray]) -> FloatArray:
@@ -262,7 +265,8 @@ def _vocabulary(moved: dict[str, FloatArray], neutral: FloatArray, heads: Mappin
         index = EXPRESSION_SHAPES.index(name)
         for part, weight in _CENTRAL.get(name, {}).items():
             result[index] += weight * moved[part]
-    result[EXPRESSION_SHAPES.index("mouthClose")] = _closing(result[EXPRESSION_SHAPES.index("jawOpen")], neutral, heads)
+    opening = result[EXPRESSION_SHAPES.index("jawOpen")] * (heads["part"] == 0)[:, None]
+    result[EXPRESSION_SHAPES.index("mouthClose")] = closing(opening, neutral, heads["landmarks68"])
     return result
 
 
@@ -297,11 +301,11 @@ def eye_center(cap: FloatArray) -> FloatArray:
     return np.linalg.lstsq(equations, (cap**2).sum(1), rcond=None)[0][:3]
 
 
-def _closing(opening: FloatArray, neutral: FloatArray, heads: Mapping[str, NDArray]) -> FloatArray:
+def closing(opening: FloatArray, neutral: FloatArray, landmarks: NDArray[np.int64]) -> FloatArray:
     """Return what brings the lips of an open jaw together: the movement of the lips back, and less so around them."""
-    mouth = neutral[heads["landmarks68"][48:60]].mean(0)
+    mouth = neutral[landmarks[48:60]].mean(0)
     away = (neutral - mouth) / [3.6, 1.6, 4.0]
-    near = np.exp(-((away**2).sum(1) ** 2)) * (heads["part"] == 0)
+    near = np.exp(-((away**2).sum(1) ** 2))
     return -opening * near[:, None].astype(np.float32)
 
 

@@ -1,7 +1,8 @@
-"""The ablation from renders to report, at its smallest scale; on drawn faces where the mesh is missing."""
+"""The ablation from faces to report, at its smallest scale on drawn faces; and that its sets can be rendered."""
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -11,7 +12,7 @@ pytest.importorskip("matplotlib", reason="the report draws with matplotlib")
 
 from benchmarks.ablation import run, run_ablation
 from benchmarks.ablation.report import ARMS
-from hf_geaau.data import write_example
+from hf_geaau.data import load, write_example
 from hf_geaau.errors import TrainingError
 
 
@@ -60,6 +61,14 @@ def test_every_arm_is_trained_and_an_interrupted_run_resumes(tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_the_smoke_run_on_rendered_faces(face_model_path, tmp_path):
+def test_the_sets_are_rendered_and_share_nobody(face_model_path, tmp_path):
     pytest.importorskip("moderngl", reason="needs the extra `synthetic`")
-    check(tmp_path, run_ablation(face_model_path, tmp_path, "smoke", workers=2, device="cpu"))
+    size = replace(run.SCALES["smoke"], train_identities=3, test_identities=2, expression_identities=4)
+    run._render(face_model_path, face_model_path, tmp_path, size, workers=2, report=print)
+    people = {}
+    for name in run.SETS:
+        rows = load("synthetic", tmp_path / name, fold=None, split="train")
+        people[name] = set(rows["subject_id"])
+        assert rows[0]["image"].size == (128, 128)
+    assert [len(found) for found in people.values()] == [3, 2, 4, 2, 2]
+    assert len(set.union(*people.values())) == 13
