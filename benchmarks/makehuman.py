@@ -59,7 +59,7 @@ CENTRAL: dict[str, dict[str, float]] = {
 # Vertices of the base mesh "hm08" at the 68 landmarks, in Multi-PIE order.
 LANDMARKS = [
     870, 5186, 5180, 910, 5241, 915, 5295, 5293, 5296, 11899, 11901, 7617, 11850, 7612, 11792, 11798, 7575,
-    211, 207, 206, 205, 209, 6984, 6980, 6981, 6982, 6986, 132, 131, 673, 5054, 286, 313, 317, 7076, 7055,
+    211, 207, 206, 205, 208, 6983, 6980, 6981, 6982, 6986, 132, 131, 673, 5054, 286, 313, 317, 7076, 7055,
     6779, 6, 54, 70, 6771, 6776, 6854, 6838, 6790, 13375, 13372, 13367,
     3736, 5354, 355, 455, 7116, 11956, 10404, 7235, 7241, 492, 486, 480, 430, 471, 520, 7227, 7190, 7236, 523, 481,
 ]  # fmt: skip
@@ -200,7 +200,7 @@ class MakeHuman:
         color = picture.astype(np.float32)
         up = (landmarks[27] - landmarks[30]) / np.linalg.norm(landmarks[27] - landmarks[30])
         up *= (source[0, 1] - source[2, 1]) / np.linalg.norm(source[1] - source[0])
-        for inner, outer in ((21, 17), (22, 26)):
+        for inner, outer in ((21, 18), (22, 25)):  # the ends of a brow are about level
             start, end = SKIN_SIDE * landmarks[inner], SKIN_SIDE * landmarks[outer]
             place = np.array([start, end, start + up * np.linalg.norm(end - start)], np.float32)
             laid = cv2.warpAffine(
