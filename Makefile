@@ -24,8 +24,8 @@ demo/astronaut.png: .venv/.plots
 	mkdir -p demo
 	$(BIN)/python -c "from skimage import data, io; io.imsave('demo/astronaut.png', data.astronaut())"
 
-test: .venv/.dev ## all tests and doctests, three at a time, as they wait a third of the time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: .venv/.dev ## all tests and doctests, on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-quick: .venv/.test ## unit tests that take less than two seconds each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 tests/unit
