@@ -1,7 +1,7 @@
 """Judge checkpoints on a third rig, which no training has seen: the heads of MakeHuman, drawn by our renderer.
 
 MakeHuman (CC0) has other meshes, other expression shapes and other skins than ICT-FaceKit and VALID. People are its
-macro shapes by sex, age and origin, with drawn details and one of its 22 skins. Four action units have no shape in it
+macro shapes by sex, age and origin, with drawn details and one of its 20 skins. Four action units have no shape in it
 and are never drawn: AU06, AU14, AU23 and AU24.
 
     git clone https://github.com/makehumancommunity/makehuman
