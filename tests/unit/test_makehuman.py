@@ -18,11 +18,11 @@ def test_the_base_mesh_has_triangles_by_group(tmp_path):
         + "".join(f"v {x} {y} 0\n" for x, y in ((0, 0), (1, 0), (1, 1), (0, 1)))
         + "vt 0.25 0.5\nvt 0.75 0.5\ng body\nf 1/1 2/2 3/2 4/1\ng helper-l-eye\nf 1/1 2/2 4/1\n"
     )
-    base = makehuman.read_base(tmp_path / "base.obj")
-    assert base.triangles.tolist() == [[0, 1, 2], [0, 2, 3], [0, 1, 3]]
-    assert base.uv_triangles.tolist() == [[0, 1, 1], [0, 1, 0], [0, 1, 0]]
-    assert base.group.tolist() == ["body", "body", "helper-l-eye"]
-    assert base.vertices.shape == (4, 3)
+    base = makehuman.parse_obj(tmp_path / "base.obj", part="g")
+    assert base["triangles"].tolist() == [[0, 1, 2], [0, 2, 3], [0, 1, 3]]
+    assert base["uv_triangles"].tolist() == [[0, 1, 1], [0, 1, 0], [0, 1, 0]]
+    assert base["materials"][base["triangle_material"]].tolist() == ["body", "body", "helper-l-eye"]
+    assert base["vertices"].shape == (4, 3)
 
 
 def test_a_target_moves_the_vertices_it_names(tmp_path):
