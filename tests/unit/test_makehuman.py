@@ -1,5 +1,7 @@
 """The reader of MakeHuman's files, on small files written here; the clones themselves are not needed."""
 
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,6 +45,22 @@ def test_the_thick_end_of_a_brow_is_the_inner_one(tmp_path, flipped):
     assert abs(inner[1] - 30) < 1
     assert inner[0] == above[0]
     assert above[1] < inner[1]
+
+
+def test_faces_are_drawn_once(tmp_path, monkeypatch):
+    drawn = []
+
+    def render(model, count, size, seed):
+        drawn.append((model, count, size, seed))
+        return np.full((count, size, size, 3), 7, np.uint8), np.full((count, 18), -1, np.float32)
+
+    monkeypatch.setattr(makehuman, "render", render)
+    monkeypatch.setattr(makehuman, "MakeHuman", lambda *clones: Mock(face_model=lambda: clones))
+    for _ in range(2):
+        crops, labels = makehuman.faces(tmp_path / "a", tmp_path / "b", tmp_path / "kept", count=3)
+        assert crops.shape == (3, 128, 128, 3)
+        assert (labels == -1).all()
+    assert drawn == [((tmp_path / "a", tmp_path / "b"), 3, 128, makehuman.SEED)]
 
 
 def test_every_shape_of_an_action_unit_is_there_unless_the_unit_is_left_out():

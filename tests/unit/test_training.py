@@ -184,6 +184,17 @@ def test_global_batch_is_divided(tmp_path, monkeypatch):
         training_arguments(recipe, tmp_path, use_cpu=True)
 
 
+def test_without_validation_a_checkpoint_is_saved_within_an_epoch(tmp_path):
+    """Else a training of one epoch would be lost as a whole."""
+    recipe = load_recipe("synthetic", {"evaluate_steps": None, "epochs": 1})
+    arguments = training_arguments(recipe, tmp_path, with_validation=False, use_cpu=True)
+    assert (arguments.save_strategy, arguments.save_steps, arguments.eval_strategy) == ("steps", 0.1, "no")
+    arguments = training_arguments(recipe, tmp_path, use_cpu=True)
+    assert (arguments.save_strategy, arguments.eval_strategy) == ("epoch", "epoch")
+    recipe = load_recipe("synthetic", {"evaluate_steps": 40})
+    assert training_arguments(recipe, tmp_path, with_validation=False, use_cpu=True).save_steps == 40
+
+
 def test_bfloat16_that_a_cpu_emulates_gives_way_to_float32(tmp_path, monkeypatch, caplog):
     recipe = load_recipe("synthetic", {"precision": "bf16"})
     monkeypatch.setattr("hf_geaau.training.trainer.has_fast_bfloat16", lambda: True)
