@@ -166,7 +166,10 @@ def render_report(results: dict[str, Any]) -> str:
             [
                 ["always on", results["always_on_f1"], None, 0.5, *[None] * len(crossed), None, None, None],
                 *(
-                    [arm[key] for key in ("title", "f1", "f1_spread", "auc", *crossed, "train_f1", "steps", "minutes")]
+                    [
+                        *(arm[key] for key in ("title", "f1", "f1_spread", "auc", *crossed, "train_f1", "steps")),
+                        f"{arm['minutes']:.1f}",
+                    ]
                     for arm in arms.values()
                 ),
             ],
