@@ -64,7 +64,7 @@ def test_every_arm_is_trained_and_an_interrupted_run_resumes(tmp_path, monkeypat
 def test_the_sets_are_rendered_and_share_nobody(face_model_path, tmp_path):
     pytest.importorskip("moderngl", reason="needs the extra `synthetic`")
     size = replace(run.SCALES["smoke"], train_identities=3, test_identities=2, expression_identities=4)
-    run._render(face_model_path, face_model_path, tmp_path, size, workers=2, report=print)
+    run._render(face_model_path, face_model_path, tmp_path, size, workers=1, report=print)
     people = {}
     for name in run.SETS:
         rows = load("synthetic", tmp_path / name, fold=None, split="train")
