@@ -101,7 +101,7 @@ def measured(
         crops, labels = third_rig
         shown = (labels >= 0).any(0)
         parts = [processor(list(crops[start : start + 64]), return_tensors="pt") for start in range(0, len(crops), 64)]
-        scores = torch.cat([model(part["pixel_values"]).logits for part in parts]).numpy()
+        scores = torch.cat([model(part["pixel_values"]).logits.sigmoid() for part in parts]).numpy()
         found["MakeHuman"] = float(au_auc(labels[:, shown], scores[:, shown])["mean"]["auc"])
     return found
 
