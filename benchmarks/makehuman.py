@@ -69,7 +69,6 @@ MATERIALS = ("M_Face", "M_BackHead", "M_GumsTongue", "M_Teeth", "M_ScleraLeft", 
 AGES = {"young": (1.0, 0.0), "middleage": (0.5, 0.5), "old": (0.0, 1.0)}  # shares of "young" and "old"
 DETAILS = ("head", "forehead", "nose", "mouth", "chin", "cheek")
 LOWEST_CM = -17.0
-BATCH = 64
 COUNT, SEED = 2400, 2031
 Faces = tuple[NDArray[np.uint8], NDArray[np.float32]]
 """Crops (N, H, W, 3) and labels (N, 18), -1 where MakeHuman has no shape."""
@@ -202,7 +201,7 @@ def read_brow(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return brow, np.array([inner, outer, (inner[0], inner[1] - (rows.max() - rows.min()))], np.float32)
 
 
-def faces(makehuman: Path, pictures: Path, folder: Path, count: int = COUNT, seed: int = SEED) -> Faces:
+def third_rig_faces(makehuman: Path, pictures: Path, folder: Path, count: int = COUNT, seed: int = SEED) -> Faces:
     """Draw the faces that other benchmarks score on too, or read them where an earlier run has kept them."""
     kept = folder / f"makehuman-{count}-{seed}.npz"
     if not kept.is_file():
@@ -253,11 +252,9 @@ def report(name: str, images: NDArray[np.uint8], labels: NDArray[np.float32], ru
     units = list(facs.labels(ACTION_UNITS))
     columns = [runner.facts.action_units.index(unit) for unit in units]
     limits = np.asarray(runner.facts.thresholds)[columns]
-    found = np.empty((len(images), len(units)), np.float32)
-    for start in range(0, len(images), BATCH):
-        probabilities = runner(images[start : start + BATCH]).probabilities
-        assert probabilities is not None  # for the type checker: only a network without AUs has none
-        found[start : start + BATCH] = probabilities[:, columns]
+    found = runner.predict(list(images)).probabilities
+    assert found is not None  # for the type checker: only a network without AUs has none
+    found = found[:, columns]
     auc, f1 = au_auc(labels, found), au_f1(labels, found, limits)
     alarms = [float((found[labels[:, i] == 0, i] >= limits[i]).mean()) for i in range(len(units))]
     known = [index for index in range(len(units)) if (labels[:, index] >= 0).any()]

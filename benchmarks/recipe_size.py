@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.makehuman import Faces, faces
+from benchmarks.makehuman import Faces, third_rig_faces
 from benchmarks.rigs import RIGS, add_third_rig, measured, subset, trained
 
 STEPS = 375  # of 64 faces; 24,000 faces in all
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS), metavar="NAME")
     parser.add_argument("--output", type=Path, default=Path("runs/recipe_size"))
     arguments = parser.parse_args()
-    third_rig = faces(*arguments.third_rig, arguments.output) if arguments.third_rig else None
+    third_rig = third_rig_faces(*arguments.third_rig, arguments.output) if arguments.third_rig else None
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(arguments.seeds):
         for arm in arguments.arms:

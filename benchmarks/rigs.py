@@ -25,8 +25,9 @@ import pandas as pd
 import torch
 
 from benchmarks.few_shot import labeled_photos
-from benchmarks.makehuman import Faces, faces
+from benchmarks.makehuman import Faces, third_rig_faces
 from hf_geaau import facs
+from hf_geaau.backends.torch_runner import TorchRunner
 from hf_geaau.data import load
 from hf_geaau.evaluation import predict_dataset
 from hf_geaau.metrics import au_auc
@@ -81,7 +82,7 @@ def measured(
         checkpoint: Folder of the network.
         tests: Folder of rendered faces by the name of its column.
         photos: Table of labeled photos.
-        third_rig: Crops and labels of MakeHuman, as `benchmarks.makehuman.faces` returns them.
+        third_rig: Crops and labels of MakeHuman, as `third_rig_faces` returns them.
     """
     model, processor = load_checkpoint(checkpoint)
     model.eval().float()
@@ -100,8 +101,8 @@ def measured(
     if third_rig is not None:
         crops, labels = third_rig
         shown = (labels >= 0).any(0)
-        parts = [processor(list(crops[start : start + 64]), return_tensors="pt") for start in range(0, len(crops), 64)]
-        scores = torch.cat([model(part["pixel_values"]).logits.sigmoid() for part in parts]).numpy()
+        scores = TorchRunner(model, processor, keep=()).predict(list(crops)).probabilities
+        assert scores is not None  # for the type checker: only a network without AUs has none
         found["MakeHuman"] = float(au_auc(labels[:, shown], scores[:, shown])["mean"]["auc"])
     return found
 
@@ -130,7 +131,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/rigs"))
     arguments = parser.parse_args()
     tests = {rig: subset(arguments.renders / "test", arguments.output / f"test-{rig}", [rig]) for rig in RIGS}
-    third_rig = faces(*arguments.third_rig, arguments.output) if arguments.third_rig else None
+    third_rig = third_rig_faces(*arguments.third_rig, arguments.output) if arguments.third_rig else None
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(arguments.seeds):
         for arm in arguments.arms:

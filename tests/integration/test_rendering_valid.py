@@ -85,7 +85,7 @@ def test_labels_of_parted_lips_are_those_of_the_geometry(renderer):
     """AU25 follows from the gap between the lips, which differs between people: its label must hold for each."""
     wrong = 0
     for index in range(120):
-        scene = renderer.sample_scene(11, index, index // 3)  # whose looks are painted once
+        scene = renderer.sample_scene(11, index, index)
         rest = replace(scene, shape_weights=0 * scene.shape_weights)
         gap = lip_gap(renderer.pose(scene)[1].landmarks) - lip_gap(renderer.pose(rest)[1].landmarks)
         intensity = 5 * np.clip(gap / LIPS_APART_CM, 0, 1) ** 0.75
