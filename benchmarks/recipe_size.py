@@ -23,6 +23,7 @@ ARMS: dict[str, tuple[int, list[str]]] = {  # name: training renders, what else 
     "8,000 renders": (8_000, []),
     "32,000 renders": (32_000, []),
     "twice the steps": (16_000, [f"max_steps={2 * STEPS}"]),
+    "4,000 renders, twice the steps": (4_000, [f"max_steps={2 * STEPS}"]),
     "EfficientNet-Lite4, too large for the package": (16_000, ["model.backbone=tf_efficientnet_lite4"]),
     "EfficientNet-Lite0": (16_000, ["model.backbone=tf_efficientnet_lite0"]),
     "EfficientNet-Lite0 at 160 px": (16_000, ["model.backbone=tf_efficientnet_lite0", "model.image_size=160"]),

@@ -33,8 +33,7 @@ from hf_geaau.evaluation import predict_dataset
 from hf_geaau.metrics import au_auc
 from hf_geaau.models.loading import load_checkpoint
 from hf_geaau.training import load_recipe, train
-from hf_geaau.training.model import build_model, start_from_imagenet
-from hf_geaau.training.splits import open_split, training_config
+from hf_geaau.training.rendered import imagenet_start
 
 RIGS = ("ICT-FaceKit", "VALID")
 ARMS = {"ICT-FaceKit": [RIGS[0]], "VALID": [RIGS[1]], "both": list(RIGS)}
@@ -63,9 +62,7 @@ def subset(source: Path, target: Path, rigs: list[str], images: int | None = Non
 def trained(data: Path, target: Path, changes: list[str]) -> Path:
     """Train the network of the bundled recipe from ImageNet weights; nothing if it is trained already."""
     recipe = load_recipe("bundled", changes)
-    config = training_config(recipe, open_split(recipe, data, None))
-    model = start_from_imagenet(build_model(load_recipe(recipe, {"pretrained_backbone": False}), config))
-    train(recipe, data, target, None, model=model, show_progress=False, use_cpu=True)
+    train(recipe, data, target, None, model=imagenet_start(recipe, data), show_progress=False, use_cpu=True)
     return target
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from hf_geaau.models.geaau import GeaauImageProcessor, GeaauModel
     from hf_geaau.training import Recipe
+    from hf_geaau.training.model import Network
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ def _train_encoder(job: _Job) -> dict[str, Any]:
     from hf_geaau.evaluation import predict_triplets
     from hf_geaau.metrics import triplet_accuracy
     from hf_geaau.models.geaau import GeaauForExpressionEmbedding, GeaauImageProcessor
-    from hf_geaau.training import start_from_imagenet, train
+    from hf_geaau.training import train
     from hf_geaau.training.recipe import geaau_config
 
     home, size = job.folder / "encoder", job.size
@@ -245,7 +246,7 @@ def _train_encoder(job: _Job) -> dict[str, Any]:
         return dict(json.loads((home / "result.json").read_text(encoding="utf-8")))
     recipe = _recipe(job, "expression", size.expression_steps)
     _seed(job.seed)
-    network = start_from_imagenet(GeaauForExpressionEmbedding(geaau_config(recipe)))
+    network = _started(GeaauForExpressionEmbedding(geaau_config(recipe)))
     train(recipe, job.renders / "expression", home, None, model=network, use_cpu=job.use_cpu, show_progress=False)
     # Loaded, because `network` is untrained if an earlier run had finished the training.
     model, processor = GeaauForExpressionEmbedding.from_pretrained(home), GeaauImageProcessor.from_pretrained(home)
@@ -261,7 +262,7 @@ def _train_encoder(job: _Job) -> dict[str, Any]:
 def _train_arm(job: _Job, name: str, arm: Arm) -> Run:
     """Train stage 2 of one arm, and score it on the test people."""
     from hf_geaau.models.geaau import GeaauImageProcessor, GeaauModel
-    from hf_geaau.training import open_split, start_from_imagenet, train, training_config
+    from hf_geaau.training import open_split, train, training_config
 
     folder, data = job.folder / name, job.renders / "train"
     if (folder / "result.json").exists():
@@ -273,7 +274,7 @@ def _train_arm(job: _Job, name: str, arm: Arm) -> Run:
     if arm.encoder:
         network = GeaauModel.from_expression_encoder(str(job.folder / "encoder"), config)
     else:
-        network = start_from_imagenet(GeaauModel(config))
+        network = _started(GeaauModel(config))
     train(recipe, data, folder, None, model=network, use_cpu=job.use_cpu, show_progress=False)
     # Loaded, because `network` is untrained if an earlier run had finished the training.
     model, processor = GeaauModel.from_pretrained(folder), GeaauImageProcessor.from_pretrained(folder)
@@ -312,6 +313,13 @@ def _score_arm(
         **_measure_masks(model, processor, test, folder / "masks.npy"),
     }
     return scores, count_by_person(predictions.probabilities, predictions.labels, predictions.subject_id)
+
+
+def _started(network: "Network") -> "Network":
+    """Give a network ImageNet weights, unless no package carries those of its backbone: that of the smallest scale."""
+    from hf_geaau.training.model import IMAGENET_BACKBONES, start_from_imagenet
+
+    return start_from_imagenet(network) if network.config.backbone in IMAGENET_BACKBONES else network
 
 
 def _seed(seed: int) -> None:

