@@ -39,7 +39,7 @@ ARMS: dict[str, tuple[int, list[str]]] = {  # name: training renders, what else 
 def score(arm: str, seed: int, arguments: argparse.Namespace, third_rig: Faces | None) -> dict[str, float]:
     """Train an arm with a seed and score it, unless that is done already."""
     count, changes = ARMS[arm]
-    data = subset(arguments.renders / "train", arguments.output / f"data-{count}", list(RIGS), count)
+    data = subset([arguments.renders / "train"], arguments.output / f"data-{count}", list(RIGS), count)
     run = arguments.output / f"{arm.replace(' ', '-').replace(',', '')}-seed{seed}"
     if not (run / "scores.json").is_file():
         steps = ["epochs=null", f"max_steps={arguments.steps}", "evaluate_steps=null"]

@@ -5,14 +5,18 @@ Each arm trains the bundled recipe's network on equally many rendered faces. Row
 AUs on the test people of ICT-FaceKit and of VALID, on photos, and on a rig that no arm sees (`--third-rig`, see
 `benchmarks.makehuman`). The column of the face model that an arm does not see is the cross-rig test.
 
-Rendered together, many people of ICT-FaceKit wear skins of VALID. Render each face model into a folder of its own, and
-join the tables, to keep its skins out of the arm "ICT-FaceKit".
+Rendered together, many people of ICT-FaceKit wear skins of VALID. So render each face model into a folder of its own;
+the seeds differ, because they name the people.
 
-    hf-geaau render --face-model ICT-FaceKit --face-model valid-avatars-glb --count 24000 --seed 2026 \
-        --images-per-identity 8 --output renders/train
-    hf-geaau render --face-model ICT-FaceKit --face-model valid-avatars-glb --count 2400 --seed 2028 \
-        --images-per-identity 8 --first-identity 2000000 --output renders/test
-    python -m benchmarks.rigs renders --photos TABLE.csv
+    hf-geaau render --face-model ICT-FaceKit --environments PANORAMAS --count 6400 --seed 2226 \
+        --images-per-identity 8 --output renders/ict/train
+    hf-geaau render --face-model ICT-FaceKit --environments PANORAMAS --count 1200 --seed 2228 \
+        --images-per-identity 8 --first-identity 2000000 --output renders/ict/test
+    hf-geaau render --face-model valid-avatars-glb --environments PANORAMAS --count 6400 --seed 2026 \
+        --images-per-identity 8 --output renders/valid/train
+    hf-geaau render --face-model valid-avatars-glb --environments PANORAMAS --count 1200 --seed 2028 \
+        --images-per-identity 8 --first-identity 2000000 --output renders/valid/test
+    python -m benchmarks.rigs renders/ict renders/valid --photos TABLE.csv
 """
 
 import argparse
@@ -40,22 +44,35 @@ ARMS = {"ICT-FaceKit": [RIGS[0]], "VALID": [RIGS[1]], "both": list(RIGS)}
 LEAST_POSITIVES = 5  # of an AU on photos, to count
 
 
-def subset(source: Path, target: Path, rigs: list[str], images: int | None = None) -> Path:
-    """Write a folder with the first faces of some face models, equally many of each; its images are links."""
-    if not (target / "labels.parquet").is_file():
-        rows = pd.read_parquet(source / "labels.parquet")
-        parts = [rows[rows["face_model"] == rig].head(images // len(rigs) if images else None) for rig in rigs]
-        if images and min(map(len, parts)) < images // len(rigs):
-            raise SystemExit(
-                f"{source} must hold {images // len(rigs)} faces of each of {rigs}, got {list(map(len, parts))}."
-            )
-        rows = pd.concat(parts).sort_index()
-        shutil.rmtree(target, ignore_errors=True)
-        (target / "images").mkdir(parents=True)
-        for name in rows["file_name"]:
-            (target / name).symlink_to((source / name).resolve())
-        shutil.copy(source / "render.json", target)
-        rows.to_parquet(target / "labels.parquet")
+def subset(sources: list[Path], target: Path, rigs: list[str], images: int | None = None) -> Path:
+    """Write a folder with the first faces of some face models, equally many of each; its images are links.
+
+    Args:
+        sources: Folders of rendered faces, of one or more face models each.
+        target: Where the folder goes; nothing is done if it is there already.
+        rigs: Names of the face models.
+        images: How many faces in all; None takes every one.
+    """
+    if (target / "labels.parquet").is_file():
+        return target
+    tables = [pd.read_parquet(source / "labels.parquet") for source in sources]
+    for number, (source, table) in enumerate(zip(sources, tables, strict=True)):
+        table["image"] = [(source / name).resolve() for name in table["file_name"]]
+        table["file_name"] = [f"images/{number}-{Path(name).name}" for name in table["file_name"]]
+    rows = pd.concat(tables, ignore_index=True)
+    parts = [rows[rows["face_model"] == rig].head(images // len(rigs) if images else None) for rig in rigs]
+    if images and min(map(len, parts)) < images // len(rigs):
+        raise SystemExit(
+            f"{', '.join(map(str, sources))} must hold {images // len(rigs)} faces of each of {rigs}, "
+            f"got {list(map(len, parts))}."
+        )
+    chosen = pd.concat(parts).sort_index()
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "images").mkdir(parents=True)
+    for name, image in zip(chosen["file_name"], chosen["image"], strict=True):
+        (target / name).symlink_to(image)
+    shutil.copy(sources[0] / "render.json", target)
+    chosen.drop(columns="image").to_parquet(target / "labels.parquet")
     return target
 
 
@@ -118,22 +135,28 @@ def add_third_rig(parser: argparse.ArgumentParser) -> None:
 def main() -> None:
     """Train every arm with every seed, and print the table; interrupted, it goes on after the last training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("renders", type=Path, help="folder with the sets `train` and `test` of both face models")
+    parser.add_argument(
+        "renders", type=Path, nargs="+", help="folder with the sets `train` and `test`, of both face models or of each"
+    )
     parser.add_argument("--photos", metavar="TABLE.csv", help="columns image, AU01, AU04, …: photos to be scored on")
     add_third_rig(parser)
-    parser.add_argument("--images", type=int, default=12000, help="rendered faces that an arm trains on")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--images", type=int, default=6400, help="rendered faces that an arm trains on")
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
     parser.add_argument("--output", type=Path, default=Path("runs/rigs"))
     arguments = parser.parse_args()
-    tests = {rig: subset(arguments.renders / "test", arguments.output / f"test-{rig}", [rig]) for rig in RIGS}
+    tests = {
+        rig: subset([renders / "test" for renders in arguments.renders], arguments.output / f"test-{rig}", [rig])
+        for rig in RIGS
+    }
     third_rig = third_rig_faces(*arguments.third_rig, arguments.output) if arguments.third_rig else None
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(arguments.seeds):
         for arm in arguments.arms:
             folder = arguments.output / f"{arm}-{arguments.images}"
-            data = subset(arguments.renders / "train", folder / "data", ARMS[arm], arguments.images)
+            sources = [renders / "train" for renders in arguments.renders]
+            data = subset(sources, folder / "data", ARMS[arm], arguments.images)
             run = folder / f"seed{seed}-{arguments.epochs}"
             result = run / "scores.json"
             if not result.is_file():
