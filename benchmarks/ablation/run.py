@@ -246,7 +246,7 @@ def _train_encoder(job: _Job) -> dict[str, Any]:
         return dict(json.loads((home / "result.json").read_text(encoding="utf-8")))
     recipe = _recipe(job, "expression", size.expression_steps)
     _seed(job.seed)
-    network = _started(GeaauForExpressionEmbedding(geaau_config(recipe)))
+    network = _from_imagenet(GeaauForExpressionEmbedding(geaau_config(recipe)))
     train(recipe, job.renders / "expression", home, None, model=network, use_cpu=job.use_cpu, show_progress=False)
     # Loaded, because `network` is untrained if an earlier run had finished the training.
     model, processor = GeaauForExpressionEmbedding.from_pretrained(home), GeaauImageProcessor.from_pretrained(home)
@@ -274,7 +274,7 @@ def _train_arm(job: _Job, name: str, arm: Arm) -> Run:
     if arm.encoder:
         network = GeaauModel.from_expression_encoder(str(job.folder / "encoder"), config)
     else:
-        network = _started(GeaauModel(config))
+        network = _from_imagenet(GeaauModel(config))
     train(recipe, data, folder, None, model=network, use_cpu=job.use_cpu, show_progress=False)
     # Loaded, because `network` is untrained if an earlier run had finished the training.
     model, processor = GeaauModel.from_pretrained(folder), GeaauImageProcessor.from_pretrained(folder)
@@ -315,7 +315,7 @@ def _score_arm(
     return scores, count_by_person(predictions.probabilities, predictions.labels, predictions.subject_id)
 
 
-def _started(network: "Network") -> "Network":
+def _from_imagenet(network: "Network") -> "Network":
     """Give a network ImageNet weights, unless no package carries those of its backbone: that of the smallest scale."""
     from hf_geaau.training.model import IMAGENET_BACKBONES, start_from_imagenet
 
