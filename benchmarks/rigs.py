@@ -52,10 +52,19 @@ def subset(sources: list[Path], target: Path, rigs: list[str], images: int | Non
         target: Where the folder goes; nothing is done if it is there already.
         rigs: Names of the face models.
         images: How many faces in all; None takes every one.
+
+    Raises:
+        SystemExit: The folder holds faces of other sources, or these have too few or give two people one name.
     """
     if (target / "labels.parquet").is_file():
+        links = [target / name for name in pd.read_parquet(target / "labels.parquet")["file_name"]]
+        if others := {link.resolve().parents[1] for link in links} - {source.resolve() for source in sources}:
+            raise SystemExit(f"{target} holds faces of {', '.join(map(str, others))}. Choose another --output.")
         return target
     tables = [pd.read_parquet(source / "labels.parquet") for source in sources]
+    people = [name for table in tables for name in table["subject_id"].unique()]
+    if len(people) > len(set(people)):
+        raise SystemExit(f"{', '.join(map(str, sources))} share names of people. Render them with different seeds.")
     for number, (source, table) in enumerate(zip(sources, tables, strict=True)):
         table["image"] = [(source / name).resolve() for name in table["file_name"]]
         table["file_name"] = [f"images/{number}-{Path(name).name}" for name in table["file_name"]]

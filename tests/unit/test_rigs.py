@@ -18,7 +18,8 @@ def renders(folder, rigs):
     names = [f"images/{i}.jpg" for i in range(len(rigs))]
     for name in names:
         (folder / name).write_text(f"{folder.name} {name}")
-    pd.DataFrame({"file_name": names, "face_model": rigs}).to_parquet(folder / "labels.parquet")
+    people = [f"{folder.name}-{i}" for i in range(len(rigs))]
+    pd.DataFrame({"file_name": names, "face_model": rigs, "subject_id": people}).to_parquet(folder / "labels.parquet")
     (folder / "render.json").write_text("{}")
     return folder
 
@@ -35,6 +36,16 @@ def test_an_arm_takes_equally_many_faces_of_each_rig_wherever_they_lie(tmp_path)
     assert len(every) == 4
     with pytest.raises(SystemExit, match=r"must hold 3 faces of each of .*, got \[3, 2\]"):
         subset([one, other], tmp_path / "more", list(RIGS), 6)
+
+
+def test_renders_are_not_mistaken_for_others(tmp_path):
+    one, other = renders(tmp_path / "one", list(RIGS)), renders(tmp_path / "two" / "one", list(RIGS))
+    with pytest.raises(SystemExit, match=r"share names of people\. Render them with different seeds\."):
+        subset([one, other], tmp_path / "both", list(RIGS))
+    kept = subset([one], tmp_path / "kept", list(RIGS), 2)
+    assert subset([one], tmp_path / "kept", list(RIGS), 2) == kept
+    with pytest.raises(SystemExit, match=r"kept holds faces of .*one\. Choose another --output\."):
+        subset([other], tmp_path / "kept", list(RIGS), 2)
 
 
 def test_a_checkpoint_is_scored_on_the_aus_that_makehuman_shows():
