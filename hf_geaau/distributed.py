@@ -30,7 +30,7 @@ from hf_geaau.errors import MissingExtraError, TableError
 from hf_geaau.faces.face import box_iou
 from hf_geaau.files import FolderClaim, whole_file
 from hf_geaau.inference import FaceAnalyzer
-from hf_geaau.video.kinds import kind_by_name
+from hf_geaau.video.kinds import URL_SCHEMES, kind_by_name
 from hf_geaau.video.run import SourceReport, Tally, predict_to_table
 from hf_geaau.video.sources import Source, find_sources
 from hf_geaau.video.stream import AnalyzedFrame, Settings, cores
@@ -317,7 +317,7 @@ class _Table:
 
 def _sources(inputs: Iterable[str | os.PathLike[str]], report: DistributedReport) -> Iterator[Source | _Table]:
     for given in (os.fspath(each) for each in inputs):
-        if "://" in given and not given.startswith(("http://", "https://", "rtsp://")):
+        if _is_remote(given):
             found: Iterator[Source | _Table] = _remote_sources(given, report)
         elif given.endswith((".parquet", ".lance")):
             found = _table_sources(given)
@@ -603,7 +603,8 @@ def _opened(unit: Unit) -> Iterator[list[Source]]:
 
 
 def _is_remote(location: str) -> bool:
-    return "://" in location and not location.startswith(("http://", "https://", "rtsp://"))
+    """Return whether fsspec reads it, and neither the file system nor FFmpeg."""
+    return "://" in location and not location.lower().startswith(URL_SCHEMES)
 
 
 def _content(location: str) -> Any:
@@ -682,23 +683,23 @@ def _join_video(job: Job, name: str, markers: Sequence[Path]) -> None:
 
     target = job.folder / f"part-{name}.parquet"
     reports = [SourceReport(**pq.read_table(marker).to_pylist()[0]) for marker in markers]
-    before, faces, rows = None, 0, 0
+    before, faces, rows, seen = None, 0, 0, 0
     with whole_file(target) as part, ExitStack() as stack:
         writer: Any = None
         for report in reports:
             table = pq.read_table(job.folder / RANGES / str(report.part), partitioning=None)
             found = table.to_pandas().astype({"track_id": "Int64"})
-            kept, faces = joined(before, found, faces)
+            kept, faces = joined(before, found, faces, seen)
             if writer is None:
                 writer = stack.enter_context(pq.ParquetWriter(part, table.schema))
             writer.write_table(pa.Table.from_pandas(kept, table.schema, preserve_index=False))
-            before, rows = kept, rows + len(kept)
+            before, rows, seen = kept, rows + len(kept), max(seen, report.frames_decoded)
     whole = replace(
         reports[0],
         rows=rows,
         frames=sum(report.frames for report in reports),
         frames_without_face=sum(report.frames_without_face for report in reports),
-        frames_decoded=max(report.frames_decoded for report in reports),
+        frames_decoded=seen,
         tracks=faces,
         error=next((report.error for report in reports if report.error), None),
         notes=list(dict.fromkeys(note for report in reports for note in report.notes)),
@@ -707,7 +708,9 @@ def _join_video(job: Job, name: str, markers: Sequence[Path]) -> None:
     _write_rows([whole.to_dict()], job.folder / SOURCES / f"{name}.parquet")
 
 
-def joined(before: "pd.DataFrame | None", found: "pd.DataFrame", faces: int) -> "tuple[pd.DataFrame, int]":
+def joined(
+    before: "pd.DataFrame | None", found: "pd.DataFrame", faces: int, seen: int = 0
+) -> "tuple[pd.DataFrame, int]":
     """Number the faces of a range as they were in the range before, and drop the rows of the overlap.
 
     A face keeps its number if its boxes agree in most of the frames that both ranges show; any other gets a new one.
@@ -716,16 +719,16 @@ def joined(before: "pd.DataFrame | None", found: "pd.DataFrame", faces: int) -> 
         before: Rows of the range before, with final numbers; None for the first.
         found: Rows of the range, from the overlap on.
         faces: Highest number given so far.
+        seen: Number of the video's frames up to the end of the range before. A face that this range finds in one of
+            them, and the range before did not, is dropped, too: that frame has been counted as one without it.
 
     Returns:
         The rows after the overlap, and the highest number.
     """
     numbers: dict[int, int] = {}
-    kept = found
-    if before is not None and len(before):
-        last = before["frame"].max()
-        kept = found[found["frame"] > last]
-        votes = _votes(before, found[found["frame"] <= last])
+    kept = found[found["frame"] >= seen]
+    if before is not None:
+        votes = _votes(before, found[found["frame"] < seen])
         for (mine, theirs), _ in sorted(votes.items(), key=lambda item: -item[1]):
             if mine not in numbers and theirs not in numbers.values():
                 numbers[mine] = theirs

@@ -21,6 +21,7 @@ VIDEO_SUFFIXES = frozenset(
     | {".3gp", ".ogv", ".mxf", ".y4m"}
 )
 STREAM_SCHEMES = ("rtsp://", "rtmp://", "udp://")
+URL_SCHEMES = ("http://", "https://", *STREAM_SCHEMES)
 
 # How videos begin: ISO media, Matroska, AVI, ASF, FLV, MPEG program and elementary streams, transport streams with
 # packets of 188 or 192 bytes, Ogg, YUV4MPEG2, MXF.

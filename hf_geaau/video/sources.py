@@ -14,7 +14,7 @@ from hf_geaau.errors import hide_secrets
 from hf_geaau.faces.photos import local_path
 from hf_geaau.files import Spool
 from hf_geaau.video.frames import numbered_files
-from hf_geaau.video.kinds import STREAM_SCHEMES, kind_by_ffmpeg, kind_by_name, kind_of, suffix_of
+from hf_geaau.video.kinds import URL_SCHEMES, kind_by_ffmpeg, kind_by_name, kind_of, suffix_of
 
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}  # as PowerShell writes lists
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # OWASP, "CSV injection"
@@ -120,7 +120,7 @@ def _add(text: str, found: FoundSources, is_listed: bool) -> None:
 def _add_named(text: str, found: FoundSources, is_listed: bool) -> None:
     text = local_path(text)
     exists = os.path.lexists(text)  # unlike `Path`, these answer instead of raising for a path that cannot be
-    if text.lower().startswith(("http://", "https://", *STREAM_SCHEMES)):
+    if text.lower().startswith(URL_SCHEMES):
         found.sources.append(Source(kind_by_name(text) or "photo", text))
     elif os.path.isdir(text):  # noqa: PTH112
         _add_folder(text, found)

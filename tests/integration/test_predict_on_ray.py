@@ -127,10 +127,15 @@ def test_faces_keep_their_numbers_over_a_seam():
 
     before, faces = joined(None, rows(range(10), {1: 0.0, 2: 200.0}), 0)
     assert faces == 2
-    after, faces = joined(before, rows(range(6, 15), {1: 205.0, 2: 400.0, 3: 3.0}), faces)
+    after, faces = joined(before, rows(range(6, 15), {1: 205.0, 2: 400.0, 3: 3.0}), faces, 10)
     assert after["frame"].min() == 10
     assert dict(zip(after["xmin"], after["track_id"], strict=True)) == {205.0: 2, 3.0: 1, 400.0: 3}
     assert faces == 3
+    # Nobody was found in the last frames before the seam: whoever this range finds there is not counted twice.
+    after, faces = joined(before, rows(range(11, 20), {1: 0.0}), faces, 16)
+    assert (after["frame"].min(), after["track_id"].unique().tolist(), faces) == (16, [4], 4)
+    after, faces = joined(after.iloc[:0], rows(range(16, 22), {1: 0.0}), faces, 20)
+    assert (after["frame"].tolist(), faces) == ([20, 21], 5)
 
 
 def test_pictures_in_a_table(analyzer, tmp_path):
