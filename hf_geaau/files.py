@@ -1,4 +1,4 @@
-"""Write whole files, lock folders, claim the folder of a run, and keep long sequences out of memory."""
+"""Write whole files, parse JSON, lock folders, claim the folder of a run, and keep long sequences out of memory."""
 
 import errno
 import json
@@ -102,6 +102,27 @@ def write_json(content: Mapping[str, Any], path: str | os.PathLike[str]) -> None
     with whole_file(path) as part:
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         part.write_text(text + "\n", encoding="utf-8")
+
+
+def parse_json(text: str | bytes, **options: Any) -> Any:
+    """Parse JSON that others wrote.
+
+    Args:
+        text: The JSON.
+        **options: Of `json.loads`.
+
+    Raises:
+        ValueError: If it is no JSON, or nested too deeply, for which `json.loads` raises a RecursionError.
+
+    Example:
+        >>> parse_json("[" * 100_000)
+        Traceback (most recent call last):
+        ValueError: it is nested too deeply
+    """
+    try:
+        return json.loads(text, **options)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def reason_of(error: OSError) -> str:
@@ -266,7 +287,7 @@ class FolderClaim:
 
     def _compared(self, settings: dict[str, Any]) -> dict[str, Any]:
         try:
-            recorded = dict(json.loads(self.record.read_text(encoding="utf-8")))
+            recorded = dict(parse_json(self.record.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise self._error(
                 f"Cannot read the settings in '{self.record}' ({error}). Pass another output, or remove that folder."

@@ -18,7 +18,7 @@ from hf_geaau.backends import exported_networks
 from hf_geaau.data import dataset_class, list_datasets
 from hf_geaau.errors import CardError, CheckpointError, hide_secrets
 from hf_geaau.facs import ACTION_UNITS
-from hf_geaau.files import whole_file
+from hf_geaau.files import parse_json, whole_file
 from hf_geaau.metrics import SCORES, markdown_table, score_rows, score_table
 from hf_geaau.metrics.scores import one_line, plain_markdown
 from hf_geaau.models.geaau.licensing_geaau import bound_data
@@ -178,12 +178,12 @@ def read_json(path: Path, optional: bool = False) -> dict[str, Any]:
         raise ValueError(f"it holds {literal}, which is no number")
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        content = parse_json(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"Cannot read the checkpoint '{path.parent}': it has no {path.name}. Save it with save_pretrained."
         ) from error
-    except (ValueError, OSError, RecursionError) as error:
+    except (ValueError, OSError) as error:
         raise CheckpointError(f"Cannot read '{path}': it is not JSON ({str(error)[:100]}).") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"Cannot read '{path}': it holds a {type(content).__name__} instead of a JSON object.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_geaau.errors import CheckpointError, DeviceError, MissingExtraError
+from hf_geaau.files import parse_json
 from hf_geaau.inference import FaceAnalyzer, Runner, check_outputs
 from hf_geaau.models.zoo import find_checkpoint, local_checkpoint, quoted
 
@@ -169,7 +170,7 @@ def source_digest(folder: Path) -> str:
 def _canonical(text: str) -> bytes:
     """Return settings without what depends on the writer, such as the order of keys and line ends."""
     try:
-        content: Any = json.loads(text)
+        content: Any = parse_json(text)
     except ValueError:
         return text.encode()
     if isinstance(content, dict):

@@ -1,6 +1,5 @@
 """Run a network that `hf_geaau.export` wrote, with ONNX Runtime or OpenVINO; neither needs torch."""
 
-import json
 import os
 import threading
 from abc import abstractmethod
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import CheckpointError
+from hf_geaau.files import parse_json
 from hf_geaau.inference import OPTIONAL_OUTPUTS, ModelFacts, Prediction, Runner
 from hf_geaau.models.zoo import quoted
 from hf_geaau.onnx_runtime import import_onnxruntime
@@ -127,7 +127,7 @@ def parse_metadata(path: Path, text: str) -> dict[str, Any]:
         CheckpointError: If it is not that of `hf_geaau.export`.
     """
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         count, points = len(content["action_units"]), np.asarray(content["crop_template"], float)
         is_whole = len(content["thresholds"]) == count and points.shape == (5, 2) and len(content["size"]) == 2
     except (ValueError, KeyError, TypeError):

@@ -3,7 +3,6 @@
 The data is what `hf_geaau.synthetic.render_dataset` (or `hf-geaau render`) writes. No face-data license restricts it.
 """
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from hf_geaau import facs
 from hf_geaau.errors import DatasetError
+from hf_geaau.files import parse_json
 
 from .base import AUDataset, DatasetNotes, Fold
 from .rows import FURTHER, Block, Recording, TripletBlock, triplet_features
@@ -319,7 +319,7 @@ def _matrix(rows: list[list[float]], name: str, path: Path) -> NDArray[np.float3
 
 def _check_units(path: Path) -> None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8")).get("action_units")
+        found = parse_json(path.read_text(encoding="utf-8")).get("action_units")
     except (ValueError, AttributeError) as error:
         raise DatasetError(f"{str(path)!r} is not a JSON object. Render again.") from error
     if found != list(facs.SYNTHETIC):

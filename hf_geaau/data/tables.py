@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hf_geaau.errors import DatasetError
-from hf_geaau.files import whole_file
+from hf_geaau.files import parse_json, whole_file
 
 from .base import require
 
@@ -214,11 +213,11 @@ def _fitted(row: list[str], count: int, path: Path, line: int) -> list[str]:
 
 def _read_jsonl(path: Path) -> tuple[dict[str, list[Any]], list[int]]:
     rows, numbers = [], []
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(io.StringIO(_text(path), newline=None), 1):  # a text may hold U+2028 and the like
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as error:
             raise DatasetError(
                 f"Line {number} of {str(path)!r} is not JSON: {error}. Write one object a line."
@@ -271,7 +270,7 @@ def _holds_images(kind: "pa.DataType") -> bool:
 def _class_names(schema: "pa.Schema") -> dict[str, list[str]]:
     """Return the names of the classes of each `ClassLabel` column, which `datasets` keeps in the file's metadata."""
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = parse_json((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: kind["names"] for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
     except (KeyError, ValueError, TypeError, AttributeError):
         return {}

@@ -1,6 +1,5 @@
 """Evidence on photos labeled by hand, whose faces the package's own detector finds, as in a user's photos."""
 
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from hf_geaau import facs
 from hf_geaau.errors import EvaluationError, PhotoError
 from hf_geaau.faces import Face
 from hf_geaau.faces.photos import read_photo
+from hf_geaau.files import parse_json
 from hf_geaau.inference import Runner
 
 from .reports import named, score_columns
@@ -52,7 +52,7 @@ def read_labels(path: str | os.PathLike[str]) -> list[LabeledFace]:
         EvaluationError: If the file is not of this form.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(Path(path).read_text(encoding="utf-8"))
         entries = content["faces"] if isinstance(content, dict) else content
         faces = [
             LabeledFace(

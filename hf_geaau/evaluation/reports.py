@@ -1,6 +1,5 @@
 """Score a checkpoint on a fold, or each checkpoint of a directory on its fold, as reports that fit JSON."""
 
-import json
 import os
 import warnings
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from hf_geaau import facs, metrics
 from hf_geaau.data import AUDataset, Fold, get_dataset, open_aligned
 from hf_geaau.errors import DatasetWarning, EvaluationError
+from hf_geaau.files import parse_json
 from hf_geaau.metrics._checks import mean_of_known, plain_number, with_mean
 from hf_geaau.metrics.folds import by_unit, mean_of_folds, pooled_folds
 from hf_geaau.metrics.triplets import TRIPLET_TYPES
@@ -304,7 +304,7 @@ def training_facts(model: str | os.PathLike[str] | None) -> dict[str, Any]:
     if model is None or not path.is_file():
         return {}
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise EvaluationError(f"Cannot read '{path}', which is no JSON ({error}). Remove it.") from error
     return facts if isinstance(facts, dict) else {}

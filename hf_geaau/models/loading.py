@@ -4,7 +4,6 @@ A checkpoint may come from anybody. Its JSON is bounded and checked before anyth
 must be exactly those of the model before memory for them is allocated.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import nn
 from transformers import AutoImageProcessor
 
 from hf_geaau.errors import CheckpointError, DeviceError, hide_secrets
+from hf_geaau.files import parse_json
 
 from .geaau import GeaauConfig, GeaauForExpressionEmbedding, GeaauModel
 from .zoo import BUNDLED_CHECKPOINT, find_checkpoint, quoted
@@ -128,7 +128,7 @@ def check_device(device: Any) -> None:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise DeviceError(
             f"`device` must be one that torch can use here, got '{device}': {reason}."
             " Leave it out to use the best one available."
@@ -170,8 +170,8 @@ def _read_json(path: Path, limit: int = MAX_JSON_BYTES) -> dict[str, Any]:
         return names
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse, object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(path.read_text(encoding="utf-8"), parse_constant=refuse, object_pairs_hook=unique)
+    except ValueError as error:
         raise _refusal(path.parent, f"cannot read {path.name} as JSON ({str(error)[:100]})", advice) from error
     if not isinstance(content, dict):
         raise _refusal(path.parent, f"its {path.name} holds a {type(content).__name__}, not an object", advice)

@@ -1,12 +1,12 @@
 """Read a clone of ICT-FaceKit: one OBJ file for the neutral mesh and for each of its shapes."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import FaceModelError
+from hf_geaau.files import parse_json
 from hf_geaau.synthetic.shapes import EXPRESSION_SHAPES, IDENTITY_SIZE
 
 REPOSITORY = "https://github.com/ICT-VGL/ICT-FaceKit"
@@ -44,7 +44,7 @@ def read_clone(files: list[Path]) -> dict[str, NDArray]:
     neutral, indices, *shapes = files
     arrays = parse_obj(neutral)
     try:
-        landmarks = np.array(json.loads(indices.read_text(encoding="utf-8"))["idx_to_landmark_verts"], np.int64)
+        landmarks = np.array(parse_json(indices.read_text(encoding="utf-8"))["idx_to_landmark_verts"], np.int64)
     except (ValueError, KeyError, TypeError) as error:
         raise FaceModelError(
             f"Cannot read the landmarks in '{indices}': {error!r}. It should hold 'idx_to_landmark_verts', a list of 68"

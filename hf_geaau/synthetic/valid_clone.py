@@ -3,7 +3,6 @@
 The files are glTF 2.0 binaries with the extensions EXT_meshopt_compression, KHR_mesh_quantization and EXT_texture_webp.
 """
 
-import json
 import re
 import struct
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hf_geaau.errors import FaceModelError, MissingExtraError
-from hf_geaau.files import whole_file
+from hf_geaau.files import parse_json, whole_file
 
 PARTS = ("H_DDS_HighRes", "h_TeethUp", "h_TeethDown", "h_L_eye", "h_R_eye", "h_L_gland", "h_R_gland")
 """The meshes of a head; the first is the skin of the whole body."""
@@ -72,7 +71,7 @@ class _Scene:
         magic, _, _, length, kind = struct.unpack_from("<4sIIII", content)
         if magic != b"glTF" or kind != 0x4E4F534A:
             raise ValueError("it is no glTF binary file")
-        self.json = json.loads(content[20 : 20 + length])
+        self.json = parse_json(content[20 : 20 + length])
         self._binary = content[28 + length :]
         self._views: dict[int, bytes] = {}
 

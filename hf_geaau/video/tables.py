@@ -16,7 +16,7 @@ import numpy as np
 from hf_geaau.errors import TableError
 from hf_geaau.faces import Face
 from hf_geaau.facs import ACTION_UNITS, sided
-from hf_geaau.files import FolderClaim, reason_of, whole_file
+from hf_geaau.files import FolderClaim, parse_json, reason_of, whole_file
 from hf_geaau.tables import Finishing, action_units
 from hf_geaau.tables.finishing import write_blocks
 from hf_geaau.video.stream import AnalyzedFrame
@@ -408,7 +408,7 @@ def _thresholds(path: Path, table: "pd.DataFrame") -> dict[str, float]:
         import pyarrow.parquet as pq
 
         with suppress(KeyError, TypeError, ValueError):  # what another program wrote there does not matter
-            stored = json.loads((pq.read_schema(path).metadata or {})[_KEY])["thresholds"]
+            stored = parse_json((pq.read_schema(path).metadata or {})[_KEY])["thresholds"]
             if set(stored) == set(action_units(table)):
                 return {unit: float(threshold) for unit, threshold in stored.items()}
     inferred = {}

@@ -188,10 +188,14 @@ def test_text_files_of_spreadsheets(photos):
 def test_jsonl_and_a_folder_with_one_table(photos):
     lines = [{"file_name": "photos/1.png", "AU01": False, "person": 7}, {"file_name": "photos/0.png", "AU01": True}]
     lines[1]["person"] = 7.0
-    table(photos, "\n".join(map(json.dumps, lines)) + "\n\n", "faces.jsonl")
+    lines.append({"file_name": "photos/2.png", "AU01": 1, "person": "A\u2028B\x85"})  # no ends of a line in JSON
+    text = "\r\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n"
+    table(photos, text, "faces.jsonl")
     (photos / "notes.txt").touch()
     rows = rows_of(photos)
-    assert [(row["image"], row["labels"], row["subject_id"]) for row in rows] == [(0, [1], "7"), (1, [0], "7")]
+    assert [(row["image"], row["labels"], row["subject_id"]) for row in rows] == [
+        (0, [1], "7"), (1, [0], "7"), (2, [1], "A\u2028B"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("embedded", [False, True], ids=["paths", "bytes"])
@@ -224,6 +228,7 @@ def test_parquet(photos, embedded):
         ({"faces.csv": "image,AU1\n".encode("utf-16-le")}, "it is not a text file, or UTF-16 without a mark."),
         ({"faces.jsonl": b"{}\n{"}, "Line 2 of"),
         ({"faces.jsonl": b"[1]"}, "is not a JSON object. Write one object a line."),
+        ({"faces.jsonl": b'{"a": 1}\n' + b"[" * 100_000}, "is not JSON: it is nested too deeply. Write one object"),
         ({"faces.parquet": b"PAR1"}, "Write it again."),
         ({"a.csv": b"", "b.csv": b""}, "holds several tables: 'a.csv', 'b.csv'. Pass the one with the labels."),
         ({"a.txt": b""}, "no file ends in .csv, .tsv, .jsonl, .parquet. Pass the table itself."),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hf_geaau import facs
 from hf_geaau.errors import DatasetError
-from hf_geaau.files import whole_file
+from hf_geaau.files import parse_json, whole_file
 
 from ..base import PROTOCOLS, AUDataset
 from ..loading import DATASETS, dataset_class
@@ -72,7 +72,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"))
         return record if "options" in record else _updated(record)
     except (OSError, ValueError, SyntaxError, TypeError, KeyError, AttributeError) as error:
         raise DatasetError(
