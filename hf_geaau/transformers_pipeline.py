@@ -136,7 +136,7 @@ def load_torch_pipeline(
             resolved, this fails at once.
         DeviceError: If torch cannot use the device.
     """
-    if isinstance(kwargs.get("device"), str):
+    if isinstance(kwargs.get("device"), str | torch.device):
         check_device(kwargs["device"])
     network, processor = load_checkpoint(model, revision, token, must_predict=True)
     if dtype is not None:

@@ -126,8 +126,9 @@ def check_device(device: Any) -> None:
         DeviceError: If it cannot.
     """
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if torch.empty(0, device=device).device.type == "meta":
+            raise RuntimeError("it computes shapes, no values")
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:  # by the kind of device
         reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
         raise DeviceError(
             f"`device` must be one that torch can use here, got '{device}': {reason}."

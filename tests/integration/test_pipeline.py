@@ -271,7 +271,7 @@ def test_an_expression_encoder_is_refused_for_action_units(tiny_config, tmp_path
         hf_geaau.predict_to_table(["a.jpg"], model=encoder)
 
 
-@pytest.mark.parametrize("device", ["nonsense", "xpu:7"])
+@pytest.mark.parametrize("device", ["nonsense", "xpu:7", "meta", "privateuseone"])
 def test_a_missing_device_is_one_line(tiny_checkpoint, device):
     with pytest.raises(DeviceError, match=f"`device` must be one that torch can use here, got '{device}'") as caught:
         load_pipeline(tiny_checkpoint, device=device)
