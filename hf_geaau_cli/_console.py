@@ -92,9 +92,19 @@ def quiet_libraries() -> None:
     register_post_import_hook(quiet, "transformers.utils.logging")  # importing it takes two seconds, so not before
 
 
+def dataset_options(options: list[str] | None, dataset: str) -> dict[str, Any]:
+    """Read the options of a dataset, and check that it has them: they travel among the arguments of our functions."""
+    from hf_geaau.data import dataset_class
+    from hf_geaau.data.options import check_names
+
+    result = parsed(options)
+    check_names(dataset_class(dataset), result)
+    return result
+
+
 def parsed(options: list[str] | None) -> dict[str, Any]:
     """Read NAME=VALUE pairs; numbers, true, false, null and lists as in JSON, all else as text."""
-    import json
+    from hf_geaau.files import parse_json
 
     result: dict[str, Any] = {}
     for text in options or []:
@@ -102,7 +112,7 @@ def parsed(options: list[str] | None) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             raise typer.BadParameter(f"must be NAME=VALUE, got '{text}'.", param_hint="--option")
         try:
-            result[name] = json.loads(value)
+            result[name] = parse_json(value)
         except ValueError:
             result[name] = value
     return result

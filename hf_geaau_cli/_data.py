@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import Environments, FaceModels, OptionList, one_line_warnings, parsed, progress, say
+from ._console import Environments, FaceModels, OptionList, dataset_options, one_line_warnings, parsed, progress, say
 
 
 class Style(StrEnum):
@@ -75,6 +75,7 @@ def prepare(
     """
     from hf_geaau.data import prepare as prepare_crops
 
+    options = dataset_options(option, name)
     with one_line_warnings(), progress("images", 1) as show_done:
         report = prepare_crops(
             name,
@@ -85,7 +86,7 @@ def prepare(
             min_score=min_score,
             workers=workers,
             progress=show_done,
-            **parsed(option),
+            **options,
         )
     say(f"{report.rows} rows in {report.folder}")
     for action, count in report.problems.items():
@@ -104,7 +105,7 @@ def example_data(
     # After the imports, which take seconds: what another process began meanwhile is seen, its lock included.
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise typer.BadParameter(f"must be a new or empty folder, got '{folder}'.", param_hint="DIR")
-    write_example(name, folder, **parsed(option), **({"face_model": face_model} if face_model else {}))
+    write_example(name, folder, **parsed(option) | ({"face_model": face_model} if face_model else {}))
     say(f"An imitation of {name}, all invented, in {folder}")
     layout = dataset_class(name).LAYOUT.strip("\n")
     say(f"The layout of {name}:\n{layout}")

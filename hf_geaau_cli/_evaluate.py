@@ -7,7 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from ._console import OptionList, complain, one_line_warnings, parsed, progress, quiet_libraries, say, show_table
+from ._console import (
+    OptionList,
+    complain,
+    dataset_options,
+    one_line_warnings,
+    progress,
+    quiet_libraries,
+    say,
+    show_table,
+)
 
 ModelArgument = Annotated[
     str | None, typer.Argument(metavar="[MODEL]", help="Hub id or checkpoint directory. Default: bundled weights.")
@@ -79,7 +88,7 @@ def evaluate(
         raise typer.BadParameter(f"leave it out for a directory of folds, got {fold}.", param_hint="--fold")
     with one_line_warnings(), progress("frames", 1) as show_done:
         arguments = {"split": split, "protocol": protocol, "threshold": threshold, "progress": show_done}
-        arguments |= _computing(batch_size, device, workers, bf16) | parsed(option)
+        arguments |= _computing(batch_size, device, workers, bf16) | dataset_options(option, dataset)
         if folds and model:
             report = evaluation.evaluate_folds(model, dataset, data_dir, **arguments)
         else:
@@ -125,6 +134,7 @@ def calibrate(
     """
     evaluation = _load_evaluation()
     model, dataset = _pair(evaluation, model, dataset)
+    options = dataset_options(option, dataset)
     with one_line_warnings(), progress("frames", 1) as show_done:
         report = evaluation.calibrate(
             model,
@@ -136,7 +146,7 @@ def calibrate(
             false_alarm_rate=false_alarm_rate,
             progress=show_done,
             **_computing(batch_size, device, workers, bf16),
-            **parsed(option),
+            **options,
         )
     _show_calibration(report)
     folder = Path(output or model or "")

@@ -53,6 +53,8 @@ def similar(
     """
     if cluster is None and len(paths) < 2:
         raise typer.BadParameter("Pass a query and a folder, or one folder and --cluster K.", param_hint="QUERY")
+    if not 0 < fps < float("inf"):
+        raise typer.BadParameter(f"must be a number above 0, got {fps:g}.", param_hint="--fps")
     for path, suffix in ((sheet, ".png"), (output, ".csv")):
         if path is not None and path.suffix.lower() != suffix:
             raise typer.BadParameter(f"must end in {suffix}, got '{path}'.")

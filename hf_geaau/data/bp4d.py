@@ -83,7 +83,7 @@ An older release names tasks 01 03 07 08 09 10 11 13 for T1 … T8, in folders a
     INTENSITY_AUS: ClassVar[tuple[int, ...]] = (6, 10, 12, 14, 17)
 
     with_intensities: bool = True
-    frames_dir: str | None = None
+    frames_dir: str | os.PathLike[str] | None = None
     frame_offset: int | None = None
 
     def __post_init__(self) -> None:

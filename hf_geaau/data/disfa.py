@@ -4,11 +4,12 @@ Source of every fact here: the public label and path lists of ZhiwenShao/PyTorch
 CVI-SZU/MDHR, counted by us, and public loaders for the layout. The licensed release itself was not at hand.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from . import frame_files, label_files
 from .base import AUDataset, DatasetNotes, choose, require
 from .rows import Recording
 
-CAMERAS = ("left", "right")
+Camera = Literal["left", "right"]
+CAMERAS: tuple[Camera, ...] = get_args(Camera)
 _SUBJECT = re.compile(r"SN\d{3}")
 
 
@@ -80,7 +82,7 @@ Extracted frames, if you have them: <frames_dir>/SN001/0.png, counted from 0 or 
     }  # fmt: skip
 
     camera: str | None = None
-    frames_dir: str | None = None
+    frames_dir: str | os.PathLike[str] | None = None
     variant: int = 8
     threshold: int = 2
     frame_offset: int | None = None

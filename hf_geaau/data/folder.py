@@ -54,14 +54,14 @@ Optional columns: subject, split, sequence, frame. The layout `imagefolder` of `
     IS_LICENSED = False
     IS_CUT_WHEN_OPENED = True
 
-    images: str | None = None
+    images: str | os.PathLike[str] | None = None
     aligned: bool = False
     image_column: str | None = None
     subject_column: str | None = None
     split_column: str | None = None
     sequence_column: str | None = None
     frame_column: str | None = None
-    action_units: tuple[int, ...] | None = None
+    action_units: facs.AUList | None = None
     present_from: float = 2
     folds: int | None = None
     fold_seed: int = 0
@@ -74,6 +74,8 @@ Optional columns: subject, split, sequence, frame. The layout `imagefolder` of `
             raise DatasetError(f"`present_from` must be an intensity above 0 and up to 5, got {self.present_from!r}.")
         if self.folds is not None and (isinstance(self.folds, bool) or self.folds not in range(1, 1001)):
             raise DatasetError(f"`folds` must be a whole number from 1, got {self.folds!r}. 1 takes the table's split.")
+        if self.fold_seed < 0:
+            raise DatasetError(f"`fold_seed` must be at least 0, got {self.fold_seed!r}.")
         if self.images is not None:
             object.__setattr__(self, "images", str(Path(self.images).expanduser().absolute()))
         if self.action_units is not None:
@@ -87,7 +89,7 @@ Optional columns: subject, split, sequence, frame. The layout `imagefolder` of `
         """The AUs of the table."""
         if self.action_units is None:
             raise DatasetError("The AUs of own data are those of its table. Call `resolved(data_dir)` first.")
-        return self.action_units
+        return facs.numbers(self.action_units)
 
     @property
     def is_resolved(self) -> bool:
@@ -195,7 +197,9 @@ Optional columns: subject, split, sequence, frame. The layout `imagefolder` of `
     def _table(self, source: Path) -> tuple[Table, Columns]:
         table = _read(tuple((path, split, _state(path)) for path, split in find_tables(source).items()))
         chosen = {role: getattr(self, f"{role}_column") for role in ROLES}
-        return table, find_columns(list(table.columns), chosen, repr(str(source)), self.action_units)
+        return table, find_columns(
+            list(table.columns), chosen, repr(str(source)), None if self.action_units is None else self.aus
+        )
 
     def _column(self, table: Table, columns: Columns, role: str) -> list[Any] | None:
         return table.columns[columns.roles[role]] if role in columns.roles else None

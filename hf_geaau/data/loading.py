@@ -1,11 +1,11 @@
 """Datasets by name, and `load`, which makes them `datasets.Dataset` objects."""
 
 import os
-from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .base import AUDataset, choose, require
+from .options import checked_options
 
 if TYPE_CHECKING:
     import datasets
@@ -38,7 +38,7 @@ def dataset_class(name: str) -> type[AUDataset]:
     return import_module(f"hf_geaau.data.{name}").DATASET
 
 
-def get_dataset(name: str, **options: Any) -> AUDataset:
+def get_dataset(name: str, /, **options: Any) -> AUDataset:
     """Return a dataset with its options set.
 
     Args:
@@ -53,9 +53,7 @@ def get_dataset(name: str, **options: Any) -> AUDataset:
         (1, 2, 4, 6, 9, 12, 25, 26)
     """
     kind = dataset_class(name)
-    for option in options:
-        choose("option", option, [entry.name for entry in fields(kind)])
-    return kind(**options)
+    return kind(**checked_options(kind, options))
 
 
 def load(

@@ -74,8 +74,9 @@ Made by `hf-geaau render`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.triplets < 0:
-            raise DatasetError(f"`triplets` must be at least 0, got {self.triplets}. 0 gives AU rows.")
+        for name in ("triplets", "seed"):
+            if getattr(self, name) < 0:
+                raise DatasetError(f"`{name}` must be at least 0, got {getattr(self, name)}.")
 
     @property
     def aus(self) -> tuple[int, ...]:

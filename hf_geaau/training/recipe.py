@@ -18,6 +18,7 @@ import yaml
 
 from hf_geaau import facs
 from hf_geaau.data import get_dataset
+from hf_geaau.data.options import expectation
 from hf_geaau.errors import DatasetError, MissingExtraError, TrainingError
 from hf_geaau.files import whole_file
 
@@ -542,13 +543,6 @@ def _validated(values: dict[str, Any]) -> Recipe:
         raise TrainingError(_one_line(error, kind, values)) from error
 
 
-_EXPECTED = {
-    "float_type": "a number", "finite_number": "a finite number", "int_type": "an integer",
-    "bool_type": "true or false", "string_type": "text", "none_required": "null in stage 'expression'",
-    "list_type": "a list", "dict_type": "a mapping", "model_type": "a mapping",
-}  # fmt: skip
-_LIMITS = {"greater_than": ("above", "gt"), "greater_than_equal": ("at least", "ge"), "less_than": ("below", "lt"),
-           "less_than_equal": ("at most", "le")}  # fmt: skip
 _FIRST = ("extra_forbidden", "missing", "union_tag_not_found")  # a misspelled key explains what else is wrong
 
 
@@ -574,12 +568,9 @@ def _one_line(error: ValidationError, kind: type[Recipe], values: Mapping[str, A
         given = values if len(path) < 2 else values[path[0]]
         return f"A recipe must have the key '{name or 'stage'}', got {', '.join(given) or 'none'}."
     choices = [choice for choice in get_args(part.model_fields[path[-1]].annotation) if isinstance(choice, str)]
-    expected = _EXPECTED.get(code) or f"valid ({entry['msg']})"
-    if choices:
+    expected = expectation(entry)
+    if choices and not code.startswith(("greater", "less")):
         expected = f"one of {', '.join(map(repr, choices))}" if len(choices) > 1 else repr(choices[0])
-    if code in _LIMITS:
-        words, limit = _LIMITS[code]
-        expected = f"{words} {context[limit]:g}"
     shown = repr(found)
     return (
         f"`{name}` must be {expected}, got {shown if len(shown) <= 80 else shown[:60] + '…'}."

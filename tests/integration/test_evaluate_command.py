@@ -154,6 +154,9 @@ def test_calibration(here, arguments, tiny_checkpoint, tmp_path):
         (["--output", "x.csv"], "must end in .json, got 'x.csv'", 2),
         (["--page", "no/x.md"], "its folder must exist, got 'no/x.md'", 2),
         (["--option", "tripletts=3"], "Did you mean 'triplets'?", 1),
+        (["--option", "triplets=few"], "`triplets` must be an integer, got 'few'.", 1),
+        (["--option", "progress=1"], "`option` must be one of 'drop_listed',", 1),
+        (["--option", "model=x"], "`option` must be one of 'drop_listed',", 1),
         (["--protocol", "jaa"], "Did you mean 'jaanet'?", 1),
     ],
 )  # fmt: skip

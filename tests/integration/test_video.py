@@ -368,6 +368,7 @@ def test_similar_expressions(portrait, tiny_checkpoint, tiny_config, tmp_path):
     message = run_command("similar", folder, "--cluster", 9, *options, "--overwrite", code=1).stderr
     assert "Cannot make 9 groups of 3 faces" in message
     assert "pass --overwrite" in run_command("similar", folder, folder, *options, code=2).stderr
+    assert "must be a number above 0, got 0." in run_command("similar", folder, folder, "--fps", 0, code=2).stderr
 
 
 def test_groups_need_scikit_learn(monkeypatch):

@@ -1,12 +1,16 @@
 """What all AU datasets promise: columns, folds, caching, streaming, the license guard, class weights."""
 
 import ast
+import contextlib
 import errno
+import itertools
 import os
 import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -178,6 +182,30 @@ def test_bad_options(tree, options, text):
     with pytest.raises(DatasetError) as caught:
         load("bp4d", tree, **options)
     assert text in str(caught.value)
+
+
+ODD = ["no/such", -1, 0, 2.5, float("nan"), True, None, [], ["a"], [1, 1], {}, np.int64(2), b"x"]
+
+
+@pytest.mark.parametrize("name", data.list_datasets())
+def test_odd_options_are_an_error_or_do_no_harm(name, tmp_path):
+    """`--option` brings whatever JSON there is."""
+    least = {"fec": {"photos": 6, "triplets": 2}, "folder": {"subjects": 2}, "synthetic": {"identities": 2}}
+    small = least.get(name) or {"subjects_per_part": 1, "frames": 2, "faces": False, "size": 32}
+    folder = data.write_example(name, tmp_path / "tree", **small)
+    refused = 0
+    for option, value in itertools.product([field.name for field in fields(data.dataset_class(name))], ODD):
+        try:
+            data.get_dataset(name, **{option: value}).resolved(folder)
+        except DatasetError as error:
+            assert str(error).isprintable()
+            refused += 1
+    assert refused > 15
+    quirks = import_module(f"hf_geaau.data.imitations.{name}").Quirks
+    for number, (quirk, value) in enumerate(itertools.product([field.name for field in fields(quirks)], ODD)):
+        if quirk not in ("face_model", "full_size"):
+            with contextlib.suppress(DatasetError):
+                data.write_example(name, tmp_path / str(number), **{**small, quirk: value})
 
 
 def test_unknown_names(tmp_path):

@@ -6,7 +6,6 @@ One module per dataset, with a dataclass `Quirks` of what an imitation can be as
 
 import os
 from contextlib import nullcontext
-from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,12 @@ from typing import Any
 from hf_geaau.errors import DatasetError
 from hf_geaau.files import FolderLock
 
-from ..base import choose
+from ..base import choose, require
 from ..loading import DATASETS
+from ..options import checked_options
 
 
-def write_example(name: str, folder: str | os.PathLike[str], **quirks: Any) -> Path:
+def write_example(name: str, folder: str | os.PathLike[str], /, **quirks: Any) -> Path:
     """Write a small imitation of a dataset's official layout, with invented labels and faces.
 
     Args:
@@ -39,12 +39,12 @@ def write_example(name: str, folder: str | os.PathLike[str], **quirks: Any) -> P
         ['AUCoding', 'F001', 'F003', 'F004']
     """
     choose("name", name, DATASETS)
+    require("pydantic", "pydantic", "hf_geaau.data.write_example")
     module = import_module(f"{__name__}.{name}")
-    for quirk in quirks:
-        choose("quirk", quirk, [entry.name for entry in fields(module.Quirks)])
+    wanted = module.Quirks(**checked_options(module.Quirks, quirks, "quirk"))
     root = Path(folder)
     # Renders claim their folder themselves.
-    is_rendered = quirks.get("face_model") is not None
+    is_rendered = wanted.face_model is not None
     with nullcontext() if is_rendered else FolderLock(root, content="an imitation", error=DatasetError):
-        module.write(root, module.Quirks(**quirks))
+        module.write(root, wanted)
     return root

@@ -5,12 +5,17 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveInt
 
+from hf_geaau.errors import DatasetError
+
+from ..base import choose
 from ..bp4d import BP4D, Key
-from .drawing import dot, draw, jpeg, random_levels, shares, write_lines
+from .drawing import Side, dot, draw, jpeg, random_levels, shares, write_lines
 
 
 @dataclass(frozen=True)
@@ -36,21 +41,21 @@ class Quirks:
         face_model: ICT-FaceKit (see `hf_geaau.synthetic.load_face_model`): render the faces.
     """
 
-    subjects_per_part: int = 2
+    subjects_per_part: PositiveInt = 2
     tasks: tuple[str, ...] | None = None
-    frames: int = 6
-    first_frame: int = 11
-    around: int = 0
-    digits: int = 4
-    frame_offset: int | None = None
+    frames: PositiveInt = 6
+    first_frame: NonNegativeInt = 11
+    around: NonNegativeInt = 0
+    digits: PositiveInt = 4
+    frame_offset: Literal[0, -1] | None = None
     old_tasks: bool = False
     zips: bool = False
     subfolder: str = ""
-    not_codable: int = 1
+    not_codable: NonNegativeInt = 1
     with_intensities: bool = True
     full_size: bool = False
     faces: bool = True
-    size: int = 160
+    size: Side = 160
     face_model: str | os.PathLike[str] | None = None
 
 
@@ -84,6 +89,10 @@ def full_blocks() -> dict[Key, range]:
 def write_release(release: Release, folder: Path, quirks: Quirks) -> None:
     """Write the recordings of a release, with labels and images."""
     dataset = release.dataset
+    if quirks.old_tasks and not dataset.OLD_TASKS:
+        raise DatasetError(f"`old_tasks` must be false for {dataset.TITLE}, whose tasks have one name. Leave it out.")
+    for task in quirks.tasks or ():
+        choose("tasks", task, dataset.TASKS)
     blocks = {
         (subject, task): range(quirks.first_frame, quirks.first_frame + quirks.frames)
         for part in dataset.PARTS

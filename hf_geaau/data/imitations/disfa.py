@@ -3,15 +3,17 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import NonNegativeInt, PositiveInt
 
 from hf_geaau import facs
 
-from ..disfa import CAMERAS, DISFA
-from .drawing import draw, random_levels, write_lines
+from ..disfa import CAMERAS, DISFA, Camera
+from .drawing import Side, draw, random_levels, write_lines
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,16 @@ class Quirks:
         face_model: ICT-FaceKit (see `hf_geaau.synthetic.load_face_model`): render the faces.
     """
 
-    subjects_per_part: int = 2
-    frames: int = 12
-    extra_frames: int = 9
-    cameras: tuple[str, ...] = CAMERAS
-    extracted: str | None = None
-    digits: int = 1
-    first_image: int = 0
+    subjects_per_part: PositiveInt = 2
+    frames: PositiveInt = 12
+    extra_frames: NonNegativeInt = 9
+    cameras: tuple[Camera, ...] = CAMERAS
+    extracted: str | os.PathLike[str] | None = None
+    digits: PositiveInt = 1
+    first_image: Literal[0, 1] = 0
     full_size: bool = False
     faces: bool = True
-    size: int = 160
+    size: Side = 160
     face_model: str | os.PathLike[str] | None = None
 
 

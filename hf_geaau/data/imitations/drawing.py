@@ -5,12 +5,17 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 
 from .faces import example_face
+
+Side = Annotated[int, Field(ge=16, le=4096)]
+"""Side of a picture in pixels."""
 
 
 def random_levels(seed: Sequence[int], frames: int, units: int, rate: float = 0.35) -> NDArray[np.int8]:

@@ -4,11 +4,14 @@ import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from PIL import Image
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from ..fec import CSV_FILES, IMAGES, TYPES, image_name, url_name
+from .drawing import Side
 from .faces import example_face
 
 # Intensities by AU of the three expressions that are told apart.
@@ -33,13 +36,13 @@ class Quirks:
         face_model: ICT-FaceKit, to render the faces instead of drawing them.
     """
 
-    triplets: int = 12
-    photos: int = 9
+    triplets: PositiveInt = 12
+    photos: Annotated[int, Field(ge=2 * len(EXPRESSIONS))] = 9  # two of each expression for a triplet
     extra_votes: bool = True
     own_names: bool = False
-    missing_photos: int = 0
+    missing_photos: NonNegativeInt = 0
     disagreement: bool = True
-    size: int = 160
+    size: Side = 160
     base_url: str = "http://photos.invalid"
     face_model: str | os.PathLike[str] | None = None
 

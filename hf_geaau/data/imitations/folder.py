@@ -5,10 +5,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import PositiveInt
+
 from hf_geaau import facs
+from hf_geaau.errors import DatasetError
 from hf_geaau.files import whole_file
 
-from .drawing import draw, jpeg, random_levels
+from .drawing import Side, draw, jpeg, random_levels
 
 TABLE, PHOTOS = "faces.csv", "photos"
 
@@ -26,17 +29,22 @@ class Quirks:
         face_model: ICT-FaceKit, see `hf_geaau.synthetic.load_face_model`.
     """
 
-    subjects: int = 6
-    frames: int = 4
-    action_units: tuple[int, ...] = (1, 4, 12, 25)
-    size: int = 160
+    subjects: PositiveInt = 6
+    frames: PositiveInt = 4
+    action_units: facs.AUList = (1, 4, 12, 25)
+    size: Side = 160
     with_intensities: bool = False
     face_model: str | os.PathLike[str] | None = None
 
 
 def write(folder: Path, quirks: Quirks) -> None:
     """Write the imitation into a folder. The second photo of each person has no label of the first AU."""
-    units, names = tuple(quirks.action_units), facs.labels(quirks.action_units)
+    try:
+        units, names = facs.numbers(quirks.action_units), facs.labels(quirks.action_units)
+    except ValueError as error:
+        raise DatasetError(f"`action_units` does not fit: {error}") from error
+    if not units:
+        raise DatasetError("`action_units` must name at least one AU, got none.")
     (folder / PHOTOS).mkdir(exist_ok=True)
     graded = [f"{name}_r" for name in names] if quirks.with_intensities else []
     rows = [["image", "subject", *names, *graded]]

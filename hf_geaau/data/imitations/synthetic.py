@@ -3,14 +3,17 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from hf_geaau import facs
 from hf_geaau.files import whole_file, write_json
 
 from ..synthetic import IMAGES, LABELS_FILE, SETTINGS_FILE
+from .drawing import Side
 from .faces import example_face
 
 
@@ -23,15 +26,15 @@ class Quirks:
         frames: Images of each.
         size: Side of the images in pixels.
         missing_images: How many images to leave out.
-        one_sided: Share of the AUs with sides that a drawn face shows on one side only.
+        one_sided: Annotated[float, Field(ge=0, le=1)] of the AUs with sides that a drawn face shows on one side only.
         face_model: ICT-FaceKit, see `hf_geaau.synthetic.load_face_model`.
     """
 
-    identities: int = 6
-    frames: int = 4
-    size: int = 128
-    missing_images: int = 0
-    one_sided: float = 0.2
+    identities: PositiveInt = 6
+    frames: PositiveInt = 4
+    size: Side = 128
+    missing_images: NonNegativeInt = 0
+    one_sided: Annotated[float, Field(ge=0, le=1)] = 0.2
     face_model: str | os.PathLike[str] | None = None
 
 
