@@ -21,8 +21,8 @@ def render(
     face_model: FaceModels,
     count: Annotated[int, typer.Option(min=1, help="Number of images.")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Where the JPEG files and labels.parquet go.")],
-    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
-    size: Annotated[int, typer.Option(min=32, help="Side of the crops in pixels.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = 0,
+    size: Annotated[int, typer.Option(min=32, max=4096, help="Side of the crops in pixels.")] = 128,
     first_identity: Annotated[
         int, typer.Option(min=0, help="Number of the first identity; disjoint ranges share nobody.")
     ] = 0,

@@ -42,6 +42,8 @@ def table(
             raise typer.BadParameter(f"must end in {', '.join(suffixes)}, got '{path}'.", param_hint=name)
         if path is not None and path.exists() and not overwrite:
             raise typer.BadParameter(f"'{path}' exists; pass --overwrite.", param_hint=name)
+    if output is not None and summary is not None and output.absolute() == summary.absolute():
+        raise typer.BadParameter(f"must be another file than --output, got '{summary}'.", param_hint="--summary")
     if events is not None and table_format != "geaau":
         raise typer.BadParameter("has no columns for events; leave out --format or --events.", param_hint="--format")
     quiet_libraries()

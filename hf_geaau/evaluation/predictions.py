@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import datasets
 
 Progress = Callable[[int, int], None]
+MOST_WORKERS = 1024  # as in recipes
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ def predict_dataset(
         dataset: Rows with aligned crops, from `hf_geaau.data.open_aligned`.
         batch_size: Frames per forward pass.
         device: None for the accelerator if there is one.
-        num_workers: Further processes that decode images.
+        num_workers: Further processes that decode images, 0 to 1024; no more than batches are started.
         progress: Called with the number of finished rows and of all rows.
         bf16: Compute in bfloat16 where torch's autocast considers it safe; faster on recent GPUs.
 
@@ -209,13 +210,15 @@ def _run(
     """Return the prediction of all faces, the readable rows in order, and the problems of the others."""
     if len(crops) == 0:
         raise EvaluationError("The dataset must have rows, got none. Choose another fold or split.")
-    for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
-        if value < least:
-            raise EvaluationError(f"`{name}` must be at least {least}, got {value}.")
+    if batch_size < 1:
+        raise EvaluationError(f"`batch_size` must be at least 1, got {batch_size}.")
+    if not 0 <= num_workers <= MOST_WORKERS:
+        raise EvaluationError(f"`num_workers` must be from 0 to {MOST_WORKERS}, got {num_workers}.")
     if device is not None:
         check_device(device)
     batches = torch.utils.data.BatchSampler(range(len(crops)), batch_size, drop_last=False)
-    loader = torch.utils.data.DataLoader(crops, batch_size=None, sampler=batches, num_workers=num_workers)
+    processes = min(num_workers, len(batches))
+    loader = torch.utils.data.DataLoader(crops, batch_size=None, sampler=batches, num_workers=processes)
     predicted: list[Prediction] = []
     rows: list[int] = []
     skipped: list[str] = []

@@ -34,6 +34,8 @@ Result = TypeVar("Result")
 
 IMAGES_PER_TASK = 48
 """Images that a process renders in one go. An interruption loses at most so many per process."""
+MAX_SIZE = 4096
+"""Largest side of a crop in pixels: it is drawn 1.5 times as large, and OpenGL must take textures of 8,192 at least."""
 IMAGES, LABELS_FILE, SETTINGS_FILE = "images", "labels.parquet", "render.json"
 _PARTS = ".parts"
 
@@ -82,9 +84,12 @@ class RenderPlan:
     def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise ValueError(f"`style` must be one of {', '.join(STYLES)}, got {self.style!r}.")
-        for name, value in (("images_per_identity", self.images_per_identity), ("identities", self.identities)):
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}.")
+        if not 16 <= self.size <= MAX_SIZE:
+            raise ValueError(f"`size` must be from 16 to {MAX_SIZE} pixels, got {self.size}.")
+        least = {"seed": 0, "first_identity": 0, "images_per_identity": 1, "identities": 1}
+        for name, smallest in least.items():
+            if (value := getattr(self, name)) is not None and value < smallest:
+                raise ValueError(f"`{name}` must be at least {smallest}, got {value}.")
 
     def identity_of(self, index: int) -> tuple[int, int]:
         """Return the person and the frame of image `index`. After the last person the first one follows."""

@@ -274,7 +274,7 @@ class Renders(BaseModel):
     calibration: NonNegative = 0
     expression: NonNegative = 0
     images_per_identity: Count = 8
-    size: Annotated[int, Field(ge=16)] = 128
+    size: Annotated[int, Field(ge=16, le=4096)] = 128
     seed: NonNegative = 2026
 
 

@@ -105,7 +105,12 @@ class SourceReport:
     @property
     def has_no_face(self) -> bool:
         """Whether it could be read and shows no face."""
-        return self.error is None and not self.rows
+        return self.error is None and not self.rows and not self.has_no_frame
+
+    @property
+    def has_no_frame(self) -> bool:
+        """Whether it is a video without a frame between `Settings.start_s` and `Settings.end_s`."""
+        return self.error is None and self.kind == "video" and not self.frames
 
     @property
     def problem(self) -> str | None:
@@ -113,6 +118,8 @@ class SourceReport:
         if self.has_no_face:
             frames = "" if self.kind == "photo" else f"the {self.frames} frames of "
             return f"No face was found in {frames}'{self.shown}'."
+        if self.has_no_frame:
+            return f"None of the {self.frames_decoded} frames of '{self.shown}' lies in the time that was asked for."
         return self.error
 
     def to_dict(self) -> dict[str, Any]:

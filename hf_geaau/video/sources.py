@@ -118,6 +118,9 @@ def _add(text: str, found: FoundSources, is_listed: bool) -> None:
 
 
 def _add_named(text: str, found: FoundSources, is_listed: bool) -> None:
+    if not text:
+        found.problems.append("An input must be a path, got an empty text. Check the quotes of the command.")
+        return
     text = local_path(text)
     exists = os.path.lexists(text)  # unlike `Path`, these answer instead of raising for a path that cannot be
     if text.lower().startswith(URL_SCHEMES):

@@ -78,6 +78,7 @@ def test_a_killed_run_resumes(tmp_path):
         (["example-data", "fec", "look", "--option", "photos=3"], "`photos` must be at least 6, got 3."),
         (["example-data", "folder", "look", "--option", "action_units=[99]"], "`action_units` does not fit: AUs must"),
         (["example-data", "bp4d_plus", "look", "--option", "old_tasks=true"], "`old_tasks` must be false for BP4D+"),
+        (["example-data", "folder", "look", "--face-model", "no"], "Cannot read the face model 'no': no such file"),
         (["prepare", "fec", "--data-dir", ".", "--output", "out", "--option", "size=3"], "got 'size'."),
         (["download-fec", "."], "neither faceexp-comparison-data-train-public.csv"),
         (["download-fec", "no"], "neither faceexp-comparison-data-train-public.csv"),

@@ -157,6 +157,7 @@ def test_calibration(here, arguments, tiny_checkpoint, tmp_path):
         (["--option", "triplets=few"], "`triplets` must be an integer, got 'few'.", 1),
         (["--option", "progress=1"], "`option` must be one of 'drop_listed',", 1),
         (["--option", "model=x"], "`option` must be one of 'drop_listed',", 1),
+        (["--workers", 99999], "`num_workers` must be from 0 to 1024, got 99999.", 1),
         (["--protocol", "jaa"], "Did you mean 'jaanet'?", 1),
     ],
 )  # fmt: skip

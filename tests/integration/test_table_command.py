@@ -71,6 +71,7 @@ def test_wrong_options_are_one_line(clip, tiny_checkpoint, tmp_path):
     run_command("predict", clip, "--model", tiny_checkpoint, "--output", ours)
     assert "--output or --summary" in run_command("table", ours, code=2).stderr
     assert "pass --overwrite" in run_command("table", ours, "--output", ours, code=2).stderr
+    assert "another file" in run_command("table", ours, "--output", "a.csv", "--summary", "a.csv", code=2).stderr
     assert "must end in .csv" in run_command("table", ours, "--summary", "summary.txt", code=2).stderr
     options = ["--events", "events.csv", "--format", "pyfeat", "--output", tmp_path / "new.csv"]
     assert "has no columns for events" in run_command("table", ours, *options, code=2).stderr

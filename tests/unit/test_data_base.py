@@ -469,6 +469,8 @@ def test_faces_are_rendered(tmp_path, face_model_path):
     images = [np.asarray(PIL.Image.open(root / "Frames" / "SN001" / "0.png")) for root in (folder, drawn)]
     assert images[0].shape == images[1].shape == (96, 96, 3)
     assert not np.array_equal(*images)
+    own = data.write_example("folder", tmp_path / "own", subjects=1, frames=1, size=96, face_model=face_model_path)
+    assert PIL.Image.open(own / "photos" / "person0_0.jpg").size == (96, 96)
 
 
 def test_aus_follow_facs():

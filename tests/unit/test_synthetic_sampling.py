@@ -1,7 +1,7 @@
 """What a rendered face is made of, and the face model it is made from. No OpenGL."""
 
 import json
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import cv2
 import numpy as np
@@ -239,6 +239,11 @@ def test_plan_assigns_blocks_of_identities():
         (10, 3),
         (10, 4),
     ]
+    for name, value, message in (
+        ("size", 100_000, "from 16 to 4096 pixels, got 100000"), ("seed", -1, "at least 0, got -1"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"`{name}` must be {message}"):
+            replace(plan, **{name: value})
     with pytest.raises(ValueError, match="`images_per_identity` must be at least 1, got 0"):
         RenderPlan(0, 64, 0, None, 0)
 

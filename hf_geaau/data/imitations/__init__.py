@@ -31,6 +31,7 @@ def write_example(name: str, folder: str | os.PathLike[str], /, **quirks: Any) -
 
     Raises:
         DatasetError: For an unknown name or quirk, or if another process writes to the folder.
+        FaceModelError: If the face model cannot be loaded.
 
     Example:
         >>> import tempfile
@@ -43,8 +44,13 @@ def write_example(name: str, folder: str | os.PathLike[str], /, **quirks: Any) -
     module = import_module(f"{__name__}.{name}")
     wanted = module.Quirks(**checked_options(module.Quirks, quirks, "quirk"))
     root = Path(folder)
-    # Renders claim their folder themselves.
     is_rendered = wanted.face_model is not None
+    if is_rendered:
+        from hf_geaau.synthetic import load_face_model
+
+        load_face_model(wanted.face_model)  # says what is wrong with it before anything is written
+        root.mkdir(parents=True, exist_ok=True)
+    # Renders claim their folder themselves.
     with nullcontext() if is_rendered else FolderLock(root, content="an imitation", error=DatasetError):
         module.write(root, wanted)
     return root
