@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ._console import err, out, quiet_libraries, say
+from ._predict import bad_parameters
 
 
 def app(
@@ -47,7 +48,10 @@ def app(
             say(f"note: {note}", err)
         return
     from hf_geaau.app.server import serve
+    from hf_geaau.backends import choose_backend
 
+    with bad_parameters():
+        backend = choose_backend(model, backend, device)
     serve(
         model,
         host=host,

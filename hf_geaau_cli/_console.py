@@ -59,6 +59,30 @@ OptionList = Annotated[
 ]
 
 
+def check_file(path: Path | None, suffixes: tuple[str, ...], option: str, *, overwrite: bool = True) -> None:
+    """Refuse an output file before any work is done for it.
+
+    Args:
+        path: The file; None if there is none to write.
+        suffixes: One of which it must have.
+        option: Which states it, for the message.
+        overwrite: Whether it may exist.
+    """
+    if path is None:
+        return
+    problem = None
+    if path.suffix.lower() not in suffixes:
+        problem = f"must end in {', '.join(suffixes)}, got '{path}'."
+    elif not path.absolute().parent.is_dir():
+        problem = f"its folder must exist, got '{path}'."
+    elif path.is_dir():
+        problem = f"must be a file, got the folder '{path}'."
+    elif path.exists() and not overwrite:
+        problem = f"'{path}' exists; pass --overwrite."
+    if problem is not None:
+        raise typer.BadParameter(problem, param_hint=option)
+
+
 def say(message: str, console: Console = out) -> None:
     """Print a line as it is, without markup, colors or wrapping."""
     console.print(message, markup=False, highlight=False, soft_wrap=True)

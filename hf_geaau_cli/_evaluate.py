@@ -9,6 +9,7 @@ import typer
 
 from ._console import (
     OptionList,
+    check_file,
     complain,
     dataset_options,
     one_line_warnings,
@@ -76,16 +77,14 @@ def evaluate(
     A directory with fold1, fold2, … is scored fold by fold, each with its own checkpoint. Existing files are
     replaced.
     """
-    for path, ending, hint in ((output, ".json", "--output"), (page, ".md", "--page")):
-        if path is not None and path.suffix.lower() != ending:
-            raise typer.BadParameter(f"must end in {ending}, got '{path}'.", param_hint=hint)
-        if path is not None and not path.absolute().parent.is_dir():
-            raise typer.BadParameter(f"its folder must exist, got '{path}'.", param_hint=hint)
+    check_file(page, (".md",), "--page")
     evaluation = _load_evaluation()
     model, dataset = _pair(evaluation, model, dataset)
     folds = evaluation.fold_numbers(model) if model else []
     if folds and fold is not None:
         raise typer.BadParameter(f"leave it out for a directory of folds, got {fold}.", param_hint="--fold")
+    target = output or (Path(model or "") / "folds.json" if folds else Path("evaluation.json"))
+    check_file(target, (".json",), "--output")
     with one_line_warnings(), progress("frames", 1) as show_done:
         arguments = {"split": split, "protocol": protocol, "threshold": threshold, "progress": show_done}
         arguments |= _computing(batch_size, device, workers, bf16) | dataset_options(option, dataset)
@@ -95,7 +94,6 @@ def evaluate(
             chosen = evaluation.trained_fold(model, dataset) or 1 if fold is None else fold
             report = evaluation.evaluate(model, dataset, data_dir, chosen, **arguments)
     _show(report)
-    target = output or (Path(model or "") / "folds.json" if folds else Path("evaluation.json"))
     content = report if folds else {"reports": {split: report}}
     from hf_geaau.files import whole_file, write_json
 

@@ -148,7 +148,7 @@ def predict(
     refuse_several_processes()
     # With blurring, no frame may be missed: a face that is only followed might be detected a few frames late.
     detect_every = 1 if blur else detect_every
-    with _bad_parameters():
+    with bad_parameters():
         settings = Settings(every, fps, detect_every, smooth, batch_size, workers, annotate is not None, start, end)
         if ray is None:
             check_run(output, resume=resume, overwrite=overwrite)
@@ -172,7 +172,7 @@ def _predict_here(
     from hf_geaau.video.run import RunObserver, predict_to_table
     from hf_geaau.video.tables import unfinished
 
-    with _bad_parameters():
+    with bad_parameters():
         loading["backend"] = choose_backend(model, loading["backend"], loading["device"])
     analyzer = load_analyzer(model, **loading)
     finishing = with_neutral_photo(finishing, analyzer)
@@ -181,7 +181,7 @@ def _predict_here(
     if annotate is not None:
         from hf_geaau.video.annotation import Annotator
 
-        with _bad_parameters():
+        with bad_parameters():
             observers.append(Annotator(annotate, analyzer, heat_map, blur))
     try:
         report = predict_to_table(inputs, output, analyzer, settings, finishing=finishing, observers=observers, **table)
@@ -220,7 +220,7 @@ def _predict_on_ray(
     from hf_geaau.distributed import predict_on_ray
 
     shown: list[Callable[[int, int], None]] = []
-    with ExitStack() as bar, _bad_parameters():
+    with ExitStack() as bar, bad_parameters():
 
         def show(done: int, total: int) -> None:
             if not shown:
@@ -253,7 +253,7 @@ def _check_output(output: Path | None, is_finished: bool) -> None:
 
 
 @contextmanager
-def _bad_parameters() -> Iterator[None]:
+def bad_parameters() -> Iterator[None]:
     """Turn what the library says about a value into the error of an option."""
     from hf_geaau.errors import TableError
 

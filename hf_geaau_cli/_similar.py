@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._console import complain, err, progress, quiet_libraries, say
+from ._console import check_file, complain, err, progress, quiet_libraries, say
 
 if TYPE_CHECKING:
     from hf_geaau.search import ExpressionEmbedder, ExpressionFace
@@ -55,13 +55,8 @@ def similar(
         raise typer.BadParameter("Pass a query and a folder, or one folder and --cluster K.", param_hint="QUERY")
     if not 0 < fps < float("inf"):
         raise typer.BadParameter(f"must be a number above 0, got {fps:g}.", param_hint="--fps")
-    for path, suffix in ((sheet, ".png"), (output, ".csv")):
-        if path is not None and path.suffix.lower() != suffix:
-            raise typer.BadParameter(f"must end in {suffix}, got '{path}'.")
-        if path is not None and path.exists() and not overwrite:
-            raise typer.BadParameter(f"'{path}' exists; pass --overwrite to replace it.")
-        if path is not None and not path.absolute().parent.is_dir():
-            raise typer.BadParameter(f"its folder must exist, got '{path}'.")
+    check_file(sheet, (".png",), "--sheet", overwrite=overwrite)
+    check_file(output, (".csv",), "--output", overwrite=overwrite)
     quiet_libraries()
     from hf_geaau.errors import FaceNotFoundError
     from hf_geaau.plots import require_matplotlib, save_contact_sheet

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ._console import quiet_libraries, say
+from ._console import check_file, quiet_libraries, say
 from ._predict import SUFFIXES, BaselineOption, FacesOption, FormatOption, with_neutral_photo
 
 EventsOption = Annotated[
@@ -37,11 +37,8 @@ def table(
     """
     if output is None and summary is None:
         raise typer.BadParameter("needs --output or --summary.", param_hint="table")
-    for name, path, suffixes in (("--output", output, SUFFIXES), ("--summary", summary, (".csv",))):
-        if path is not None and path.suffix.lower() not in suffixes:
-            raise typer.BadParameter(f"must end in {', '.join(suffixes)}, got '{path}'.", param_hint=name)
-        if path is not None and path.exists() and not overwrite:
-            raise typer.BadParameter(f"'{path}' exists; pass --overwrite.", param_hint=name)
+    check_file(output, SUFFIXES, "--output", overwrite=overwrite)
+    check_file(summary, (".csv",), "--summary", overwrite=overwrite)
     if output is not None and summary is not None and output.absolute() == summary.absolute():
         raise typer.BadParameter(f"must be another file than --output, got '{summary}'.", param_hint="--summary")
     if events is not None and table_format != "geaau":

@@ -305,6 +305,8 @@ def _check_output(path: Path, overwrite: bool, resume: bool) -> None:
         with suppress(FileNotFoundError):
             path.absolute().stat()  # says why, such as a parent that is a file
         raise TableError(f"Cannot write '{path}': its folder does not exist. Create it first.")
+    if path.is_dir():
+        raise TableError(f"Cannot write '{path}': it is a folder. Pass another output.")
     is_interrupted = (unfinished(path) / RECORD).is_file()
     if path.exists() and not overwrite and not (resume and is_interrupted):
         state = "is finished already" if resume else "exists"

@@ -159,6 +159,7 @@ def test_ports_and_hosts(tmp_path):
     assert app.process.returncode == 0
     assert not app.uploads()
     assert not any(path.name.startswith("hf-geaau-app-") for path in tmp_path.iterdir())
+    assert "one of torch, onnx" in run_command("app", "--no-open", "--backend", "tensorrt", code=2).stderr
     wrong = run_command("app", "--no-open", "--host", "192.0.2.1", code=1).stderr
     assert wrong.startswith("error: Cannot listen at '192.0.2.1': ")
     assert len(wrong.splitlines()) == 1

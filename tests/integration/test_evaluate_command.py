@@ -152,6 +152,7 @@ def test_calibration(here, arguments, tiny_checkpoint, tmp_path):
         (["--split", "tset"], "`split` must be one of 'test', 'train', 'all', got 'tset'", 1),
         (["--device", "nonsense"], "`device` must be one that torch can use here, got 'nonsense'", 1),
         (["--output", "x.csv"], "must end in .json, got 'x.csv'", 2),
+        (["--output", "folder.json"], "must be a file, got the folder 'folder.json'", 2),
         (["--page", "no/x.md"], "its folder must exist, got 'no/x.md'", 2),
         (["--option", "tripletts=3"], "Did you mean 'triplets'?", 1),
         (["--option", "triplets=few"], "`triplets` must be an integer, got 'few'.", 1),
@@ -162,6 +163,7 @@ def test_calibration(here, arguments, tiny_checkpoint, tmp_path):
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(here, arguments, tiny_checkpoint, change, message, code):
+    Path("folder.json").mkdir()
     errors = here("evaluate", tiny_checkpoint, *arguments, *change, code=code).err
     assert message in " ".join(errors.replace("│", " ").split())
     assert code == 2 or len(errors.splitlines()) == 1

@@ -87,6 +87,9 @@ def test_an_interrupted_table_is_resumed_where_it_stopped(tmp_path):
         check_output(path)
     write(path, 7, overwrite=True).finish()
     assert pd.read_csv(path).frame.tolist() == [7]
+    (tmp_path / "parts.parquet").mkdir()  # as --ray writes them
+    with pytest.raises(TableError, match="it is a folder. Pass another output"):
+        check_output(tmp_path / "parts.parquet", overwrite=True)
 
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_written(tmp_path):
