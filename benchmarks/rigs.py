@@ -38,6 +38,7 @@ from hf_geaau.metrics import au_auc
 from hf_geaau.models.loading import load_checkpoint
 from hf_geaau.training import load_recipe, train
 from hf_geaau.training.rendered import imagenet_start
+from hf_geaau.training.run import is_finished
 
 RIGS = ("ICT-FaceKit", "VALID")
 ARMS = {"ICT-FaceKit": [RIGS[0]], "VALID": [RIGS[1]], "both": list(RIGS)}
@@ -88,7 +89,8 @@ def subset(sources: list[Path], target: Path, rigs: list[str], images: int | Non
 def trained(data: Path, target: Path, changes: list[str]) -> Path:
     """Train the network of the bundled recipe from ImageNet weights; nothing if it is trained already."""
     recipe = load_recipe("bundled", changes)
-    train(recipe, data, target, None, model=imagenet_start(recipe, data), show_progress=False, use_cpu=True)
+    model = None if is_finished(target) else imagenet_start(recipe, data)
+    train(recipe, data, target, None, model=model, show_progress=False, use_cpu=True)
     return target
 
 

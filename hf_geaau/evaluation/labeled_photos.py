@@ -56,15 +56,17 @@ def read_labels(path: str | os.PathLike[str]) -> list[LabeledFace]:
         entries = content["faces"] if isinstance(content, dict) else content
         faces = [
             LabeledFace(
-                entry["file"],
-                entry.get("source", ""),
+                str(entry["file"]),
+                str(entry.get("source", "")),
                 np.array(entry["points"], np.float64).reshape(5, 2),
                 dict(entry["labels"]),
                 bool(entry.get("neutral", False)),
             )
             for entry in entries
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not all(np.isfinite(face.points).all() for face in faces):
+            raise ValueError("points must be finite")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationError(
             f"Cannot read labels of photos from '{path}' ({type(error).__name__} {' '.join(str(error).split())})."
             ' They are JSON: {"faces": [{"file", "points": 5×[x, y], "labels": {"AU12": 1}}]}.'

@@ -212,6 +212,8 @@ def test_a_page_of_earlier_evidence_keeps_the_comparison():
         ("no", "Cannot read labels of photos from .*JSONDecodeError"),
         ('{"faces": [{"file": "a.png", "labels": {}}]}', "KeyError 'points'"),
         ('{"faces": []}', "labels no face. Add at least one"),
+        ('[{"file": 1, "points": [[0,0],[1,0],[0,1],[0,2],[1,NaN]], "labels": {}}]', "points must be finite"),
+        pytest.param("[" * 100_000, "it is nested too deeply", id="deep"),
         ('[{"file": "a", "points": [[0,0],[1,0],[0,1],[0,2],[1,2]], "labels": {"AU12": 2}}]', "got AU12=2 for 'a'"),
         ('[{"file": "a", "points": [[0,0],[1,0],[0,1],[0,2],[1,2]], "labels": {"AU1": 1}}]', "such as AU01.*got AU1=1"),
     ],
