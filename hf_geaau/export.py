@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.typing import NDArray
 
 from hf_geaau import facs
@@ -27,7 +28,7 @@ from hf_geaau.backends import ONNX_FILE, OPENVINO_FILE, load_analyzer, load_runn
 from hf_geaau.backends.exported import INPUT, METADATA
 from hf_geaau.backends.torch_runner import TorchRunner, normalization
 from hf_geaau.data import get_dataset, load, open_aligned
-from hf_geaau.errors import CheckpointError, DatasetWarning, FaceNotFoundError, MissingExtraError, PhotoError
+from hf_geaau.errors import CardError, CheckpointError, DatasetWarning, FaceNotFoundError, MissingExtraError, PhotoError
 from hf_geaau.faces import read_photo
 from hf_geaau.files import whole_file
 from hf_geaau.inference import OPTIONAL_OUTPUTS, FaceAnalyzer, Prediction, Runner
@@ -124,6 +125,7 @@ def export(
         CheckpointError: If the checkpoint does not load, cannot be exported, or the network differs from torch: a
             probability by more than LARGEST_CHANGE, in the mean by more than LARGEST_MEAN_CHANGE, or AUC by more than
             LARGEST_AUC_LOSS.
+        CardError: If the metadata of the checkpoint's card, which name its license, cannot be read.
         MissingExtraError: Without the packages of the extra "export".
         ValueError: If a format or dtype is unknown, or int8 lacks faces or is asked of OpenVINO.
     """
@@ -139,12 +141,12 @@ def export(
     folder = find_checkpoint(None if model is None else os.fspath(model))
     network, image_processor = load_checkpoint(folder, must_predict=True)
     runner = TorchRunner(network.float().cpu(), image_processor)
-    target = Path(output or folder) / _file_name(format, dtype)
+    target, metadata = Path(output or folder) / _file_name(format, dtype), _metadata(folder, runner, dtype)
     seen = _patterns(runner.facts.size) if crops is None else crops
     with tempfile.TemporaryDirectory() as scratch, _quiet():
         plain = Path(scratch, "plain.onnx")
         _write_onnx(plain, _Network(network, image_processor), runner.facts.size, quoted(folder))
-        made = _converted(plain, format, dtype, seen[::2], _metadata(folder, runner, dtype))
+        made = _converted(plain, format, dtype, seen[::2], metadata)
         compared = slice(1, None, 2) if dtype == "int8" else slice(None)
         kept = None if labels is None else np.asarray(labels)[compared]
         candidate = load_runner(made, backend=format, keep=OPTIONAL_OUTPUTS)
@@ -242,10 +244,18 @@ def _metadata(folder: Path, runner: TorchRunner, dtype: str) -> str:
 
 
 def _license(folder: Path) -> str | None:
+    """Return the license that the card of a checkpoint states."""
     from huggingface_hub import ModelCard
 
     card = folder / "README.md"
-    return ModelCard.load(card).data.get("license") if card.is_file() else None
+    try:
+        stated = ModelCard.load(card).data.get("license") if card.is_file() else None
+    except (ValueError, yaml.YAMLError) as error:
+        raise CardError(
+            f"Cannot read the metadata of the card {quoted(card)}: {' '.join(str(error).split())[:200]}. Repair it, or"
+            " delete the file."
+        ) from error
+    return None if stated is None else str(stated)
 
 
 def _write_onnx(path: Path, network: _Network, size: tuple[int, int], name: str) -> None:

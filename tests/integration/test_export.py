@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 import hf_geaau
 from hf_geaau import GeaauConfig, GeaauImageProcessor, GeaauModel
 from hf_geaau.backends import exported_networks, load_runner
-from hf_geaau.errors import CheckpointError, DeviceError
+from hf_geaau.errors import CardError, CheckpointError, DeviceError
 from hf_geaau.models.zoo import BUNDLED_CHECKPOINT
 from hf_geaau_cli import app
 
@@ -181,6 +181,14 @@ def test_labels_of_other_action_units_give_no_auc(checkpoint, tmp_path):
     made = export.export(checkpoint, tmp_path, crops=crops(), labels=np.full((5, 3), -1.0))
     assert made.auc is None
     assert made.auc_loss is None
+
+
+@pytest.mark.parametrize("text", ["---\nlicense: [mit\n---\n", "---\n- mit\n---\n", "\udcff"])
+def test_a_card_that_cannot_be_read_is_one_line(tiny_checkpoint, text):
+    (tiny_checkpoint / "README.md").write_text(text, errors="surrogateescape")
+    with pytest.raises(CardError, match=r"Cannot read the metadata of the card .*README\.md") as error:
+        export.export(tiny_checkpoint)
+    assert "\n" not in str(error.value)
 
 
 def test_the_card_names_the_networks(own):
