@@ -17,6 +17,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -45,6 +46,8 @@ OVERLAP_S = 5.0
 """Seconds that a range begins early, to join its faces with those before: longer than `tracking.MEMORY_S`."""
 SAME_FACE = 0.3
 """Least IoU of two boxes of one frame, from two ranges, that show one face. Our choice."""
+ANSWER_S = 10.0
+"""Seconds that a cluster may take to accept a connection. Our choice."""
 SHOWN = 20
 """Problems that a report holds; all are in the table of errors."""
 TRIES = 3
@@ -186,6 +189,8 @@ def predict_on_ray(
     """
     folder = Path(output)
     _check_output(folder, resume=resume, overwrite=overwrite)
+    if ":" in address:
+        _check_answer(address)
     job = Job(folder.absolute(), settings or Settings(), {"model": model, **loading}, range_s)
     with tempfile.TemporaryDirectory() as work, ExitStack() as stack:
         plan = Path(work) / PLAN
@@ -419,6 +424,18 @@ def _cluster(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answer(address: str) -> None:
+    """Check that somebody listens at HOST:PORT: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
+    except (OSError, ValueError, OverflowError) as error:
+        reason = (error.strerror or error) if isinstance(error, OSError) else "it is no HOST:PORT"
+        raise TableError(
+            f"Cannot join the Ray cluster '{address}': {reason}. Check the address, or run `ray start --head` there."
+        ) from error
 
 
 def _workers(job: Job, most: int) -> int:

@@ -295,6 +295,16 @@ def test_what_cannot_run_is_refused_at_once(tmp_path, inputs, output, message):
         predict_on_ray(inputs, tmp_path / output)
 
 
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [("127.0.0.1:1", "Connection refused"), ("no.such.host.invalid:6379", ""), ("here:there", "it is no HOST:PORT")],
+)
+def test_a_cluster_that_is_not_there_leaves_nothing_behind(tmp_path, photos, address, reason):
+    with pytest.raises(TableError, match=f"Cannot join the Ray cluster '{address}': {reason}.*Check the address"):
+        predict_on_ray([photos], tmp_path / "out.parquet", address=address)
+    assert not (tmp_path / "out.parquet").exists()
+
+
 def test_without_ray_a_line_says_what_to_install(tmp_path, photos, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r'pip install "hf_geaau\[ray\]"'):
