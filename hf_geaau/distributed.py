@@ -189,8 +189,7 @@ def predict_on_ray(
     """
     folder = Path(output)
     _check_output(folder, resume=resume, overwrite=overwrite)
-    if ":" in address:
-        _check_answer(address)
+    _check_answer(address)
     job = Job(folder.absolute(), settings or Settings(), {"model": model, **loading}, range_s)
     with tempfile.TemporaryDirectory() as work, ExitStack() as stack:
         plan = Path(work) / PLAN
@@ -208,11 +207,16 @@ def predict_on_ray(
         _run(job, units if workers is None else min(workers, units), units, progress)
         _join_videos(job)
         report = _concluded(job, report)
-        for left in (folder / RANGES, *folder.glob(_UNFINISHED)):
-            shutil.rmtree(left)
-        (folder / PLAN).unlink()
+        _tidy(folder)
         claim.update(is_finished=True)
     return report
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    for left in (folder / RANGES, *folder.glob(_UNFINISHED)):
+        shutil.rmtree(left)
+    (folder / PLAN).unlink()
 
 
 def _check_output(folder: Path, *, resume: bool, overwrite: bool) -> None:
@@ -427,7 +431,9 @@ def _cluster(address: str) -> Iterator[None]:
 
 
 def _check_answer(address: str) -> None:
-    """Check that somebody listens at HOST:PORT: Ray itself tries for minutes."""
+    """Check that somebody listens at HOST:PORT: Ray itself tries for minutes. "local" and "auto" need no check."""
+    if ":" not in address:
+        return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_S).close()
