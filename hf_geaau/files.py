@@ -293,7 +293,7 @@ class FolderClaim:
                 f"Cannot read the settings in '{self.record}' ({error}). Pass another output, or remove that folder."
             ) from error
         changed = [
-            f"{name} was {_short(recorded.get(name))}, is {_short(value)}"
+            f"{name} was {shortened(recorded.get(name))}, is {shortened(value)}"
             for name, value in settings.items()
             if recorded.get(name) != value
         ]
@@ -421,6 +421,7 @@ def _unwritable(folder: Path, problem: OSError, error: type[GeaauError]) -> Geaa
     return error(f"Cannot write to '{folder}': {reason_of(problem)}. Check the disk and the rights.")
 
 
-def _short(value: object) -> str:
+def shortened(value: object) -> str:
+    """Return a value for a message, cut if it is long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"

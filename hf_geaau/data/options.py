@@ -7,12 +7,13 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from hf_geaau.errors import DatasetError
+from hf_geaau.files import shortened
 
 from .base import choose, require
 
 _EXPECTED = {
     "float_type": "a number", "finite_number": "a finite number", "int_type": "an integer",
-    "bool_type": "true or false", "string_type": "text", "none_required": "null in stage 'expression'",
+    "bool_type": "true or false", "string_type": "text",
     "list_type": "a list", "tuple_type": "a list", "dict_type": "a mapping", "model_type": "a mapping",
 }  # fmt: skip
 _LIMITS = {"greater_than": ("above", "gt"), "greater_than_equal": ("at least", "ge"), "less_than": ("below", "lt"),
@@ -61,10 +62,5 @@ def checked_options(kind: type, options: Mapping[str, Any], word: str = "option"
             expected.validate_python(result[name], strict=True)
         except pydantic.ValidationError as error:
             said = expectation(error.errors(include_url=False)[0])
-            raise DatasetError(f"`{name}` must be {said}, got {_short(value)}.") from error
+            raise DatasetError(f"`{name}` must be {said}, got {shortened(value)}.") from error
     return result
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:60]}…"

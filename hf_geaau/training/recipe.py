@@ -568,7 +568,7 @@ def _one_line(error: ValidationError, kind: type[Recipe], values: Mapping[str, A
         given = values if len(path) < 2 else values[path[0]]
         return f"A recipe must have the key '{name or 'stage'}', got {', '.join(given) or 'none'}."
     choices = [choice for choice in get_args(part.model_fields[path[-1]].annotation) if isinstance(choice, str)]
-    expected = expectation(entry)
+    expected = "null in stage 'expression'" if code == "none_required" else expectation(entry)
     if choices and not code.startswith(("greater", "less")):
         expected = f"one of {', '.join(map(repr, choices))}" if len(choices) > 1 else repr(choices[0])
     shown = repr(found)

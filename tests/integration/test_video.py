@@ -202,7 +202,9 @@ def test_the_run_reports_on_every_source(clip, portrait, tiny_checkpoint, tmp_pa
     assert len(report.unusable) == 1
     assert report.failed == 3
     assert report.path == tmp_path / "table.csv"
-    (late,) = hf_geaau.predict_to_table([clip, ""], None, pipe, Settings(start_s=99.0)).sources
+    other = hf_geaau.predict_to_table([clip, ""], None, pipe, Settings(start_s=99.0))
+    (late,), (nothing,) = other.sources, other.unusable
+    assert nothing.startswith("An input must be a path, got an empty text.")
     assert late.problem == f"None of the 30 frames of '{clip}' lies in the time that was asked for."
     assert not late.has_no_face  # which --min-score could help
     assert len(pd.read_csv(report.path)) == 4
